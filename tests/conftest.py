@@ -1,0 +1,18 @@
+"""What all tests share."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with reference outputs and real scenes, which is not part of the repository."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder ../shared (reference outputs, real scenes) is absent: its licences differ from ours")
+    return SHARED

@@ -1,0 +1,86 @@
+"""The sensor table: its published numbers, and what a row may not hold."""
+
+import dataclasses
+
+import pytest
+
+from clippan_lib.sensors import SENSORS, Sensor, get_sensor
+
+CUSTOM = {
+    "name": "mine",
+    "bands": ("green", "blue", "nir"),
+    "bits": 12,
+    "ratio": 3,
+    "gnyq": (0.3, 0.3, 0.25),
+    "gnyq_pan": 0.15,
+    "rgb": (2, 0, 1),
+    "gbnir": (0, 1, 2),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "gnyq", "gnyq_pan"),
+    [
+        ("QB", (0.34, 0.32, 0.30, 0.22), 0.15),
+        ("IKONOS", (0.26, 0.28, 0.29, 0.28), 0.17),
+        ("GE1", (0.23,) * 4, 0.16),
+        ("WV4", (0.23,) * 4, 0.16),
+        ("WV2", (0.35,) * 7 + (0.27,), 0.11),
+        ("WV3", (0.325, 0.355, 0.360, 0.350, 0.365, 0.360, 0.335, 0.315), 0.14),
+        ("GF2", (0.3,) * 4, 0.15),
+    ],
+)
+def test_the_gains_are_the_toolboxs(name, gnyq, gnyq_pan):
+    assert (SENSORS[name].gnyq, SENSORS[name].gnyq_pan) == (gnyq, gnyq_pan)
+
+
+def test_the_largest_digital_number_follows_from_the_bits():
+    assert {name: get_sensor(name).max_value for name in ("WV3", "GF2", "L8")} == {
+        "WV3": 2047,
+        "GF2": 1023,
+        "L8": 65535,
+    }
+
+
+@pytest.mark.parametrize("sensor", SENSORS.values(), ids=SENSORS)
+def test_the_display_bands_are_what_they_are_called(sensor):
+    assert [sensor.bands[i] for i in sensor.rgb] == ["red", "green", "blue"]
+    green, blue, nir = (sensor.bands[i] for i in sensor.gbnir)
+    assert (green, blue, nir.rstrip("1")) == ("green", "blue", "nir")
+
+
+def test_unmeasured_gains_are_marked():
+    assert [name for name, sensor in SENSORS.items() if not sensor.measured] == ["GF2", "L8", "L9"]
+
+
+def test_names_are_found_in_any_case():
+    assert get_sensor("ikonos") is SENSORS["IKONOS"]
+
+
+def test_an_unknown_sensor_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="unknown sensor 'spot'; known: QB, IKONOS, .*Sensor"):
+        get_sensor("spot")
+
+
+def test_a_sensor_of_ones_own_needs_no_table():
+    sensor = Sensor(**CUSTOM)
+    assert (sensor.n_bands, sensor.max_value, sensor.measured) == (3, 4095, True)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        sensor.bits = 8
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gnyq": (0.3, 0.3)}, "2 gains for 3 bands"),
+        ({"gnyq": (0.3, 0.3, 1.0)}, "MTF gain 1.0 is not between 0 and 1"),
+        ({"gnyq_pan": 0.0}, "MTF gain 0.0 is not between 0 and 1"),
+        ({"rgb": (3, 0, 1)}, r"band index 3 is outside 0\.\.2"),
+        ({"gbnir": (0, 1, -1)}, r"band index -1 is outside 0\.\.2"),
+        ({"ratio": 1}, "ratio 1 must be 2 or more"),
+        ({"bits": 0}, "bits 0 1 or more"),
+    ],
+)
+def test_a_row_that_cannot_be_is_refused_with_the_value_seen(change, message):
+    with pytest.raises(ValueError, match=message):
+        Sensor(**CUSTOM | change)
