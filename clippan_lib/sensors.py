@@ -37,15 +37,21 @@ class Sensor:
 
     def __post_init__(self) -> None:
         if len(self.gnyq) != len(self.bands):
-            raise ValueError(f"sensor {self.name}: {len(self.gnyq)} gains for {len(self.bands)} bands; give one per band")
+            raise ValueError(
+                f"sensor {self.name}: {len(self.gnyq)} gains for {len(self.bands)} bands; give one per band"
+            )
         for gain in (*self.gnyq, self.gnyq_pan):
             if not 0 < gain < 1:
                 raise ValueError(f"sensor {self.name}: MTF gain {gain} is not between 0 and 1")
         for index in (*self.rgb, *self.gbnir):
             if not 0 <= index < len(self.bands):
-                raise ValueError(f"sensor {self.name}: band index {index} is outside 0..{len(self.bands) - 1}")
+                raise ValueError(
+                    f"sensor {self.name}: band index {index} is outside 0..{len(self.bands) - 1}"
+                )
         if self.ratio < 2 or self.bits < 1:
-            raise ValueError(f"sensor {self.name}: ratio {self.ratio} must be 2 or more, bits {self.bits} 1 or more")
+            raise ValueError(
+                f"sensor {self.name}: ratio {self.ratio} must be 2 or more, bits {self.bits} 1 or more"
+            )
 
     @property
     def n_bands(self) -> int:

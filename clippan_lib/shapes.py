@@ -42,4 +42,6 @@ def check_pair(lrms: LRMS, pan: PAN, ratio: int) -> None:
     """
     seen = ratio_of(lrms, pan)
     if seen != ratio:
-        raise ValueError(f"expected ratio {ratio}, but lrms {tuple(lrms.shape)} and pan {tuple(pan.shape)} have {seen}")
+        raise ValueError(
+            f"expected ratio {ratio}, but lrms {tuple(lrms.shape)} and pan {tuple(pan.shape)} have {seen}"
+        )

@@ -14,5 +14,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def shared() -> Path:
     """The folder with reference outputs and real scenes, which is not part of the repository."""
     if not SHARED.is_dir():
-        pytest.skip("the folder ../shared (reference outputs, real scenes) is absent: its licences differ from ours")
+        pytest.skip(
+            "the folder ../shared (reference outputs, real scenes) is absent: its licences differ from ours"
+        )
     return SHARED

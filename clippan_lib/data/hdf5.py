@@ -1,0 +1,80 @@
+"""Stacks of scenes in one HDF5 file, PanCollection's layout, read by windows."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..sensors import Sensor
+from .arrays import check_ratio, hdf5_shapes, open_hdf5, require_key, to_unit
+from .scene import Batch, DataError, Resolution, SceneStack, Windows
+
+OVERSHOOT = 0.1  # share of the range by which bicubically simulated PAN may leave it
+
+
+class Hdf5Stack(SceneStack):
+    """Scenes of one file of keys ms, pan and (reduced resolution) gt, NCHW; only the box asked for is read.
+
+    Args:
+        path: the file.
+        sensor: gives the band count and the ratio.
+        resolution: "full" files have no gt.
+        max_value: what stored values are divided by.
+    Raises: DataError for a file, key or shape that does not fit.
+    """
+
+    def __init__(self, path: Path, sensor: Sensor, resolution: Resolution, max_value: float) -> None:
+        self.path, self.max_value, self.file = path, max_value, open_hdf5(path)
+        self.keys = ("ms", "pan", "gt") if resolution == "reduced" else ("ms", "pan")
+        shapes = hdf5_shapes(self.file)
+        for key in self.keys:
+            require_key(path, key, shapes)
+        count, height, width = self._check_layout({key: shapes[key] for key in self.keys}, sensor)
+        names = tuple(f"{path.stem}_{index}" for index in range(count))
+        super().__init__(names, sensor, resolution, height, width, has_gt="gt" in self.keys)
+
+    def _check_layout(self, shapes: dict[str, tuple[int, ...]], sensor: Sensor) -> tuple[int, int, int]:
+        """Count, rows and columns of the scenes."""
+        for key, shape in shapes.items():
+            bands = 1 if key == "pan" else sensor.n_bands
+            if len(shape) != 4 or shape[1] != bands:
+                hint = "looks like NHWC; store it as" if len(shape) == 4 and shape[3] == bands else "must be"
+                raise DataError(
+                    f"{self.path}: key {key!r} has shape {shape}; {hint} (scene, {bands} bands, row, column) "
+                    f"for sensor {sensor.name}. Correct the file or the manifest's sensor"
+                )
+        counts = {key: shape[0] for key, shape in shapes.items()}
+        if len(set(counts.values())) > 1 or counts["ms"] == 0:
+            raise DataError(
+                f"{self.path}: scenes per key are {counts}; must be equal and not zero, get it again"
+            )
+        for key in self.keys[1:]:
+            check_ratio(self.path, shapes["ms"][2:], shapes[key][2:], sensor)
+        return shapes["ms"][0], *shapes["ms"][2:]
+
+    def read(self, windows: Windows) -> Batch:
+        scenes, row = np.unique(windows.scenes, return_inverse=True)
+        top, left = min(windows.tops), min(windows.lefts)
+        bottom, right = max(windows.tops) + windows.height, max(windows.lefts) + windows.width
+        tops, lefts = [t - top for t in windows.tops], [x - left for x in windows.lefts]
+        inside = replace(windows, tops=tops, lefts=lefts)
+        images = {}
+        for key in self.keys:
+            scale = 1 if key == "ms" else self.sensor.ratio
+            slab = self._slab(key, scenes, *(scale * edge for edge in (top, bottom, left, right)))
+            images[key] = inside.cut([slab[position] for position in row], scale)
+        return Batch(images["ms"], images["pan"], images.get("gt"), torch.tensor(windows.scenes))
+
+    def _slab(self, key: str, scenes: np.ndarray, top: int, bottom: int, left: int, right: int) -> Tensor:
+        """The box around all windows, of the scenes asked for (HDF5 wants them sorted and once each)."""
+        try:
+            array = self.file[key][scenes, :, top:bottom, left:right]
+        except (OSError, RuntimeError) as error:
+            raise DataError(
+                f"{self.path}: key {key!r} cannot be read ({error}); corrupt, get it again"
+            ) from error
+        where = f"{self.path}: key {key!r}, scenes {scenes[0]}..{scenes[-1]}"
+        slack = OVERSHOOT if key == "pan" and self.resolution == "reduced" else 0.0
+        return to_unit(array, where, self.max_value, slack)

@@ -1,0 +1,238 @@
+"""Manifests: one YAML file says where a dataset's scenes are, whose they are and how they are split."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from ..sensors import Sensor, get_sensor
+
+SPLITS = ("train", "val", "test")
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be used; the message names file, field, value and remedy."""
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class CustomSensor(_Block):
+    """A sensor that the package's table lacks; the fields are those of `clippan_lib.sensors.Sensor`."""
+
+    name: str
+    bands: tuple[str, ...]
+    bits: int
+    ratio: int
+    gnyq: tuple[float, ...]
+    gnyq_pan: float
+    rgb: tuple[int, int, int]
+    gbnir: tuple[int, int, int]
+    measured: bool = True
+
+
+class Split(_Block):
+    """Shares of train, val and test: of a single scene's sides, or of the number of scenes."""
+
+    train: float = Field(ge=0, le=1)
+    val: float = Field(ge=0, le=1)
+    test: float = Field(ge=0, le=1)
+    axis: Literal["columns", "rows"] = "columns"
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> "Split":
+        total = sum(self.fractions.values())
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train, val and test sum to {total:g}; they must sum to 1")
+        return self
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        return {split: getattr(self, split) for split in SPLITS}
+
+
+_Count = Annotated[int, Field(ge=0, le=500)]
+
+
+class SceneCounts(_Block):
+    train: _Count
+    val: _Count
+    test: _Count
+
+
+class MatKeys(_Block):
+    """Names of the two variables in the .mat file(s)."""
+
+    lrms: str
+    pan: str
+
+
+class SyntheticSource(_Block):
+    """Procedural scenes with ground truth at full resolution; nothing is read from disk."""
+
+    kind: Literal["synthetic"]
+    scenes: SceneCounts
+    size: int = Field(ge=16, description="side of PAN, px")
+    seed: int = Field(ge=0, le=39)
+
+
+class MatPairSource(_Block):
+    """One scene in one .mat file (v5, v7 or v7.3): LRMS (row, column, band) and PAN (row, column), DN."""
+
+    kind: Literal["mat_pair"]
+    path: str
+    keys: MatKeys
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+
+
+class NbuSource(_Block):
+    """NBU's two folders of .mat files: the same file name in both is one scene."""
+
+    kind: Literal["nbu"]
+    lrms_dir: str
+    pan_dir: str
+    keys: MatKeys
+
+
+class PanCollectionFiles(_Block):
+    """HDF5 files, NCHW float64 DN; those not listed are not there."""
+
+    train_reduced: str | None = None
+    val_reduced: str | None = None
+    test_reduced: str | None = None
+    test_full: str | None = None
+
+    @property
+    def listed(self) -> dict[tuple[str, str], str]:
+        """(split, resolution) -> file."""
+        return {tuple(key.split("_")): path for key, path in self.model_dump(exclude_none=True).items()}
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> "PanCollectionFiles":
+        if not self.listed:
+            raise ValueError(f"no file is listed; give at least one of {', '.join(type(self).model_fields)}")
+        return self
+
+
+class PanCollectionSource(_Block):
+    """PanCollection's HDF5 files with keys gt (reduced resolution only), ms and pan."""
+
+    kind: Literal["pancollection"]
+    files: PanCollectionFiles
+
+
+Source = Annotated[
+    SyntheticSource | MatPairSource | NbuSource | PanCollectionSource,
+    Field(discriminator="kind"),
+]
+
+
+class Manifest(_Block):
+    """All the package knows of one dataset. Read it with `load_manifest`.
+
+    `sensor` is a name in `clippan_lib.sensors.SENSORS` or a block that describes another sensor. `max_value`
+    is what stored values are divided by where that is not the sensor's largest DN (float data: 1.0).
+    `split` belongs to sources that are cut here (mat_pair, nbu) and to no other.
+    """
+
+    name: str = Field(pattern="^[a-z0-9_]+$")
+    title: str
+    sensor: str | CustomSensor
+    source: Source
+    split: Split | None = None
+    max_value: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    licence: str
+    citation: str
+    homepage: str
+    how_to_get: str
+    _file: Path | None = PrivateAttr(default=None)
+
+    @field_validator("sensor")
+    @classmethod
+    def _known_sensor(cls, value: str | CustomSensor) -> str | CustomSensor:
+        _sensor(value)
+        return value
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> "Manifest":
+        kind, cut_here = self.source.kind, isinstance(self.source, MatPairSource | NbuSource)
+        if cut_here and self.split is None:
+            raise ValueError(
+                f"split is missing; give a {kind} source shares, e.g. train 0.6, val 0.2, test 0.2"
+            )
+        if not cut_here and self.split is not None:
+            raise ValueError(f"split is given, but a {kind} source brings its own; remove it")
+        if isinstance(self.source, SyntheticSource) and self.source.size % self.resolve_sensor().ratio ** 2:
+            step = self.resolve_sensor().ratio ** 2
+            raise ValueError(f"source.size {self.source.size} must be a multiple of ratio squared, {step}")
+        return self
+
+    @property
+    def file(self) -> Path | None:
+        """The file this manifest was read from, None if it was made in memory."""
+        return self._file
+
+    def resolve_sensor(self) -> Sensor:
+        """The sensor's row: from the table, or built from the manifest's own block."""
+        return _sensor(self.sensor)
+
+    def digest(self) -> str:
+        """SHA-256 of the content (comments and layout do not count), as hexadecimal text."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _sensor(value: str | CustomSensor) -> Sensor:
+    return get_sensor(value) if isinstance(value, str) else Sensor(**value.model_dump())
+
+
+def load_manifest(path: str | Path) -> Manifest:
+    """Read and check a manifest.
+
+    Args:
+        path: a YAML file; paths inside it are relative to the data root given to `open_dataset`.
+    Returns: the manifest, which remembers its file.
+    Raises: ManifestError naming file, field, value and remedy.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read ({error.strerror}); give a manifest's path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ManifestError(
+            f"{path}: holds {type(content).__name__}, not fields; see data_manifests/README.md"
+        )
+    try:
+        # through JSON, whose strict mode still takes a list for a tuple
+        manifest = Manifest.model_validate_json(json.dumps(content, default=str))
+    except ValidationError as error:
+        raise ManifestError("\n".join(_explain(path, item) for item in error.errors())) from error
+    manifest._file = path
+    return manifest
+
+
+def _explain(path: Path, item: dict) -> str:
+    field = ".".join(str(part) for part in item["loc"]) or "manifest"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "missing":
+        return f"{path}: field {field} is missing; add it"
+    if item["type"] == "extra_forbidden":
+        return f"{path}: field {field} = {item['input']!r} is unknown; correct its spelling or remove it"
+    if not item["loc"]:
+        return f"{path}: {message}"
+    return f"{path}: field {field} = {item['input']!r}: {message}"

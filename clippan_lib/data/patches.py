@@ -1,0 +1,153 @@
+"""Datasets and patches: scenes of a split become batches of equally sized, non-overlapping patches."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..sensors import Sensor
+from .manifest import SPLITS, Manifest
+from .readers import READERS, Reader
+from .scene import RESOLUTIONS, Batch, DataError, Resolution, Scene, SceneStack, Windows
+
+
+class PatchSet:
+    """Square patches that tile every scene of a stack from the top left.
+
+    What does not fill a patch at the bottom and right edges is left out.
+
+    Args:
+        stack: the scenes.
+        size: side of a patch in LRMS px.
+        stride: step between patches in LRMS px; None is `size`, without overlap. Overlap stays within the split.
+    Raises: DataError if a patch is larger than the scenes, or the stride below 1.
+    """
+
+    def __init__(self, stack: SceneStack, size: int, stride: int | None = None) -> None:
+        if not 1 <= size <= min(stack.height, stack.width):
+            raise DataError(
+                f"{stack.names[0]}: patch size {size} does not fit {stack.height} x {stack.width} LRMS px "
+                f"({stack.resolution} resolution); choose 1 to {min(stack.height, stack.width)}"
+            )
+        if stride is not None and stride < 1:
+            raise DataError(f"stride {stride} between patches is below 1; choose 1 to {size}")
+        self.stack, self.size, self.stride = stack, size, stride or size
+        self._columns = (stack.width - size) // self.stride + 1
+        self._per_scene = self._columns * ((stack.height - size) // self.stride + 1)
+
+    def __len__(self) -> int:
+        return len(self.stack.names) * self._per_scene
+
+    @property
+    def sensor(self) -> Sensor:
+        return self.stack.sensor
+
+    @property
+    def ratio(self) -> int:
+        return self.stack.sensor.ratio
+
+    @property
+    def resolution(self) -> Resolution:
+        return self.stack.resolution
+
+    @property
+    def has_gt(self) -> bool:
+        return self.stack.has_gt
+
+    def scene_of(self, index: int) -> int:
+        """The position, in the list of scenes, of the scene that a patch was cut from."""
+        return index // self._per_scene
+
+    def batch(self, indices: Sequence[int] | Tensor) -> Batch:
+        """Patches side by side.
+
+        Args:
+            indices: 0..len-1, in any order, repeats allowed, at least one.
+        Returns: a batch whose rows follow `indices`.
+        Raises: DataError on an index outside the set, or none at all.
+        """
+        index = torch.as_tensor(indices, dtype=torch.int64).cpu()
+        if index.ndim != 1 or not len(index) or index.min() < 0 or index.max() >= len(self):
+            raise DataError(
+                f"patch indices {index.tolist()} must be a list, not empty, within 0..{len(self) - 1}"
+            )
+        scenes, places = (index // self._per_scene).tolist(), (index % self._per_scene).tolist()
+        tops = [place // self._columns * self.stride for place in places]
+        lefts = [place % self._columns * self.stride for place in places]
+        read = self.stack.read(Windows(scenes, tops, lefts, self.size, self.size))
+        return Batch(read.lrms, read.pan, read.gt, index)
+
+
+class Dataset:
+    """The scenes and patches of one manifest. Open it with `open_dataset`."""
+
+    def __init__(self, manifest: Manifest, reader: Reader) -> None:
+        self.manifest, self._reader = manifest, reader
+        self._stack = cache(reader.stack)
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def sensor(self) -> Sensor:
+        return self._reader.sensor
+
+    @property
+    def ratio(self) -> int:
+        return self.sensor.ratio
+
+    @property
+    def n_bands(self) -> int:
+        return self.sensor.n_bands
+
+    @property
+    def available(self) -> tuple[tuple[str, Resolution], ...]:
+        """The (split, resolution) combinations this dataset can give."""
+        return self._reader.available
+
+    def scenes(self, split: str, resolution: str) -> list[Scene]:
+        """Whole scenes (or regions of the one scene) of a split.
+
+        Args:
+            split: "train", "val" or "test".
+            resolution: "full", as measured, or "reduced", degraded by `ratio` so that a reference exists.
+        Raises: DataError if the data cannot give it, saying what there is.
+        """
+        stack = self._open(split, resolution)
+        return [Scene(stack, position) for position in range(len(stack.names))]
+
+    def patches(self, split: str, resolution: str, size: int, stride: int | None = None) -> PatchSet:
+        """Patches of a split; those of different splits share no pixel.
+
+        Args:
+            split, resolution: as in `scenes`.
+            size: side of a patch in LRMS px.
+            stride: step between patches in LRMS px; None is `size`, without overlap.
+        Raises: DataError if the data cannot give it, saying what there is.
+        """
+        return PatchSet(self._open(split, resolution), size, stride)
+
+    def _open(self, split: str, resolution: str) -> SceneStack:
+        for what, value, known in (("split", split, SPLITS), ("resolution", resolution, RESOLUTIONS)):
+            if value not in known:
+                raise DataError(f"{self.name}: {what} {value!r} is unknown; choose one of {', '.join(known)}")
+        if (split, resolution) not in self.available:
+            have = ", ".join(f"{s} {r}" for s, r in self.available)
+            raise DataError(f"{self.name}: no {split} at {resolution} resolution; there is: {have}")
+        return self._stack(split, resolution)
+
+
+def open_dataset(manifest: Manifest, data_root: str | Path | None = None) -> Dataset:
+    """Open the data a manifest describes; pixels are read when asked for.
+
+    Args:
+        manifest: from `load_manifest`.
+        data_root: folder the manifest's paths are relative to; None or "" is the manifest's own folder.
+    Raises: DataError for files that are missing or not what the manifest says.
+    """
+    if not data_root:
+        data_root = manifest.file.parent if manifest.file else Path()
+    return Dataset(manifest, READERS[manifest.source.kind](manifest, Path(data_root)))

@@ -1,0 +1,239 @@
+"""Readers: one small class per kind of source; each gives the stack of scenes of a split at a resolution."""
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from ..sensors import Sensor
+from .arrays import (
+    Region,
+    check_exists,
+    check_mat_layout,
+    check_ratio,
+    mat_shapes,
+    read_mat,
+    require_key,
+    to_unit,
+)
+from .hdf5 import Hdf5Stack
+from .manifest import Manifest
+from .scene import RESOLUTIONS, Batch, DataError, MemoryStack, Resolution, SceneStack
+from .splits import cut_side, deal
+from .synthetic import render
+
+SPLIT_SEEDS = {"train": 0, "val": 60_000, "test": 80_000}
+ALONE = torch.zeros(1, dtype=torch.int64)  # index of a batch of one
+Key = tuple[str, Resolution]
+
+
+class Reader(ABC):
+    """What a kind of source can give. Opening checks what is cheap to check; values are checked when read.
+
+    Args:
+        manifest: of the reader's kind.
+        root: folder that the manifest's paths are relative to.
+    Raises: DataError for files that are missing or not what the manifest says.
+    """
+
+    def __init__(self, manifest: Manifest, root: Path) -> None:
+        self.manifest, self.source, self.root = manifest, manifest.source, root
+        self.sensor: Sensor = manifest.resolve_sensor()
+        self.max_value = float(manifest.max_value or self.sensor.max_value)
+
+    @property
+    @abstractmethod
+    def available(self) -> tuple[Key, ...]:
+        """The (split, resolution) combinations there are."""
+
+    @abstractmethod
+    def stack(self, split: str, resolution: Resolution) -> SceneStack:
+        """The scenes of an available combination."""
+
+
+class MeasuredReader(Reader):
+    """A source of full-resolution scenes; reduced resolution is simulated from them, split by split."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> Mapping[str, range | slice | list[str]]:
+        """What each split that is not empty is made of: seeds, a slice of the scene's side, or files."""
+
+    @abstractmethod
+    def measured(self, split: str) -> MemoryStack:
+        """The split's scenes at full resolution."""
+
+    @property
+    def available(self) -> tuple[Key, ...]:
+        return tuple((split, resolution) for split in self.parts for resolution in RESOLUTIONS)
+
+    def stack(self, split: str, resolution: Resolution) -> SceneStack:
+        measured = self.measured(split)
+        return measured if resolution == "full" else measured.degraded()
+
+
+class SyntheticReader(MeasuredReader):
+    """Scenes drawn from seeds: those of different splits are disjoint, whatever the manifest's seed."""
+
+    @cached_property
+    def parts(self) -> dict[str, range]:
+        """Each split's seeds, all under 100 000."""
+        counts, seed = self.source.scenes.model_dump(), self.source.seed
+        firsts = {split: SPLIT_SEEDS[split] + 500 * seed for split, count in counts.items() if count}
+        return {split: range(first, first + counts[split]) for split, first in firsts.items()}
+
+    def measured(self, split: str) -> MemoryStack:
+        seeds, side = self.parts[split], self.source.size // self.sensor.ratio
+
+        def load(index: int) -> Batch:
+            scene = render(seeds[index], self.sensor, self.source.size)
+            lrms, pan, gt = (scene[key][None] for key in ("lrms", "pan", "gt"))
+            return Batch(lrms, pan, gt, ALONE)
+
+        names = tuple(f"seed_{seed}" for seed in seeds)
+        return MemoryStack(names, self.sensor, "full", side, side, True, load)
+
+
+class MatReader(MeasuredReader):
+    """What the two kinds of .mat sources share."""
+
+    def pair_size(self, lrms: Path, pan: Path) -> tuple[int, int]:
+        """Rows and columns of LRMS, once the headers of both files are found to be right."""
+        keys, lrms_shapes, pan_shapes = self.source.keys, mat_shapes(lrms), mat_shapes(pan)
+        require_key(lrms, keys.lrms, lrms_shapes)
+        require_key(pan, keys.pan, pan_shapes)
+        size = check_mat_layout(lrms, keys.lrms, lrms_shapes[keys.lrms], self.sensor)
+        check_ratio(pan, size, pan_shapes[keys.pan], self.sensor)
+        return size
+
+    def load_pair(self, lrms: Path, pan: Path, region: Region) -> Batch:
+        """A region (in LRMS px) of the scene in a pair of files."""
+        keys, ratio = self.source.keys, self.sensor.ratio
+        high = tuple(slice(ratio * side.start, ratio * side.stop) for side in region)
+        ms = to_unit(read_mat(lrms, keys.lrms, region), f"{lrms}: key {keys.lrms!r}", self.max_value)
+        pan_image = to_unit(read_mat(pan, keys.pan, high), f"{pan}: key {keys.pan!r}", self.max_value)
+        return Batch(ms.permute(2, 0, 1)[None].contiguous(), pan_image[None, None], None, ALONE)
+
+
+class MatPairReader(MatReader):
+    """One scene, its sides cut into the splits' regions before anything is degraded."""
+
+    def __init__(self, manifest: Manifest, root: Path) -> None:
+        super().__init__(manifest, root)
+        self.path = root / self.source.path
+        check_exists(self.path)
+        self._check_hash()
+        self.size = self.pair_size(self.path, self.path)
+
+    def _check_hash(self) -> None:
+        if self.source.sha256 is None:
+            return
+        with self.path.open("rb") as file:
+            seen = hashlib.file_digest(file, "sha256").hexdigest()
+        if seen != self.source.sha256:
+            raise DataError(
+                f"{self.path}: sha256 is {seen}, the manifest says {self.source.sha256}; "
+                "get the file again, or correct the manifest if you mean this file"
+            )
+
+    @cached_property
+    def parts(self) -> dict[str, slice]:
+        """The splits' slices along the manifest's axis, in LRMS px."""
+        side = self.size[self.manifest.split.axis == "columns"]
+        try:
+            return cut_side(side, self.manifest.split.fractions, self.sensor.ratio)
+        except ValueError as error:
+            raise DataError(f"{self.path}: {error}") from error
+
+    def measured(self, split: str) -> MemoryStack:
+        rows, columns = (slice(0, side) for side in self.size)
+        part = self.parts[split]
+        region = (rows, part) if self.manifest.split.axis == "columns" else (part, columns)
+        height, width = (side.stop - side.start for side in region)
+
+        def load(_: int) -> Batch:
+            return self.load_pair(self.path, self.path, region)
+
+        return MemoryStack(
+            (f"{self.manifest.name}_{split}",), self.sensor, "full", height, width, False, load
+        )
+
+
+def _numbers_by_value(name: str) -> list[tuple[bool, int, str]]:
+    parts = re.split(r"(\d+)", name)
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+
+
+class NbuReader(MatReader):
+    """Two folders of .mat files, paired by name; the sorted scenes are dealt evenly to the splits.
+
+    Evenly, because NBU's numbers run through one land cover after the other.
+    """
+
+    def __init__(self, manifest: Manifest, root: Path) -> None:
+        super().__init__(manifest, root)
+        self.lrms_dir, self.pan_dir = root / self.source.lrms_dir, root / self.source.pan_dir
+        self.files = self._paired_names()
+        first = self.files[0]
+        self.size = self.pair_size(self.lrms_dir / first, self.pan_dir / first)
+
+    def _paired_names(self) -> list[str]:
+        found = [{path.name for path in folder.glob("*.mat")} for folder in (self.lrms_dir, self.pan_dir)]
+        for folder, names in zip((self.lrms_dir, self.pan_dir), found, strict=True):
+            if not names:
+                raise DataError(f"{folder}: zero scenes, no .mat file; see how_to_get, check data_root")
+        if found[0] != found[1]:
+            alone = sorted(found[0] ^ found[1])
+            raise DataError(
+                f"{self.lrms_dir} and {self.pan_dir}: {len(alone)} files lack a partner of the same name, "
+                f"e.g. {alone[:3]}; get them again or remove them"
+            )
+        return sorted(found[0], key=_numbers_by_value)
+
+    @cached_property
+    def parts(self) -> dict[str, list[str]]:
+        return deal(self.files, self.manifest.split.fractions)
+
+    def measured(self, split: str) -> MemoryStack:
+        files = self.parts[split]
+
+        def load(index: int) -> Batch:
+            lrms, pan = self.lrms_dir / files[index], self.pan_dir / files[index]
+            size = self.pair_size(lrms, pan)
+            if size != self.size:
+                raise DataError(f"{lrms}: LRMS is {size}, {self.files[0]} has {self.size}; all must be equal")
+            return self.load_pair(lrms, pan, tuple(slice(0, side) for side in size))
+
+        names = tuple(Path(file).stem for file in files)
+        return MemoryStack(names, self.sensor, "full", *self.size, False, load)
+
+
+class PanCollectionReader(Reader):
+    """PanCollection's HDF5 files; each holds one split at one resolution. Their `lms` is not used."""
+
+    def __init__(self, manifest: Manifest, root: Path) -> None:
+        super().__init__(manifest, root)
+        paths = [root / path for path in self.source.files.listed.values()]
+        if not any(path.is_file() for path in paths):
+            names = ", ".join(self.source.files.listed.values())
+            raise DataError(f"{root}: none of {names} is there; see how_to_get, check data_root")
+
+    @property
+    def available(self) -> tuple[Key, ...]:
+        return tuple(self.source.files.listed)
+
+    def stack(self, split: str, resolution: Resolution) -> SceneStack:
+        path = self.root / self.source.files.listed[split, resolution]
+        return Hdf5Stack(path, self.sensor, resolution, self.max_value)
+
+
+READERS: dict[str, type[Reader]] = {
+    "synthetic": SyntheticReader,
+    "mat_pair": MatPairReader,
+    "nbu": NbuReader,
+    "pancollection": PanCollectionReader,
+}

@@ -1,0 +1,55 @@
+"""Who belongs to train, val and test: nothing is shared, by construction."""
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+
+# blocks of 32 px are what the block-wise metrics need at both resolutions
+UNITS = (32, 16, 8)
+
+
+def cut_side(side: int, fractions: Mapping[str, float], ratio: int) -> dict[str, slice]:
+    """Cut one side of a scene into adjoining regions, in the order of `fractions`.
+
+    Lengths are multiples of 32 px where the smallest share is that long, else of 16, 8, `ratio` or 1; the
+    remainder goes to the first region, which is for training.
+
+    Args:
+        side: length in LRMS px.
+        fractions: share of each split, in [0, 1], summing to 1; a share of 0 gets no region.
+        ratio: PAN-to-MS scale.
+    Returns: split -> slice of LRMS px.
+    Raises: ValueError if the side has fewer pixels than there are splits.
+    """
+    shares = {split: share for split, share in fractions.items() if share > 0}
+    if side < len(shares):
+        raise ValueError(f"{side} LRMS px cannot be cut into {len(shares)} splits; give fewer splits a share")
+    unit = next((unit for unit in (*UNITS, ratio) if min(shares.values()) * side >= unit), 1)
+    lengths = [unit * count for count in _apportion(side // unit, shares).values()]
+    lengths[0] += side % unit
+    ends = list(accumulate(lengths))
+    return {split: slice(end - length, end) for split, length, end in zip(shares, lengths, ends, strict=True)}
+
+
+def _apportion(blocks: int, shares: Mapping[str, float]) -> dict[str, int]:
+    """Whole blocks in proportion to the shares (largest remainder), at least one each."""
+    spare = blocks - len(shares)
+    counts = {split: 1 + int(spare * share) for split, share in shares.items()}
+    while sum(counts.values()) < blocks:
+        neediest = max(shares, key=lambda split: shares[split] * blocks - counts[split])
+        counts[neediest] += 1
+    return counts
+
+
+def deal(names: Sequence[str], fractions: Mapping[str, float]) -> dict[str, list[str]]:
+    """Deal scenes to the splits in their order, always to the split that is furthest behind its share.
+
+    Args:
+        names: of the scenes, in a fixed order.
+        fractions: share of each split, in [0, 1], summing to 1.
+    Returns: split -> its scenes; a split that gets none is absent.
+    """
+    hands: dict[str, list[str]] = {split: [] for split in fractions}
+    for dealt, name in enumerate(names, start=1):
+        behind = max(fractions, key=lambda split: fractions[split] * dealt - len(hands[split]))
+        hands[behind].append(name)
+    return {split: hand for split, hand in hands.items() if hand}

@@ -1,0 +1,26 @@
+"""Pictures of scenes, training and embeddings: each returns a matplotlib figure, none shows it."""
+
+from clippan_lib.figures.comparison import zooms
+from clippan_lib.figures.images import patch_grid, show_images, split_map
+from clippan_lib.figures.plots import curves, histograms, mtf_kernels, scatter_embeddings, similarity_matrix
+from clippan_lib.figures.stretch import Stretch, error_map, fit_stretch, pick_box
+from clippan_lib.figures.tables import confidence_interval, mark_best, paired_differences
+
+__all__ = [
+    "Stretch",
+    "confidence_interval",
+    "curves",
+    "error_map",
+    "fit_stretch",
+    "histograms",
+    "mark_best",
+    "mtf_kernels",
+    "paired_differences",
+    "patch_grid",
+    "pick_box",
+    "scatter_embeddings",
+    "show_images",
+    "similarity_matrix",
+    "split_map",
+    "zooms",
+]

@@ -1,0 +1,230 @@
+"""Plots of numbers: training curves, embeddings, similarities, kernels, histograms."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from clippan_lib.embedding import TYPES
+from clippan_lib.figures.stretch import Picture, single
+from clippan_lib.figures.style import LINES, PALETTE, bare, new_figure, panels, styled
+from clippan_lib.sensors import Sensor
+
+_MARKERS = ("o", "s", "^")
+Histories = Mapping[str, pd.DataFrame | Sequence[pd.DataFrame]]
+
+
+def _runs(histories: Histories, terms: Sequence[str], smooth: int) -> dict[str, list[pd.DataFrame]]:
+    """The histories as lists, refused if a column is missing."""
+    if not histories or not terms:
+        raise ValueError(f"nothing to draw: histories {list(histories)}, terms {list(terms)}")
+    if smooth < 1:
+        raise ValueError(f"smooth {smooth}: a running mean is over one row or more")
+    runs = {label: [h] if isinstance(h, pd.DataFrame) else list(h) for label, h in histories.items()}
+    for label, frames in runs.items():
+        for frame in frames:
+            missing = [name for name in ("iteration", *terms) if name not in frame]
+            if missing:
+                raise ValueError(f"history {label!r} lacks {missing}; it has {list(frame)}")
+    return runs
+
+
+def _wants_log(values: np.ndarray) -> bool:
+    """Only positive values, over more than a factor of twenty."""
+    return bool(values.size and values.min() > 0 and values.max() > 20 * values.min())
+
+
+def _draw_term(ax: Axes, term: str, runs: dict[str, list[pd.DataFrame]], smooth: int) -> None:
+    drawn = []
+    for style, (label, frames) in enumerate(runs.items()):
+        series = [
+            frame.set_index("iteration")[term].rolling(smooth, min_periods=1).mean() for frame in frames
+        ]
+        seeds = pd.concat(series, axis=1)
+        mean, spread = seeds.mean(axis=1), seeds.std(axis=1)
+        drawn.append(mean.to_numpy())
+        colour, line = PALETTE[style % len(PALETTE)], LINES[style % len(LINES)]
+        name = f"{label} (mean ± sd, {len(frames)} seeds)" if len(frames) > 1 else label
+        ax.plot(mean.index, mean, color=colour, linestyle=line, linewidth=1.5, label=name)
+        if len(frames) > 1:
+            ax.fill_between(mean.index, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0)
+    values = np.concatenate(drawn)
+    if _wants_log(values[np.isfinite(values)]):
+        ax.set_yscale("log")
+    ax.set_title(term)
+    ax.set_xlabel("iteration" + (f" (running mean of {smooth} rows)" if smooth > 1 else ""))
+
+
+@styled
+def curves(
+    histories: Histories, terms: Sequence[str], smooth: int = 1, columns: int = 3, title: str = ""
+) -> Figure:
+    """Training curves, one panel per term; logarithmic where the values are positive and span a factor of 20.
+
+    Args:
+        histories: label to a table with a column `iteration` and one per term, or to several (seeds): the
+            line is then their mean, the band one standard deviation to either side.
+        terms: columns to draw.
+        smooth: running mean over so many rows.
+        columns: panels side by side.
+        title: of the whole figure.
+    Raises: ValueError on an empty request, a missing column, or `smooth` below 1.
+    """
+    runs = _runs(histories, terms, smooth)
+    figure, axes = panels(len(terms), columns, 2.5)
+    for ax, term in zip(axes, terms, strict=True):
+        _draw_term(ax, term, runs, smooth)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+@styled
+def scatter_embeddings(
+    before: Float[np.ndarray, "n 2"],
+    after: Float[np.ndarray, "n 2"],
+    types: Int[Tensor, " n"],
+    titles: tuple[str, str] = ("before Stage I", "after Stage I"),
+    scenes: Int[Tensor, " n"] | None = None,
+) -> Figure:
+    """The embeddings of LRMS, PAN and HRMS images laid out in the plane, before and after adaptation.
+
+    Args:
+        before: (n, 2) layout, as `embedding.layout` gives it.
+        after: the same images, after.
+        types: (n,), index into `embedding.TYPES`.
+        titles: of the two panels; put the numbers behind the picture (silhouette, accuracy) here.
+        scenes: (n,); images of the same place are joined by a thin line.
+    """
+    figure = new_figure(5.2)
+    for ax, xy, title in zip(figure.subplots(1, 2), (before, after), titles, strict=True):
+        if scenes is not None:
+            for place in scenes.unique():
+                ax.plot(*xy[(scenes == place).numpy()].T, color="0.8", linewidth=0.5, zorder=0)
+        for index, name in enumerate(TYPES):
+            own = xy[(types == index).numpy()]
+            ax.scatter(
+                *own.T,
+                s=26,
+                marker=_MARKERS[index],
+                color=PALETTE[index],
+                alpha=0.75,
+                linewidth=0,
+                label=name,
+            )
+        bare(ax)
+        ax.set_title(title)
+        ax.set_xlabel("t-SNE (axes and distances between clusters have no unit)")
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+@styled
+def similarity_matrix(
+    before: Float[Tensor, "3 3"],
+    after: Float[Tensor, "3 3"],
+    titles: tuple[str, str] = ("before Stage I", "after Stage I"),
+) -> Figure:
+    """Mean cosine of each type of image with each text, before and after, on one scale.
+
+    Args:
+        before: rows image types, columns texts, as `embedding.mean_similarity` gives it; [-1, 1].
+        after: the same, after.
+        titles: of the two panels.
+    """
+    low, high = float(min(before.min(), after.min())), float(max(before.max(), after.max()))
+    figure = new_figure(3.9)
+    axes = figure.subplots(1, 2)
+    for ax, matrix, title in zip(axes, (before, after), titles, strict=True):
+        drawn = ax.imshow(matrix.numpy(), cmap="viridis", vmin=low, vmax=high)
+        for (row, column), value in np.ndenumerate(matrix.numpy()):
+            colour = "black" if value > (low + high) / 2 else "white"
+            ax.text(column, row, f"{value:.3f}", ha="center", va="center", color=colour, fontsize=11)
+        ax.set_xticks(range(3), [f"text {name}" for name in TYPES])
+        ax.set_yticks(range(3), [f"{name} image" for name in TYPES])
+        ax.set_title(title)
+    figure.colorbar(drawn, ax=list(axes), label="mean cosine")
+    return figure
+
+
+@styled
+def mtf_kernels(kernels: Float[Tensor, "c k k"], sensor: Sensor) -> Figure:
+    """The sensor's blur: middle row of each kernel, frequency response, and the gains at Nyquist.
+
+    Args:
+        kernels: (c, k, k), one per band, on the PAN grid, as `mtf.mtf_kernel` gives them.
+        sensor: names of the bands, gains, ratio.
+    Raises: ValueError if the kernels are not one per band.
+    """
+    if len(kernels) != sensor.n_bands:
+        raise ValueError(
+            f"{len(kernels)} kernels for the {sensor.n_bands} bands of {sensor.name}: give one per band"
+        )
+    side, nyquist = kernels.shape[-1], 0.5 / sensor.ratio
+    offset = np.arange(side) - side // 2
+    frequency = np.fft.rfftfreq(512)
+    figure = new_figure(4.2)
+    profile, response = figure.subplots(1, 2)
+    for index, (name, kernel, gain) in enumerate(
+        zip(sensor.bands, kernels.numpy(), sensor.gnyq, strict=True)
+    ):
+        how = {"color": PALETTE[index % len(PALETTE)], "linestyle": LINES[index % len(LINES)]}
+        profile.plot(offset, kernel[side // 2], label=name, **how)
+        # Summing the columns leaves the response to frequencies along a row.
+        response.plot(frequency, np.abs(np.fft.rfft(kernel.sum(0), 512)), **how)
+        response.plot(nyquist, gain, "o", color=how["color"], markersize=5)
+    response.axvline(nyquist, color="0.5", linewidth=0.8)
+    response.annotate(
+        f"MS Nyquist {nyquist:g}\ndots: the sensor's gains",
+        (nyquist, 0.8),
+        (6, 0),
+        textcoords="offset points",
+    )
+    profile.set(title="kernel, middle row", xlabel="offset (PAN pixels)", ylabel="weight")
+    profile.set_xlim(-3 * sensor.ratio, 3 * sensor.ratio)
+    response.set(
+        title="frequency response", xlabel="frequency (cycles per PAN pixel)", ylabel="gain", ylim=(0, 1.05)
+    )
+    figure.legend(loc="outside lower center", ncols=min(sensor.n_bands, 8), frameon=False)
+    figure.suptitle(f"MTF of {sensor.name}" + ("" if sensor.measured else " (default gains, not measured)"))
+    return figure
+
+
+@styled
+def histograms(lrms: Picture, pan: Picture, sensor: Sensor, bins: int = 100) -> Figure:
+    """How often each digital number occurs, per band and in PAN.
+
+    Args:
+        lrms: (c, h, w) or (1, c, h, w), [0, 1].
+        pan: (1, H, W) or (1, 1, H, W).
+        sensor: names of the bands, digital numbers.
+        bins: of equal width, from 0 to the 99.9th percentile of all values shown.
+    Raises: ValueError if the bands are not the sensor's.
+    """
+    bands, grey = single(lrms, "lrms") * sensor.max_value, single(pan, "pan") * sensor.max_value
+    if len(bands) != sensor.n_bands or len(grey) != 1:
+        raise ValueError(
+            f"lrms has {len(bands)} bands and pan {len(grey)}; {sensor.name} has {sensor.n_bands} and 1"
+        )
+    top = max(float(np.percentile(image.numpy(), 99.9)) for image in (bands, grey))
+    edges = np.linspace(0, max(top, 1.0), bins + 1)
+    figure = new_figure(3.8)
+    ax = figure.subplots()
+    for index, (name, band) in enumerate(zip((*sensor.bands, "PAN"), (*bands, grey[0]), strict=True)):
+        share = np.histogram(band.numpy(), edges)[0] / band.numel() * 100
+        how = {"color": PALETTE[index % len(PALETTE)], "linestyle": LINES[index % len(LINES)]}
+        if name == "PAN":
+            how = {"color": "black", "linestyle": "-", "linewidth": 2.2, "alpha": 0.5}
+        ax.stairs(share, edges, label=name, **how)
+    ax.set(
+        xlabel=f"digital number (of {sensor.max_value})", ylabel="pixels per bin (%)", title=f"{sensor.name}"
+    )
+    ax.set_xlim(0, edges[-1])
+    ax.legend(frameon=False, ncols=2)
+    return figure

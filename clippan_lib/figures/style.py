@@ -1,0 +1,81 @@
+"""How every figure looks: one palette, one text size, one width; the reader's own settings stay untouched."""
+
+import functools
+import io
+from collections.abc import Callable
+from math import ceil
+from typing import ParamSpec
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito (2008), told apart with any colour vision; grey stands for their yellow, too pale on white.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#999999")
+LINES = ("-", "--", "-.", ":")
+BOX = "#00FF00"
+WIDTH = 10.0
+P = ParamSpec("P")
+
+_SETTINGS = {
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.labelsize": 10,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
+    "figure.titlesize": 12,
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+    "axes.grid": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.usetex": False,
+}
+
+
+class NotebookFigure(Figure):
+    """A figure that a notebook displays although pyplot was never imported."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
+def new_figure(height: float, width: float = WIDTH) -> NotebookFigure:
+    return NotebookFigure(figsize=(width, height), dpi=110, layout="constrained")
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw under the package's settings, whatever the reader's are."""
+
+    @functools.wraps(draw)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with rc_context(_SETTINGS):
+            figure = draw(*args, **kwargs)
+            # Tick labels take their settings when first drawn, which must happen in here.
+            figure.draw_without_rendering()
+        return figure
+
+    return wrapped
+
+
+def panels(
+    count: int, columns: int, panel_height: float, width: float = WIDTH
+) -> tuple[NotebookFigure, list[Axes]]:
+    """A figure with `count` panels in rows of at most `columns`; places left over stay empty."""
+    columns = min(columns, count)
+    rows = ceil(count / columns)
+    figure = new_figure(panel_height * rows, width)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for spare in axes[count:]:
+        spare.remove()
+    return figure, list(axes[:count])
+
+
+def bare(axes: Axes) -> None:
+    """No ticks; the frame stays."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(True)

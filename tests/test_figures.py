@@ -1,0 +1,432 @@
+"""What the figures must show: one stretch, one error scale, the right box, legible text, plain refusals."""
+
+from collections.abc import Callable
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+
+from clippan_lib import figures as fig
+from clippan_lib.sensors import get_sensor
+
+QB = get_sensor("QB")
+BETTER = {"MPSNR": "high", "ERGAS": "low", "seconds": "low"}
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+LRMS, PAN, GT = noise(1, 4, 6, 9), noise(1, 1, 24, 36), noise(1, 4, 24, 36)
+RESULTS = {"EXP": (GT * 0.5).clamp(0, 1), "PNN, with language": (GT + 0.1).clamp(0, 1)}
+HISTORY = pd.DataFrame({"iteration": [0, 10, 20], "total": [3.0, 2.0, 1.0], "spectral": [1.0, 0.1, 0.01]})
+TYPES = torch.tensor([0, 1, 2, 2])
+PLANE = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+GAINS = pd.DataFrame({"MPSNR": [1.0, 2, 3, 4, 5], "ERGAS": [-0.1, -0.2, 0.1, 0.0, -0.3]})
+DELTA = torch.zeros(4, 5, 5).index_put((torch.arange(4), torch.tensor(2), torch.tensor(2)), torch.tensor(1.0))
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "show_images": lambda: fig.show_images({"LRMS": LRMS, "PAN": PAN, "GT": GT[0]}, QB, title="a scene"),
+    "zooms without gt": lambda: fig.zooms(RESULTS, LRMS, PAN, QB),
+    "zooms with gt": lambda: fig.zooms(RESULTS, LRMS, PAN, QB, gt=GT, columns=3),
+    "patch_grid": lambda: fig.patch_grid(noise(3, 4, 5, 5), noise(3, 1, 20, 20), QB, noise(3, 4, 20, 20)),
+    "split_map": lambda: fig.split_map(GT, {"train": [(0, 0, 24, 20)], "test": [(0, 20, 24, 16)]}, QB),
+    "curves": lambda: fig.curves(
+        {"a": HISTORY, "b": [HISTORY, HISTORY]}, ["total", "spectral"], title="Stage I"
+    ),
+    "scatter_embeddings": lambda: fig.scatter_embeddings(PLANE, PLANE, TYPES, scenes=TYPES),
+    "similarity_matrix": lambda: fig.similarity_matrix(torch.eye(3), torch.eye(3) * 0.5),
+    "mtf_kernels": lambda: fig.mtf_kernels(DELTA, QB),
+    "histograms": lambda: fig.histograms(LRMS, PAN, QB),
+    "paired_differences": lambda: fig.paired_differences({"language − none": GAINS}, BETTER),
+}
+
+
+def texts(figure: Figure) -> list[Text]:
+    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+
+
+def words(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in texts(figure))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_text_is_legible_and_inside_the_figure_and_the_readers_settings_neither_matter_nor_change(name):
+    with mpl.rc_context({"font.size": 3, "xtick.labelsize": 3, "legend.fontsize": 3}):
+        before = dict(mpl.rcParams)
+        figure = FIGURES[name]()
+        assert dict(mpl.rcParams) == before
+    ticks = {label for ax in figure.axes for label in (*ax.get_xticklabels(), *ax.get_yticklabels())}
+    for text in texts(figure):
+        assert text.get_fontsize() >= 9, text
+        # Ticks beyond the limits of an axis exist and are not drawn.
+        if text not in ticks:
+            box, frame = text.get_window_extent(), figure.bbox
+            assert box.x0 > -2 and box.y0 > -2 and box.x1 < frame.x1 + 2 and box.y1 < frame.y1 + 2, text
+
+
+def test_a_figure_shows_itself_in_a_notebook_as_png():
+    assert FIGURES["similarity_matrix"]()._repr_png_().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+# stretch
+
+
+def test_the_stretch_shows_the_percentiles_as_black_and_white():
+    ramp = torch.arange(101).reshape(1, 1, 101) / 200
+    stretch = fig.fit_stretch(ramp, (0,), (10, 60))
+    assert stretch.lo == pytest.approx((0.05,)) and stretch.hi == pytest.approx((0.3,))
+    shown = stretch.apply(ramp)
+    assert shown.shape == (1, 101, 3)
+    assert shown[0, 10] == pytest.approx([0] * 3) and shown[0, 60] == pytest.approx([1] * 3)
+    assert shown[0, 35] == pytest.approx([0.5] * 3)
+    assert shown[0, 0] == pytest.approx([0] * 3) and shown[0, 100] == pytest.approx([1] * 3)
+
+
+def test_each_displayed_band_has_its_own_limits_in_the_order_asked():
+    image = torch.stack([torch.full((3, 5), level).mul(torch.linspace(0, 1, 5)) for level in (0.2, 0.4, 0.8)])
+    stretch = fig.fit_stretch(image, (2, 0, 1), (0, 100))
+    assert stretch.hi == pytest.approx((0.8, 0.2, 0.4))
+    assert np.allclose(stretch.apply(image[None].double()), np.linspace(0, 1, 5)[None, :, None], atol=1e-6)
+
+
+def test_a_constant_image_can_be_stretched():
+    assert np.isfinite(
+        fig.fit_stretch(torch.full((1, 4, 4), 0.3), (0,)).apply(torch.full((1, 4, 4), 0.3))
+    ).all()
+
+
+def test_a_stretch_refuses_limits_out_of_order_and_counts_that_differ():
+    with pytest.raises(ValueError, match="must lie below"):
+        fig.Stretch((0,), (0.5,), (0.5,))
+    with pytest.raises(ValueError, match="give one or three of each"):
+        fig.Stretch((0, 1), (0.0, 0.0), (1.0, 1.0))
+    with pytest.raises(ValueError, match="percentiles"):
+        fig.fit_stretch(GT, QB.rgb, (99, 1))
+    with pytest.raises(ValueError, match="not all among the image's 1"):
+        fig.fit_stretch(PAN, QB.rgb)
+    with pytest.raises(ValueError, match="the image has only 1"):
+        fig.fit_stretch(GT, QB.rgb).apply(PAN)
+
+
+def test_a_batch_and_an_image_with_nan_are_refused():
+    with pytest.raises(ValueError, match=r"shape \(2, 4, 24, 36\): give one image"):
+        fig.fit_stretch(GT.repeat(2, 1, 1, 1), QB.rgb)
+    broken = GT.clone()
+    broken[0, 1, 2, 3] = torch.nan
+    with pytest.raises(ValueError, match="PNN has 1 values that are not finite"):
+        fig.show_images({"GT": GT, "PNN": broken}, QB)
+
+
+# error map and box
+
+
+def test_the_error_map_is_the_mean_over_bands():
+    gt = torch.zeros(2, 3, 5)
+    hrms = torch.stack([torch.full((3, 5), 0.1), torch.full((3, 5), -0.3)])
+    assert torch.allclose(fig.error_map(hrms, gt), torch.full((3, 5), 0.2, dtype=torch.float64))
+    assert fig.error_map(GT, GT).max() == 0
+
+
+def test_an_error_map_of_unequal_shapes_is_refused():
+    with pytest.raises(ValueError, match="differ"):
+        fig.error_map(GT, GT[..., :-1])
+
+
+def test_the_box_is_where_the_detail_is():
+    image = torch.zeros(2, 20, 30)
+    image[:, 9:13, 17:21] = noise(2, 4, 4) + 1
+    top, left, size = fig.pick_box(image, 8)
+    assert size == 8 and top <= 8 and top + 8 >= 13 and left <= 16 and left + 8 >= 21
+    top, left, _ = fig.pick_box(image, 8, step=4)
+    assert (top, left) == (8, 16)
+
+
+def test_the_box_of_an_image_without_detail_is_the_first():
+    assert fig.pick_box(torch.full((1, 9, 12), 0.7), 4) == (0, 0, 4)
+
+
+@pytest.mark.parametrize(("size", "step"), [(25, 1), (0, 1), (4, 0)])
+def test_a_box_that_does_not_fit_is_refused(size, step):
+    with pytest.raises(ValueError, match="does not fit"):
+        fig.pick_box(PAN, size, step)
+
+
+# images side by side
+
+
+def test_images_of_any_resolution_share_one_stretch_and_one_extent():
+    stretch = fig.fit_stretch(LRMS, QB.rgb)
+    left, middle, right = fig.show_images({"LRMS": LRMS, "PAN": PAN, "bright": GT * 0.9}, QB).axes
+    assert np.allclose(left.images[0].get_array(), stretch.apply(LRMS))
+    assert np.allclose(right.images[0].get_array(), stretch.apply(GT * 0.9))
+    assert {tuple(ax.images[0].get_extent()) for ax in (left, middle, right)} == {(0, 36, 24, 0)}
+    assert np.ptp(np.asarray(middle.images[0].get_array()), axis=2).max() == 0
+    assert left.get_title() == "LRMS\n6×9, 4 bands" and middle.get_title() == "PAN\n24×36, 1 band"
+
+
+def test_a_stretch_that_is_given_is_used():
+    stretch = fig.Stretch(QB.rgb, (0.2,) * 3, (0.4,) * 3)
+    (ax,) = fig.show_images({"GT": GT}, QB, stretch).axes
+    assert np.allclose(ax.images[0].get_array(), stretch.apply(GT))
+
+
+@pytest.mark.parametrize(
+    ("images", "complaint"),
+    [
+        ({}, "no images"),
+        ({"PAN": PAN}, "none of"),
+        ({"GT": GT, "odd": noise(1, 3, 24, 36)}, "odd has 3 bands"),
+        ({"GT": GT, "square": noise(1, 4, 24, 24)}, "square is"),
+    ],
+)
+def test_images_that_cannot_stand_side_by_side_are_refused(images, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        fig.show_images(images, QB)
+
+
+def test_patches_share_the_stretch_of_their_batch():
+    lrms, pan = noise(3, 4, 5, 5), noise(3, 1, 20, 20)
+    lrms[2] *= 0.1
+    figure = fig.patch_grid(lrms, pan, QB, columns=2)
+    assert len(figure.axes) == 4
+    stretch = fig.fit_stretch(lrms.permute(1, 0, 2, 3).reshape(4, 15, 5), QB.rgb)
+    assert np.allclose(figure.axes[1].images[0].get_array(), stretch.apply(lrms[1]))
+
+
+def test_a_patch_grid_of_unequal_batches_is_refused():
+    with pytest.raises(ValueError, match=r"batches of \[3, 2\]"):
+        fig.patch_grid(noise(3, 4, 5, 5), noise(2, 1, 20, 20), QB)
+
+
+def test_a_split_map_draws_each_region_where_it_lies_and_refuses_one_outside():
+    (ax,) = FIGURES["split_map"]().axes
+    assert [(r.get_xy(), r.get_width(), r.get_height()) for r in ax.patches] == [
+        ((0, 0), 20, 24),
+        ((20, 0), 16, 24),
+    ]
+    with pytest.raises(ValueError, match="test region"):
+        fig.split_map(GT, {"test": [(0, 30, 24, 16)]}, QB)
+
+
+# zooms
+
+
+def test_zooms_draw_the_box_on_every_image_and_magnify_the_same_pixels():
+    figure = fig.zooms(RESULTS, LRMS, PAN, QB, box=(4, 8, 12))
+    whole, zoom = figure.axes[::2], figure.axes[1::2]
+    assert [ax.get_title() for ax in whole] == ["LRMS", "PAN", "EXP", "PNN, with language"]
+    for ax in whole:
+        (box,) = ax.patches
+        assert isinstance(box, Rectangle) and (box.get_xy(), box.get_width(), box.get_height()) == (
+            (8, 4),
+            12,
+            12,
+        )
+        assert mpl.colors.to_hex(box.get_edgecolor()) == "#00ff00"
+    assert all(ax.get_xlim() == (8, 20) and ax.get_ylim() == (16, 4) for ax in zoom)
+    assert all(ax.images[0].get_interpolation() == "nearest" for ax in figure.axes)
+    assert "magnified ×3" in words(figure)
+
+
+def test_zooms_share_the_stretch_of_the_input():
+    stretch = fig.fit_stretch(LRMS, QB.rgb)
+    wholes = fig.zooms(RESULTS, LRMS, PAN, QB).axes[::2]
+    for ax, image in zip((wholes[0], *wholes[2:]), (LRMS, *RESULTS.values()), strict=True):
+        assert np.allclose(ax.images[0].get_array(), stretch.apply(image))
+
+
+def scales(figure: Figure) -> list[tuple[float, float]]:
+    return [ax.images[0].get_clim() for ax in figure.axes if ax.images and ax.images[0].get_array().ndim == 2]
+
+
+@pytest.mark.parametrize("columns", [2, 6])
+def test_error_maps_have_one_scale_one_colour_bar_and_digital_numbers(columns):
+    figure = fig.zooms(RESULTS, LRMS, PAN, QB, gt=GT, columns=columns)
+    errors = [fig.error_map(image, GT).numpy() * 2047 for image in RESULTS.values()]
+    assert scales(figure) == [(0.0, pytest.approx(np.percentile(errors, 99)))] * 2
+    assert sum(image.colorbar is not None for ax in figure.axes for image in ax.images) == 1
+    assert f"mean {errors[0].mean():.3g}" in words(figure) and "(DN)" in words(figure)
+
+
+def test_the_error_scale_can_be_set_and_perfect_results_can_be_drawn():
+    assert scales(fig.zooms(RESULTS, LRMS, PAN, QB, gt=GT, error_max=50.0)) == [(0, 50)] * 2
+    assert scales(fig.zooms({"perfect": GT}, LRMS, PAN, QB, gt=GT)) == [(0, 1)]
+
+
+@pytest.mark.parametrize("box", [(-1, 0, 4), (0, 0, 25), (20, 0, 5), (0, 33, 4), (0, 0, 0)])
+def test_a_box_outside_the_image_is_refused(box):
+    with pytest.raises(ValueError, match="lies outside the image"):
+        fig.zooms(RESULTS, LRMS, PAN, QB, box=box)
+
+
+def test_zooms_refuse_no_results_a_taken_name_and_a_wrong_size():
+    with pytest.raises(ValueError, match="at least one method"):
+        fig.zooms({}, LRMS, PAN, QB)
+    with pytest.raises(ValueError, match=r"none named \['PAN'\]"):
+        fig.zooms({"PAN": GT}, LRMS, PAN, QB)
+    with pytest.raises(ValueError, match="differ"):
+        fig.zooms({"small": LRMS}, LRMS, PAN, QB, gt=GT)
+
+
+# plots
+
+
+def test_curves_of_several_seeds_show_mean_and_standard_deviation():
+    other = HISTORY.assign(total=[5.0, 4.0, 3.0])
+    figure = fig.curves({"with language": [HISTORY, other]}, ["total"])
+    (line,) = figure.axes[0].lines
+    assert line.get_xdata().tolist() == [0, 10, 20] and line.get_ydata().tolist() == [4, 3, 2]
+    band = figure.axes[0].collections[0].get_paths()[0].vertices
+    assert band[:, 1].max() == pytest.approx(4 + 2**0.5) and band[:, 1].min() == pytest.approx(2 - 2**0.5)
+    assert "with language (mean ± sd, 2 seeds)" in words(figure)
+
+
+def test_a_term_is_logarithmic_only_where_it_is_positive_and_spans_a_factor_of_twenty():
+    table = HISTORY.assign(signed=[-1.0, 1.0, 100.0])
+    figure = fig.curves({"run": table}, ["total", "spectral", "signed"])
+    assert [ax.get_yscale() for ax in figure.axes] == ["linear", "log", "linear"]
+
+
+def test_smooth_curves_are_running_means_and_say_so():
+    figure = fig.curves({"run": HISTORY}, ["total"], smooth=2)
+    assert figure.axes[0].lines[0].get_ydata().tolist() == [3, 2.5, 1.5] and "running mean of 2" in words(
+        figure
+    )
+
+
+def test_curves_refuse_a_missing_term_and_an_empty_request():
+    with pytest.raises(ValueError, match=r"history 'run' lacks \['language'\]; it has"):
+        fig.curves({"run": HISTORY}, ["total", "language"])
+    with pytest.raises(ValueError, match="nothing to draw"):
+        fig.curves({}, ["total"])
+    with pytest.raises(ValueError, match="smooth 0"):
+        fig.curves({"run": HISTORY}, ["total"], smooth=0)
+
+
+def test_embeddings_are_told_apart_by_marker_and_by_colour():
+    figure = fig.scatter_embeddings(PLANE, -PLANE, TYPES, ("accuracy .88", "accuracy .96"))
+    before, after = (ax.collections for ax in figure.axes)
+    assert [len(points.get_offsets()) for points in before] == [1, 1, 2]
+    assert np.array_equal(after[2].get_offsets(), -PLANE[2:])
+    assert len({points.get_facecolor().tobytes() for points in before}) == 3
+    assert len({points.get_paths()[0].vertices.tobytes() for points in before}) == 3
+    assert all(word in words(figure) for word in ("LRMS", "PAN", "HRMS", "accuracy .88", "accuracy .96"))
+
+
+def test_lines_join_the_images_of_a_place_only_where_asked():
+    assert len(fig.scatter_embeddings(PLANE, PLANE, TYPES).axes[0].lines) == 0
+    lines = fig.scatter_embeddings(PLANE, PLANE, TYPES, scenes=torch.tensor([7, 7, 9, 9])).axes[0].lines
+    assert [line.get_xydata().tolist() for line in lines] == [PLANE[:2].tolist(), PLANE[2:].tolist()]
+
+
+def test_similarities_share_one_scale_and_show_their_numbers():
+    after = torch.tensor([[0.9, -0.2, 0.0], [0.1, 0.8, 0.3], [0.4, 0.5, 0.7]])
+    figure = fig.similarity_matrix(torch.eye(3) * 0.123, after)
+    assert scales(figure) == [(pytest.approx(-0.2), pytest.approx(0.9))] * 2
+    shown = [text.get_text() for text in figure.axes[1].texts]
+    assert shown == ["0.900", "-0.200", "0.000", "0.100", "0.800", "0.300", "0.400", "0.500", "0.700"]
+    assert "0.123" in words(figure)
+
+
+def test_a_kernel_without_blur_has_gain_one_at_all_frequencies_and_nyquist_is_marked():
+    profile, response = fig.mtf_kernels(DELTA, QB).axes
+    curves = [line for line in response.lines if len(line.get_xdata()) > 2]
+    assert len(curves) == 4 and all(np.allclose(line.get_ydata(), 1) for line in curves)
+    dots = [
+        (line.get_xdata()[0], line.get_ydata()[0]) for line in response.lines if len(line.get_xdata()) == 1
+    ]
+    assert dots == [(0.125, gain) for gain in QB.gnyq]
+    assert profile.lines[0].get_xdata()[profile.lines[0].get_ydata().argmax()] == 0
+
+
+def test_default_gains_are_called_so_and_too_few_kernels_refused():
+    assert "not measured" in words(fig.mtf_kernels(DELTA, get_sensor("GF2")))
+    with pytest.raises(ValueError, match="3 kernels for the 4 bands of QB"):
+        fig.mtf_kernels(DELTA[:3], QB)
+
+
+def test_histograms_count_every_pixel_in_digital_numbers():
+    lrms = torch.full((1, 4, 5, 7), 1000 / 2047)
+    lrms[:, 2] = 500 / 2047
+    pan = torch.full((1, 1, 20, 28), 1000 / 2047)
+    stairs = fig.histograms(lrms, pan, QB, bins=4).axes[0].patches
+    assert len(stairs) == 5
+    assert [s.get_data().values.tolist() for s in stairs[1:3]] == [[0, 0, 0, 100], [0, 0, 100, 0]]
+    assert stairs[0].get_data().edges[-1] == pytest.approx(1000, rel=1e-6)
+
+
+def test_histograms_refuse_bands_that_are_not_the_sensors():
+    with pytest.raises(ValueError, match="lrms has 3 bands and pan 1; QB has 4 and 1"):
+        fig.histograms(noise(1, 3, 5, 5), PAN, QB)
+
+
+# tables
+
+
+def test_the_interval_of_one_to_five_is_the_textbooks():
+    mean, half = fig.confidence_interval(np.arange(1.0, 6.0))
+    assert mean == 3 and half == pytest.approx(2.7764451 * 2.5**0.5 / 5**0.5, rel=1e-7)
+
+
+def test_one_seed_has_a_mean_and_no_interval():
+    mean, half = fig.confidence_interval(np.array([0.3]))
+    assert mean == 0.3 and np.isnan(half)
+    fig.paired_differences({"one seed": GAINS[:1]}, BETTER)
+
+
+@pytest.mark.parametrize("values", [[], [1.0, np.nan]])
+def test_an_interval_of_nothing_or_nan_is_refused(values):
+    with pytest.raises(ValueError, match="the same seeds in both runs"):
+        fig.confidence_interval(np.array(values))
+
+
+def test_paired_differences_show_seeds_mean_interval_and_zero_per_metric():
+    figure = fig.paired_differences({"language − none": GAINS, "random − none": -GAINS}, BETTER)
+    assert [ax.get_title() for ax in figure.axes] == ["MPSNR (right is better)", "ERGAS (left is better)"]
+    ax = figure.axes[0]
+    seeds = [
+        points.get_offsets()[:, 0].tolist() for points in ax.collections if len(points.get_offsets()) == 5
+    ]
+    assert seeds == [[1, 2, 3, 4, 5], [-1, -2, -3, -4, -5]]
+    bars = [segment[:, 0] for c in ax.containers for segment in c.lines[2][0].get_segments()]
+    assert bars[0] == pytest.approx([3 - 1.9632432, 3 + 1.9632432])
+    assert any(line.get_xdata() == [0, 0] for line in ax.lines if len(line.get_xdata()) == 2)
+    assert "+3" in words(figure) and "−3" in words(figure)
+
+
+def test_paired_differences_refuse_what_cannot_be_compared():
+    with pytest.raises(ValueError, match="no comparisons"):
+        fig.paired_differences({}, BETTER)
+    with pytest.raises(ValueError, match="column 'MPSNR': say whether"):
+        fig.paired_differences({"a": GAINS}, {"ERGAS": "low"})
+    with pytest.raises(ValueError, match=r"comparison 'b' lacks \['ERGAS'\]"):
+        fig.paired_differences({"a": GAINS, "b": GAINS[["MPSNR"]]}, BETTER)
+
+
+def test_the_best_of_each_column_is_marked_in_its_own_direction():
+    scores = pd.DataFrame(
+        {"MPSNR": [29.5, 30.123, np.nan], "ERGAS": [3.1, 2.9, 2.9004]}, index=["EXP", "GSA", "PNN"]
+    )
+    marked = fig.mark_best(scores, BETTER, digits=2)
+    assert marked.loc["EXP"].tolist() == ["29.50", "3.10"]
+    assert marked.loc["GSA"].tolist() == ["30.12 *", "2.90 *"]
+    assert marked.loc["PNN"].tolist() == ["-", "2.90 *"]
+
+
+def test_the_spread_stands_beside_the_mean():
+    scores = pd.DataFrame({"MPSNR": [29.5, 30.0]})
+    assert fig.mark_best(scores, BETTER, 1, scores * 0.01)["MPSNR"].tolist() == ["29.5 ± 0.3", "30.0 ± 0.3 *"]
+
+
+def test_a_column_without_direction_and_a_spread_that_does_not_fit_are_refused():
+    scores = pd.DataFrame({"MPSNR": [29.5], "colour": [1.0]})
+    with pytest.raises(ValueError, match="column 'colour': say whether"):
+        fig.mark_best(scores, BETTER)
+    with pytest.raises(ValueError, match="spread has columns"):
+        fig.mark_best(scores[["MPSNR"]], BETTER, spread=scores)
