@@ -1,5 +1,7 @@
 """The numbers behind the picture of the embeddings: layout, separation, zero-shot scores, retrieval."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -8,6 +10,9 @@ from sklearn.metrics import silhouette_score
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from clippan_lib.clip.supervisor import Supervisor
+from clippan_lib.data import PatchSet
+from clippan_lib.fusion import Method
 from clippan_lib.shapes import Features
 
 TYPES = ("LRMS", "PAN", "HRMS")
@@ -16,6 +21,50 @@ Labels = Int[Tensor, " b"]
 
 def _unit(features: Features) -> Features:
     return normalize(features.detach().cpu().double(), dim=1)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What a supervisor makes of patches; rows are all LRMS, then all PAN, then all HRMS.
+
+    Args:
+        features: (3n, d), unit length.
+        types: (3n,) index into `TYPES`.
+        scenes: (3n,) which of the n patches each row shows.
+        predicted: (3n,) index of the nearest text.
+        texts: (3, d), rows in the order of `TYPES`.
+    """
+
+    features: Features
+    types: Int[Tensor, " b"]
+    scenes: Int[Tensor, " b"]
+    predicted: Int[Tensor, " b"]
+    texts: Float[Tensor, "3 d"]
+
+
+@torch.no_grad()
+def embed_patches(supervisor: Supervisor, patches: PatchSet, fuse: Method, most: int = 300) -> Embeddings:
+    """Embed LRMS, PAN and HRMS of patches, on the CPU in the end.
+
+    Args:
+        supervisor: adapted or not.
+        patches: evenly thinned out to at most `most`.
+        fuse: makes HRMS, where the data has none, from (lrms, pan).
+        most: patches embedded.
+    """
+    index = torch.linspace(0, len(patches) - 1, min(len(patches), most)).long().unique()
+    device = supervisor.raw_texts.device
+    rows: list[list[Tensor]] = [[], [], []]
+    for chunk in index.split(64):
+        batch = patches.batch(chunk).to(device)
+        hrms = fuse(batch.lrms, batch.pan).clamp(0, 1)
+        rows[0].append(supervisor.embed_lrms(batch.lrms))
+        rows[1].append(supervisor.embed_pan(batch.pan))
+        rows[2].append(supervisor.embed_hrms(hrms))
+    features = torch.cat([torch.cat(kind) for kind in rows])
+    types, scenes = torch.arange(3).repeat_interleave(len(index)), index.repeat(3)
+    predicted, texts = supervisor.zero_shot(features).cpu(), supervisor.embed_texts().detach().cpu()
+    return Embeddings(features.cpu(), types, scenes, predicted, texts)
 
 
 def layout(features: Features, perplexity: float | int = 30, seed: int = 0) -> Float[np.ndarray, "b 2"]:
@@ -111,20 +160,12 @@ def zero_shot_scores(predicted: Labels, types: Labels) -> dict[str, float]:
     return scores
 
 
-def embedding_scores(
-    features: Features, types: Labels, scenes: Labels, predicted: Labels
-) -> dict[str, float]:
-    """All numbers of this module, by name.
-
-    Args:
-        features: (b, d) embeddings.
-        types: (b,) index into `TYPES`.
-        scenes: (b,) which place each shows.
-        predicted: (b,) index of the nearest text.
-    """
-    retrieval, chance = same_scene_retrieval(features, types, scenes)
+def embedding_scores(embeddings: Embeddings) -> dict[str, float]:
+    """All numbers of this module, by name."""
+    features, types = embeddings.features, embeddings.types
+    retrieval, chance = same_scene_retrieval(features, types, embeddings.scenes)
     return {
-        **zero_shot_scores(predicted, types),
+        **zero_shot_scores(embeddings.predicted, types),
         "silhouette": silhouette(features, types),
         "within_type_variance": within_type_variance(features, types),
         "same_scene_retrieval": retrieval,

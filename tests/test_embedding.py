@@ -5,8 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from tiny import SENSOR, TinyPatches, tiny_supervisor
 
 from clippan_lib.embedding import (
+    Embeddings,
+    embed_patches,
     embedding_scores,
     layout,
     mean_similarity,
@@ -15,6 +18,7 @@ from clippan_lib.embedding import (
     within_type_variance,
     zero_shot_scores,
 )
+from clippan_lib.fusion import get_method
 
 
 def at(*degrees: float) -> torch.Tensor:
@@ -135,8 +139,8 @@ def test_zero_shot_scores_refuse_an_unknown_type_and_an_absent_one():
 
 
 def test_all_scores_come_by_name_and_need_no_gradient():
-    features = at(0, 90, 2, 92, 4, 94).requires_grad_()
-    scores = embedding_scores(features, TYPES_OF_TWO, TWO_PLACES, TYPES_OF_TWO)
+    features, texts = at(0, 90, 2, 92, 4, 94).requires_grad_(), at(0, 45, 90)
+    scores = embedding_scores(Embeddings(features, TYPES_OF_TWO, TWO_PLACES, TYPES_OF_TWO, texts))
     assert list(scores) == [
         "zero_shot_accuracy",
         "recall_LRMS",
@@ -148,3 +152,17 @@ def test_all_scores_come_by_name_and_need_no_gradient():
         "same_scene_chance",
     ]
     assert all(type(value) is float and math.isfinite(value) for value in scores.values())
+
+
+def test_patches_are_embedded_by_type_with_their_place():
+    patches, supervisor = TinyPatches(count=5), tiny_supervisor()
+    fuse = get_method("exp", SENSOR, 4)
+    found = embed_patches(supervisor, patches, fuse, most=3)
+    assert found.types.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert found.scenes.tolist() == [0, 2, 4] * 3
+    batch = patches.batch([0, 2, 4])
+    torch.testing.assert_close(found.features[:3], supervisor.embed_lrms(batch.lrms).detach())
+    torch.testing.assert_close(found.features[3:6], supervisor.embed_pan(batch.pan).detach())
+    hrms = fuse(batch.lrms, batch.pan).clamp(0, 1)
+    torch.testing.assert_close(found.features[6:], supervisor.embed_hrms(hrms).detach())
+    assert torch.equal(found.predicted, supervisor.zero_shot(found.features))

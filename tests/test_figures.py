@@ -300,9 +300,23 @@ def test_smooth_curves_are_running_means_and_say_so():
     )
 
 
+def test_a_history_without_a_term_is_left_out_of_its_panel_only():
+    with_language = HISTORY.assign(language=1.0)
+    figure = fig.curves({"plain": HISTORY, "guided": with_language}, ["language", "total"])
+    assert [len(ax.lines) for ax in figure.axes] == [1, 2]
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {"plain", "guided"}
+
+
+def test_a_score_without_a_spread_is_printed_alone():
+    scores, spread = pd.DataFrame({"SAM": [2.0, 3.0]}), pd.DataFrame({"SAM": [0.5, np.nan]})
+    assert fig.mark_best(scores, {"SAM": "low"}, 1, spread)["SAM"].tolist() == ["2.0 ± 0.5 *", "3.0"]
+
+
 def test_curves_refuse_a_missing_term_and_an_empty_request():
-    with pytest.raises(ValueError, match=r"history 'run' lacks \['language'\]; it has"):
+    with pytest.raises(ValueError, match=r"no history has \['language'\]; they have"):
         fig.curves({"run": HISTORY}, ["total", "language"])
+    with pytest.raises(ValueError, match="history 'run' lacks 'iteration'"):
+        fig.curves({"run": HISTORY.drop(columns="iteration")}, ["total"])
     with pytest.raises(ValueError, match="nothing to draw"):
         fig.curves({}, ["total"])
     with pytest.raises(ValueError, match="smooth 0"):

@@ -19,17 +19,19 @@ Histories = Mapping[str, pd.DataFrame | Sequence[pd.DataFrame]]
 
 
 def _runs(histories: Histories, terms: Sequence[str], smooth: int) -> dict[str, list[pd.DataFrame]]:
-    """The histories as lists, refused if a column is missing."""
+    """The histories as lists, refused if one has no iterations or a term is in none of them."""
     if not histories or not terms:
         raise ValueError(f"nothing to draw: histories {list(histories)}, terms {list(terms)}")
     if smooth < 1:
         raise ValueError(f"smooth {smooth}: a running mean is over one row or more")
     runs = {label: [h] if isinstance(h, pd.DataFrame) else list(h) for label, h in histories.items()}
     for label, frames in runs.items():
-        for frame in frames:
-            missing = [name for name in ("iteration", *terms) if name not in frame]
-            if missing:
-                raise ValueError(f"history {label!r} lacks {missing}; it has {list(frame)}")
+        if any("iteration" not in frame for frame in frames):
+            raise ValueError(f"history {label!r} lacks 'iteration'; it has {[*frames[0]]}")
+    known = {column for frames in runs.values() for frame in frames for column in frame}
+    missing = [term for term in terms if term not in known]
+    if missing:
+        raise ValueError(f"no history has {missing}; they have {sorted(known)}")
     return runs
 
 
@@ -41,6 +43,8 @@ def _wants_log(values: np.ndarray) -> bool:
 def _draw_term(ax: Axes, term: str, runs: dict[str, list[pd.DataFrame]], smooth: int) -> None:
     drawn = []
     for style, (label, frames) in enumerate(runs.items()):
+        if any(term not in frame for frame in frames):
+            continue
         series = [
             frame.set_index("iteration")[term].rolling(smooth, min_periods=1).mean() for frame in frames
         ]
@@ -68,18 +72,22 @@ def curves(
     Args:
         histories: label to a table with a column `iteration` and one per term, or to several (seeds): the
             line is then their mean, the band one standard deviation to either side.
-        terms: columns to draw.
+        terms: columns to draw; a history without one is left out of its panel.
         smooth: running mean over so many rows.
         columns: panels side by side.
         title: of the whole figure.
-    Raises: ValueError on an empty request, a missing column, or `smooth` below 1.
+    Raises: ValueError on an empty request, a term that no history has, or `smooth` below 1.
     """
     runs = _runs(histories, terms, smooth)
     figure, axes = panels(len(terms), columns, 2.5)
     for ax, term in zip(axes, terms, strict=True):
         _draw_term(ax, term, runs, smooth)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), frameon=False)
+    legend = {
+        label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        legend.values(), legend.keys(), loc="outside lower center", ncols=min(len(legend), 4), frameon=False
+    )
     figure.suptitle(title)
     return figure
 

@@ -29,7 +29,7 @@ def mark_best(
         scores: one row per method, one column per metric; NaN where a method has no score.
         better: metric to "high" or "low".
         digits: decimals printed.
-        spread: same rows and columns, printed as `± spread`.
+        spread: same rows and columns, printed as `± spread`; NaN where there is one seed only.
     Returns: strings, the same rows and columns; "-" for NaN.
     Raises: ValueError on a column without a direction, or a spread that does not fit.
     """
@@ -45,7 +45,8 @@ def mark_best(
         shown = scores[column].round(digits)
         best = shown.max() if better[column] == "high" else shown.min()
         for row in np.flatnonzero(shown.notna()):
-            extra = "" if spread is None else f" ± {spread[column].iloc[row]:.{digits}f}"
+            known = spread is not None and pd.notna(spread[column].iloc[row])
+            extra = f" ± {spread[column].iloc[row]:.{digits}f}" if known else ""
             star = " *" if shown.iloc[row] == best else ""
             marked.iloc[row, marked.columns.get_loc(column)] = f"{shown.iloc[row]:.{digits}f}{extra}{star}"
     return marked

@@ -1,0 +1,37 @@
+# make demo: install, run everything on synthetic scenes, open the report it names.
+# make test, make lint, make lab. Another interpreter: make PYTHON=python3.12 demo
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lab lint
+
+demo: $(READY)
+	$(BIN)/clippan run data_manifests/synthetic_wv3.yaml --preset demo
+
+# One thread per worker: two workers share two cores.
+test: lint
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadfile
+
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/pip || $(PYTHON) -c "$$OLD" $(PYTHON)
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install --python $(BIN)/python --system-certs -c constraints.txt -e '.[test]'
+	@touch $@
+
+define OLD
+import sys
+v = sys.version_info[:2]
+if v < (3, 11):
+    sys.exit("CLIPPan needs Python 3.11 or newer; %s is %d.%d. Try: make PYTHON=python3.12 demo" % (sys.argv[1], v[0], v[1]))
+endef
+export OLD

@@ -1,0 +1,78 @@
+"""The command `clippan`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from clippan_lib import report, results
+from clippan_lib.parameters import Refusal
+from clippan_lib.plan import plan_run
+from clippan_lib.runner import RunFailed, execute
+from clippan_lib.training.config import PRESETS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: of the command line, without the program's name; None takes the process's own.
+    Returns: exit status: 0 done, 1 a notebook failed, 2 refused before anything ran, 130 interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        plan = plan_run(
+            options.manifest,
+            data=options.data,
+            preset=options.preset,
+            network=options.network,
+            seed=options.seed,
+            device=options.device,
+            name=options.name,
+            assignments=options.assignments,
+        )
+    except ValueError as error:
+        return _stop(2, error)
+    try:
+        execute(plan, sys.stderr)
+    except Refusal as error:
+        return _stop(2, error)
+    except RunFailed as error:
+        return _stop(1, error)
+    except KeyboardInterrupt:
+        return _stop(130, "interrupted; the same command goes on from here")
+    for (_, title), table in results.frames(plan.folder).items():
+        print(f"\n{title}\n{table.to_string(index=False, float_format='{:.4g}'.format, na_rep='-')}")
+    print(f"\nReport: {plan.folder / report.PAGE}")
+    return 0
+
+
+def _stop(status: int, reason: object) -> int:
+    print(f"clippan: {reason}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="clippan", description="Pansharpening supervised by CLIP.")
+    run = parser.add_subparsers(dest="command", required=True).add_parser(
+        "run",
+        help="run the notebooks for one dataset",
+        description="Runs the notebooks in order into runs/DATASET/NAME/ and ends with index.html there. "
+        "The same command again goes on where a stopped run was.",
+    )
+    run.add_argument("manifest", type=Path, metavar="MANIFEST", help="a file of data_manifests/")
+    run.add_argument("--data", type=Path, metavar="DIR", help="folder of the data (default: the manifest's)")
+    run.add_argument("--preset", choices=PRESETS, default="demo")
+    run.add_argument("--network", metavar="N", help="fusion network (default: the preset's)")
+    run.add_argument("--seed", type=int, default=0, metavar="S")
+    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    run.add_argument("--name", help="folder of the run (default: made of preset, network, seed and changes)")
+    run.add_argument(
+        "-p",
+        dest="assignments",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a field of the configuration or a parameter of a notebook; may be repeated",
+    )
+    return parser

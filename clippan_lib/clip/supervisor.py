@@ -1,0 +1,248 @@
+"""The supervisor: a frozen CLIP with stems, prompts and adapters; Stage I trains it, Stage II asks it."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from clippan_lib.clip.adapters import ClipAdapter, FusionAdapter, MsStem, PanStem
+from clippan_lib.clip.model import ClipTowers, load_clip
+from clippan_lib.clip.prompts import ROLES, PromptSet, get_prompts
+from clippan_lib.sensors import Sensor
+from clippan_lib.shapes import HRMS, LRMS, PAN, Features
+
+ADAPTERS = ("shared", "per_type")
+_KEY = "clippan_supervisor"
+_VERSION = 1
+
+
+class Supervisor(nn.Module):
+    """Features of LRMS, PAN and HRMS images and of their prompts, in one adapted space (Fig. 2 of the paper).
+
+    Every feature has unit length. The towers are frozen from the start; `freeze` fixes the rest for Stage II
+    and leaves the graph from a feature to its image. The towers' features of the texts are encoded once.
+
+    Args:
+        towers: the frozen CLIP. The control with a random CLIP is `load_clip(weights="random:0")` here.
+        sensor: bands of the multispectral images.
+        prompts: name, mapping or set: see `get_prompts`.
+        stem: how bands become three channels, see `MsStem`; one stem for lrms, one for hrms.
+        adapters: "per_type" is the paper's six CA modules; "shared" is one for images and one for texts,
+            since an adapter of its own can give a type away without a look at the image.
+        reduction: of every bottleneck.
+        image_residual: the image adapters' share, in [0, 1].
+        text_residual: the text adapters' share, in [0, 1].
+    Raises: ValueError on an unknown name or a value out of range.
+
+    New weights come from torch's global generator: seed it for a repeatable Stage I.
+    """
+
+    def __init__(
+        self,
+        towers: ClipTowers,
+        sensor: Sensor,
+        prompts: str | Mapping[str, str] | PromptSet = "wald",
+        stem: str = "conv",
+        adapters: str = "shared",
+        reduction: int = 4,
+        image_residual: float = 0.2,
+        text_residual: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if adapters not in ADAPTERS:
+            raise ValueError(f"unknown adapters {adapters!r}; known: {', '.join(ADAPTERS)}")
+        self.towers = towers
+        self.sensor = sensor
+        self.prompts = get_prompts(prompts)
+        self.options: dict[str, Any] = {
+            "stem": stem,
+            "adapters": adapters,
+            "reduction": reduction,
+            "image_residual": image_residual,
+            "text_residual": text_residual,
+        }
+        self.frozen = False
+        names = ROLES if adapters == "per_type" else ("shared",)
+
+        def bank(residual: float) -> nn.ModuleDict:
+            return nn.ModuleDict({name: ClipAdapter(towers.dim, reduction, residual) for name in names})
+
+        self.stems = nn.ModuleDict(
+            {"lrms": MsStem(stem, sensor), "pan": PanStem(), "hrms": MsStem(stem, sensor)}
+        )
+        self.image_adapters = bank(image_residual)
+        self.text_adapters = bank(text_residual)
+        self.fuse_image = FusionAdapter(towers.dim, reduction)
+        self.fuse_text = FusionAdapter(towers.dim, reduction)
+        self.register_buffer("raw_texts", towers.encode_text(list(self.prompts.texts)), persistent=False)
+        self.register_buffer("frozen_texts", None, persistent=False)
+
+    def fit_stretch(self, lrms: LRMS, pan: PAN) -> None:
+        """Fix what the stems take from the data: display stretch, and the components of the stem "pca".
+
+        Args:
+            lrms: (n, c, h, w) training patches; hrms images get the same stretch.
+            pan: (n, 1, H, W) training patches.
+        Raises: ValueError on another number of bands or a constant band.
+        """
+        self.stems["lrms"].fit(lrms)
+        self.stems["hrms"].fit(lrms)
+        self.stems["pan"].fit(pan)
+
+    def embed_lrms(self, lrms: LRMS) -> Features:
+        """Adapted features (b, d) of low-resolution multispectral images (b, c, h, w)."""
+        return self._embed("lrms", lrms)
+
+    def embed_pan(self, pan: PAN) -> Features:
+        """Adapted features (b, d) of panchromatic images (b, 1, H, W)."""
+        return self._embed("pan", pan)
+
+    def embed_hrms(self, hrms: HRMS) -> Features:
+        """Adapted features (b, d) of high-resolution multispectral images (b, c, H, W), fused or not."""
+        return self._embed("hrms", hrms)
+
+    def embed_texts(self) -> Float[Tensor, "3 d"]:
+        """Adapted features of the three prompts, rows lrms, pan, hrms; constants once frozen."""
+        return self._adapted_texts() if self.frozen_texts is None else self.frozen_texts
+
+    def zero_shot(self, features: Features) -> Int64[Tensor, " b"]:
+        """The image type whose prompt is nearest to a feature: 0 lrms, 1 pan, 2 hrms."""
+        return (features.detach() @ self.embed_texts().detach().T).argmax(dim=1)
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """What Stage I trains: stems, adapters and fusion adapters; nothing once frozen."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def freeze(self) -> "Supervisor":
+        """Fix everything for Stage II. Gradients still flow from an image's feature into the image.
+
+        Returns: itself.
+        """
+        self.requires_grad_(False).eval()
+        self.frozen_texts = self._adapted_texts()
+        self.frozen = True
+        return self
+
+    def with_prompts(self, prompts: str | Mapping[str, str] | PromptSet) -> "Supervisor":
+        """The same adapted supervisor, on the same towers, with other texts: the shuffled-prompt control."""
+        with torch.random.fork_rng(devices=[]):
+            other = Supervisor(self.towers, self.sensor, prompts, **self.options)
+        other.to(self.raw_texts.device).load_state_dict(self.state_dict())
+        return other.freeze() if self.frozen else other
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As torch's, without the frozen towers, which are named in a file and not stored."""
+        state = super().state_dict(*args, **kwargs)
+        towers = f"{kwargs.get('prefix', '')}towers."
+        for key in [key for key in state if key.startswith(towers)]:
+            del state[key]
+        return state
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """As torch's, for a state without the towers; a frozen supervisor encodes its texts anew."""
+        towers = {f"towers.{key}": value for key, value in self.towers.state_dict().items()}
+        result = super().load_state_dict({**state_dict, **towers}, strict, assign)
+        if self.frozen:
+            self.freeze()
+        return result
+
+    def save(self, path: Path | str) -> None:
+        """Write stems, adapters and all that is needed to build them again: one safetensors file, atomically.
+
+        The frozen CLIP is named by model, weights and fingerprint, and not stored.
+
+        Args:
+            path: the file; its folder is made if need be.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.part")
+        tensors = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
+        save_file(tensors, part, {_KEY: json.dumps(self._header())})
+        os.replace(part, path)
+
+    @classmethod
+    def load(cls, path: Path | str, towers: ClipTowers | None = None) -> "Supervisor":
+        """Read what `save` wrote; a frozen supervisor comes back frozen. The random state is left as it was.
+
+        Args:
+            path: the file.
+            towers: the CLIP it was adapted on, if it is loaded already or its weights have moved; None loads
+                it by the name in the file.
+        Raises: ValueError on a file of another kind or version, on missing or unknown tensors, and on a CLIP
+            other than the one it was adapted on; ClipWeightsError if that one cannot be loaded.
+        """
+        header, tensors = _read(Path(path))
+        clip = header["clip"]
+        towers = towers or load_clip(clip["model"], clip["weights"])
+        if towers.fingerprint != clip["fingerprint"]:
+            raise ValueError(
+                f"{path} was adapted on the CLIP {clip['model']!r} (weights {clip['weights']!r}, fingerprint "
+                f"{clip['fingerprint'][:12]}), but this is {towers.name!r} (weights {towers.weights!r}, "
+                f"fingerprint {towers.fingerprint[:12]}): its adapters mean nothing here; run Stage I again"
+            )
+        with torch.random.fork_rng(devices=[]):
+            supervisor = cls(towers, _sensor(header["sensor"]), header["prompts"], **header["options"])
+        try:
+            supervisor.to(supervisor.raw_texts.device).load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ValueError(f"{path} does not fit the supervisor its header describes: {error}") from error
+        return supervisor.freeze() if header["frozen"] else supervisor
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "version": _VERSION,
+            "clip": {
+                "model": self.towers.name,
+                "weights": self.towers.weights,
+                "fingerprint": self.towers.fingerprint,
+            },
+            "sensor": asdict(self.sensor),
+            "prompts": asdict(self.prompts),
+            "options": self.options,
+            "frozen": self.frozen,
+        }
+
+    def _embed(self, role: str, image: Tensor) -> Features:
+        return self._adapter(self.image_adapters, role)(self.towers.encode_image(self.stems[role](image)))
+
+    def _adapted_texts(self) -> Float[Tensor, "3 d"]:
+        pairs = zip(ROLES, self.raw_texts.split(1), strict=True)
+        return torch.cat([self._adapter(self.text_adapters, role)(text) for role, text in pairs])
+
+    def _adapter(self, bank: nn.ModuleDict, role: str) -> nn.Module:
+        return bank[role] if self.options["adapters"] == "per_type" else bank["shared"]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file: {error}") from error
+    if _KEY not in metadata:
+        raise ValueError(f"{path} holds no supervisor; its metadata has the keys {sorted(metadata)}")
+    header = json.loads(metadata[_KEY])
+    if header["version"] != _VERSION:
+        raise ValueError(
+            f"{path} has version {header['version']}, this package reads {_VERSION}; run Stage I again"
+        )
+    return header, tensors
+
+
+def _sensor(fields: Mapping[str, Any]) -> Sensor:
+    """A sensor from JSON, which has no tuples."""
+    return Sensor(
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    )

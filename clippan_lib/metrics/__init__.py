@@ -1,0 +1,72 @@
+"""The two tables of scores: at reduced resolution against a reference, at full resolution without one."""
+
+from clippan_lib.metrics.no_reference import d_lambda_k, distortions, pan_lowpass
+from clippan_lib.metrics.reference import AnyImage, crop_border, ergas, mpsnr, q2n, sam, scc
+from clippan_lib.mtf import upsample
+from clippan_lib.sensors import Sensor
+from clippan_lib.shapes import LRMS, Image, Scores, check_pair
+
+BETTER = {
+    "MPSNR": "high",
+    "ERGAS": "low",
+    "SAM": "low",
+    "Q2n": "high",
+    "SCC": "high",
+    "D_lambda": "low",
+    "D_s": "low",
+    "QNR": "high",
+    "D_lambda_K": "low",
+    "HQNR": "high",
+}
+
+
+def reduced_scores(
+    hrms: Image, gt: AnyImage, ratio: int, dn_max: float | int, cut: int = 0
+) -> dict[str, Scores]:
+    """All scores against a reference, in the toolbox's conventions.
+
+    Args:
+        hrms, gt: (b, c, H, W), [0, 1].
+        ratio: PAN-to-MS scale.
+        dn_max: the sensor's largest digital number; Q2n rounds to digital numbers.
+        cut: border dropped first (`crop_border`); the toolbox's is 21.
+    Returns: name to (b,): MPSNR, ERGAS, SAM (degrees), Q2n, SCC.
+    Raises: ValueError where one of the scores does.
+    """
+    hrms, gt = crop_border(hrms, cut), crop_border(gt, cut)
+    return {
+        "MPSNR": mpsnr(hrms, gt),
+        "ERGAS": ergas(hrms, gt, ratio),
+        "SAM": sam(hrms, gt),
+        "Q2n": q2n(hrms, gt, dn_max=dn_max),
+        "SCC": scc(hrms, gt),
+    }
+
+
+def full_scores(hrms: Image, lrms: LRMS, pan: AnyImage, sensor: Sensor, ratio: int) -> dict[str, Scores]:
+    """All scores without a reference, in the toolbox's conventions.
+
+    Args:
+        hrms: (b, c, H, W), [0, 1], sides multiples of 32.
+        lrms: (b, c, H/ratio, W/ratio), [0, 1].
+        pan: (b, 1, H, W), [0, 1].
+        sensor: gives the MTF gains and the largest digital number.
+        ratio: PAN-to-MS scale.
+    Returns: name to (b,): D_lambda, D_s, QNR, D_lambda_K, HQNR.
+    Raises: ValueError on sizes or bands that do not belong together, or where one of the scores does.
+    """
+    check_pair(lrms, pan, ratio)
+    if hrms.shape[1] != sensor.n_bands:
+        raise ValueError(
+            f"hrms has {hrms.shape[1]} bands and sensor {sensor.name} {sensor.n_bands}; they must agree"
+        )
+    lms = upsample(lrms, ratio)
+    spectral, spatial = distortions(hrms, lms, pan, pan_lowpass(pan, ratio))
+    khan = d_lambda_k(hrms, lms, sensor.gnyq, ratio, sensor.max_value)
+    return {
+        "D_lambda": spectral,
+        "D_s": spatial,
+        "QNR": (1 - spectral) * (1 - spatial),
+        "D_lambda_K": khan,
+        "HQNR": (1 - khan) * (1 - spatial),
+    }

@@ -1,0 +1,104 @@
+"""What a run is: all that decides it, checked before anything is written."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clippan_lib.data import Manifest, load_manifest, open_dataset
+from clippan_lib.parameters import Refusal, notebook_parameters, split_assignments
+from clippan_lib.training.config import RunConfig, make_config
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides a run; made and checked by `plan_run`."""
+
+    manifest: Manifest
+    config: RunConfig
+    preset: str
+    seed: int
+    device: str
+    folder: Path
+    notebooks: tuple[Path, ...]
+    parameters: dict[str, dict[str, Any]]
+
+
+def plan_run(
+    manifest: str | Path,
+    *,
+    data: Path | None = None,
+    preset: str = "demo",
+    network: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    name: str | None = None,
+    assignments: Iterable[str] = (),
+    notebooks: Path = NOTEBOOKS,
+    runs: Path = Path("runs"),
+) -> Plan:
+    """Check everything that can be checked before a run; write nothing.
+
+    Args:
+        manifest: the dataset's manifest file.
+        data: folder of the data, if not the manifest's own.
+        preset: "smoke", "demo" or "paper".
+        network: the fusion network, if not the preset's.
+        seed: of all randomness.
+        device: "cpu", "cuda" or "auto", which takes a GPU if there is one.
+        name: of the run's folder; made of preset, network and seed (and a digest of `assignments`) if None.
+        assignments: texts `name=value`, for fields of `RunConfig` and for parameters of single notebooks.
+        notebooks: folder of the notebooks, run in the order of their numbers.
+        runs: where runs are kept.
+    Raises: Refusal, ManifestError, DataError or another ValueError that says what is wrong.
+    """
+    dataset = load_manifest(manifest)
+    open_dataset(dataset, data)
+    found = tuple(sorted(notebooks.glob("[0-9][0-9]_*.ipynb")))
+    if not found:
+        raise Refusal(f"no notebook in {notebooks}: clone the repository and `pip install -e .` there")
+    defaults = {path.stem: notebook_parameters(path) for path in found}
+    overrides, extra = split_assignments(assignments, RunConfig.model_fields, defaults)
+    if network is not None and overrides.setdefault("network", network) != network:
+        raise Refusal(f"--network {network} and -p network={overrides['network']} contradict each other")
+    if seed < 0:
+        raise Refusal(f"--seed {seed}: a seed is 0 or more")
+    config = make_config(preset, **overrides)
+    name = name or _name(preset, config.network, seed, overrides | extra)
+    if Path(name).name != name or name.startswith("."):
+        raise Refusal(f"--name {name!r} is not the name of a folder")
+    folder = (runs / dataset.name / name).resolve()
+    shared = {
+        "manifest": str(Path(manifest).resolve()),
+        "data_root": str(Path(data).resolve()) if data else "",
+        "run_dir": str(folder),
+        "preset": preset,
+        "seed": seed,
+        "device": _device(device),
+        "overrides": overrides,
+    } | extra
+    parameters = {
+        stem: {key: shared[key] for key in known if key in shared} for stem, known in defaults.items()
+    }
+    return Plan(dataset, config, preset, seed, shared["device"], folder, found, parameters)
+
+
+def _name(preset: str, network: str, seed: int, changes: dict[str, Any]) -> str:
+    """Other settings get another folder, so that a trial never replaces a finished run."""
+    changes = {key: value for key, value in changes.items() if key != "network"}
+    digest = hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:6]
+    return f"{preset}_{network}_seed{seed}" + (f"_{digest}" if changes else "")
+
+
+def _device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise Refusal("--device cuda: torch sees no GPU here; use --device cpu")
+    return device

@@ -1,0 +1,134 @@
+"""The end of a run: `run.json`, the notebooks as HTML, and one page that shows it all."""
+
+import importlib.metadata
+import platform
+import subprocess
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbconvert import HTMLExporter
+
+from clippan_lib import __version__, results
+from clippan_lib.files import write_json, write_text
+from clippan_lib.plan import Plan
+
+PAGE = "index.html"
+RECORD = "run.json"
+PACKAGES = ("torch", "open_clip_torch", "numpy", "scipy", "h5py", "torchmetrics", "papermill", "nbconvert")
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; font-size: .9rem } td, th { padding: .2rem .7rem; text-align: right }
+td:first-child, th:first-child { text-align: left } tbody tr:nth-child(odd) { background: #f3f4f6 }
+img { max-width: 100% } figure { margin: 1.5rem 0 } figcaption { color: #555 } div.table { overflow-x: auto }
+dl { display: grid; grid-template-columns: max-content auto; gap: 0 1rem } dd { margin: 0 }
+"""
+
+
+def write(plan: Plan, stamps: dict[str, dict[str, Any]]) -> None:
+    """Write the notebooks' HTML, `run.json` and, last, `index.html` into the run's folder.
+
+    Args:
+        plan: of the run, all of whose notebooks are through.
+        stamps: per notebook, seconds and the largest process until then.
+    """
+    exporter = HTMLExporter()
+    for path in plan.notebooks:
+        page, _ = exporter.from_notebook_node(nbformat.read(plan.folder / path.name, 4))
+        write_text(plan.folder / f"{path.stem}.html", page)
+    record = run_record(plan, stamps)
+    write_json(plan.folder / RECORD, record)
+    write_text(plan.folder / PAGE, index_page(plan, record))
+
+
+def run_record(plan: Plan, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What somebody needs to repeat the run, as JSON."""
+    return {
+        "dataset": plan.manifest.name,
+        "manifest": str(plan.manifest.file),
+        "manifest_digest": plan.manifest.digest(),
+        "preset": plan.preset,
+        "seed": plan.seed,
+        "device": plan.device,
+        "config": plan.config.model_dump(mode="json"),
+        "parameters": plan.parameters,
+        "versions": {"clippan": __version__, "python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "commit": _commit(plan.notebooks[0].parent),
+        "seconds": {stem: stamp["seconds"] for stem, stamp in stamps.items()},
+        "peak_process_mb": max(stamp["peak_mb"] for stamp in stamps.values()),
+    }
+
+
+def index_page(plan: Plan, record: dict[str, Any]) -> str:
+    """The run on one page: tables, figures and links, all relative to the run's folder."""
+    title = escape(f"{plan.manifest.title}: {plan.config.network}, {plan.preset} preset")
+    notebooks = "".join(
+        f'<li><a href="{path.stem}.html">{escape(path.stem)}</a>'
+        f' (<a href="{path.name}">ipynb</a>, {record["seconds"][path.stem]:.0f} s)</li>\n'
+        for path in plan.notebooks
+    )
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head><body>
+<h1>{title}</h1>
+{_facts(plan, record)}
+<h2>Numbers</h2>
+{_tables(plan.folder)}
+<h2>Pictures</h2>
+{_figures(plan.folder)}
+<h2>Notebooks, as they ran</h2>
+<ol start="0">
+{notebooks}</ol>
+<p>Settings, seed, versions and times are in <a href="{RECORD}">{RECORD}</a>,
+all numbers in <a href="{results.FILE}">{results.FILE}</a>.</p>
+</body></html>
+"""
+
+
+def _facts(plan: Plan, record: dict[str, Any]) -> str:
+    clip = f"{plan.config.clip_model} ({plan.config.clip_weights or 'shipped weights'})"
+    commit = record["commit"] or "not in a git repository"
+    facts = {
+        "Sensor": plan.manifest.resolve_sensor().name,
+        "CLIP": clip,
+        "Seed": plan.seed,
+        "Device": plan.device,
+        "Commit": commit,
+        "Time": f"{sum(record['seconds'].values()) / 60:.1f} min",
+        "Largest process": f"{record['peak_process_mb']} MiB",
+        "Data licence": plan.manifest.licence,
+        "Data citation": plan.manifest.citation,
+    }
+    rows = (f"<dt>{name}</dt><dd>{escape(str(value))}</dd>\n" for name, value in facts.items())
+    return f"<dl>{''.join(rows)}</dl>"
+
+
+def _tables(folder: Path) -> str:
+    style = {"index": False, "border": 0, "float_format": "{:.4g}".format, "na_rep": "-"}
+    return "\n".join(
+        f"<h3>{escape(title)}</h3><p>from {escape(section)}</p>\n"
+        f'<div class="table">{table.to_html(**style)}</div>'
+        for (section, title), table in results.frames(folder).items()
+    )
+
+
+def _figures(folder: Path) -> str:
+    return "\n".join(
+        f'<figure><img src="figures/{escape(path.name)}" alt="{caption}" loading="lazy">'
+        f"<figcaption>{caption}</figcaption></figure>"
+        for path in sorted((folder / "figures").glob("*.png"))
+        for caption in [escape(path.stem.replace("_", " "))]
+    )
+
+
+def _commit(folder: Path) -> str | None:
+    """The commit of the notebooks' repository, marked if files differ from it; None where there is none."""
+    try:
+        command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty"]
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,132 @@
+"""The patches a run visits: drawn by (seed, iteration) alone, and what is computed of them only once."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from clippan_lib.data import PatchSet
+from clippan_lib.training.loop import digest, mix
+
+_CHUNK = 32
+
+
+def indices(seed: int, iteration: int, n: int, batch: int) -> Int64[Tensor, " size"]:
+    """The patches of one iteration: a slice of the permutation of its epoch.
+
+    Within a batch no patch comes twice, which a contrastive loss would take for two scenes; what does not
+    fill a batch at the end of an epoch is left out of that epoch. With fewer patches than `batch`, each batch
+    is all of them.
+
+    Args:
+        seed: of the permutations.
+        iteration: from 0.
+        n: number of patches, at least 1.
+        batch: patches per iteration, at least 1.
+    """
+    per_epoch = max(1, n // batch)
+    epoch, place = divmod(iteration, per_epoch)
+    generator = torch.Generator().manual_seed(mix(seed, "epoch", epoch))
+    return torch.randperm(n, generator=generator)[place * batch : (place + 1) * batch]
+
+
+class PatchStore:
+    """Patches in memory, with what does not change of them, each computed once, when first asked for.
+
+    Runs that differ by seed, or by what they do with the patches, share one.
+
+    Args:
+        patches: what is stored.
+        device: where things are computed and delivered; the store itself stays in main memory.
+    """
+
+    def __init__(self, patches: PatchSet, device: torch.device | str) -> None:
+        self.patches, self.device = patches, device
+        self._rows: dict[str, Tensor] = {}
+        self._known: dict[str, Tensor] = {}
+
+    def images(self, index: Int64[Tensor, " size"]) -> dict[str, Tensor]:
+        """lrms, pan (and gt, if there is one) of some patches."""
+        missing = self._missing("lrms", index)
+        if len(missing):
+            read = self.patches.batch(missing)
+            given = {"lrms": read.lrms, "pan": read.pan, "gt": read.gt}
+            for name, tensor in given.items():
+                if tensor is not None:
+                    self._keep(name, missing, tensor)
+        return {name: self._rows[name][index] for name in ("lrms", "pan", "gt") if name in self._rows}
+
+    @torch.no_grad()
+    def compute(
+        self, name: str, make: Callable[[dict[str, Tensor]], Tensor], index: Int64[Tensor, " size"]
+    ) -> None:
+        """Compute something of those of the patches that lack it.
+
+        Args:
+            name: under which `rows` gives it; things that differ need names that differ.
+            make: from the images of some patches to a tensor with one row per patch.
+            index: the patches.
+        """
+        for chunk in self._missing(name, index).split(_CHUNK):
+            if len(chunk):
+                images = {key: value.to(self.device) for key, value in self.images(chunk).items()}
+                self._keep(name, chunk, make(images).cpu())
+
+    def rows(self, name: str, index: Int64[Tensor, " size"]) -> Tensor:
+        """What was read or computed under a name, on the device."""
+        return self._rows[name][index].to(self.device)
+
+    def _missing(self, name: str, index: Int64[Tensor, " size"]) -> Int64[Tensor, " missing"]:
+        known = self._known.get(name)
+        return index if known is None else index[~known[index]]
+
+    def _keep(self, name: str, index: Int64[Tensor, " size"], rows: Tensor) -> None:
+        if name not in self._rows:
+            self._rows[name] = torch.empty(len(self.patches), *rows.shape[1:], dtype=rows.dtype)
+            self._known[name] = torch.zeros(len(self.patches), dtype=torch.bool)
+        self._rows[name][index] = rows
+        self._known[name][index] = True
+
+
+class TrainingSet:
+    """The patches that a run of known length visits, iteration by iteration.
+
+    Args:
+        store: what is drawn from.
+        seed, iterations, batch: as in `indices`.
+    """
+
+    def __init__(self, store: PatchStore, *, seed: int, iterations: int, batch: int) -> None:
+        n = len(store.patches)
+        self._store = store
+        self._draw = lambda iteration: indices(seed, iteration, n, batch)
+        self._used = torch.cat([self._draw(iteration) for iteration in range(iterations)]).unique()
+        self.images = store.images(self._used)
+        self._names = {name: name for name in self.images}
+        self._once: dict[str, Callable[[dict[str, Tensor]], Tensor]] = {}
+
+    def key(self) -> str:
+        """What the images are, for the key of a checkpoint."""
+        patches = self._store.patches
+        about = f"{patches.sensor} {patches.ratio} {patches.resolution} {len(patches)}"
+        return f"{about} {digest(self.images)}"
+
+    def once(self, name: str, make: Callable[[dict[str, Tensor]], Tensor], of: str = "") -> None:
+        """Compute something once per patch, before the first step that is taken; a finished run takes none.
+
+        Args:
+            name: under which `at` gives it.
+            make: from lrms, pan (and gt) of some patches to a tensor with one row per patch.
+            of: what the result depends on besides the patch, such as the weights of a network.
+        """
+        self._names[name] = f"{name} {of}"
+        self._once[self._names[name]] = make
+
+    def at(self, iteration: int) -> dict[str, Tensor]:
+        """The images of an iteration's patches and all that was computed of them, on the device."""
+        while self._once:
+            name, make = self._once.popitem()
+            self._store.compute(name, make, self._used)
+        index = self._draw(iteration)
+        return {name: self._store.rows(stored, index) for name, stored in self._names.items()}

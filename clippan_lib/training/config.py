@@ -1,0 +1,230 @@
+"""Every number of a run in one typed place, with three presets: smoke, demo, paper."""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from clippan_lib.clip.prompts import get_prompts
+from clippan_lib.fusion import CLASSICAL, NETWORKS
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class RunConfig(BaseModel):
+    """The settings of a run. The defaults are the `paper` preset; build others with `make_config`."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    clip_model: str = "ViT-B-32"
+    """Architecture known to open_clip, or 'embedded'; the paper names none, its release uses ViT-B/32."""
+    clip_weights: str | None = "openai"
+    """Tag, hub id or local file; None for the embedded model; 'random:SEED' is the control."""
+    prompts: str | dict[str, str] = "wald"
+    """Name of a prompt set, or your own three texts; 'wald' is the paper's."""
+    stem: Literal["conv", "pca", "rgb", "gbnir"] = "conv"
+    """How MS bands become three channels; conv is the paper's, the others are its Table 4."""
+    adapters: Literal["per_type", "shared"] = "per_type"
+    """The paper's six are per_type; shared ones kept the type from leaking in our prototype."""
+    reduction: Count = 4
+    """Bottleneck of the adapters; CLIP-Adapter's and the release's."""
+    image_residual: Share = 0.2
+    """Share of the adapter in an image feature; CLIP-Adapter's and the release's."""
+    text_residual: Share = 0.5
+    """Share of the adapter in a text feature; the release's."""
+
+    patch: Annotated[int, Field(ge=2)] = 16
+    """Side of a training patch in LRMS pixels; 16 is the benchmarks' (64 PAN pixels)."""
+    stride_full: Count = 16
+    """Step between full-resolution training patches in LRMS pixels; below `patch` they overlap."""
+    stride_reduced: Count = 16
+    """The same at reduced resolution, where a scene holds fewer patches."""
+
+    network: str = "pnn"
+    """The fusion network that is trained; PNN is one of the paper's backbones."""
+    pseudo: str = "pnn"
+    """Network or classical method to imitate; the paper's is SHIP, and PNN stands in until that is here."""
+    hrms_source: Literal["bdsd_pc", "bdsd", "gt"] = "bdsd_pc"
+    """HRMS of Stage I; the paper cites Vivone 2019 for BDSD, which is BDSD-PC."""
+
+    tau_inter: Positive = 0.07
+    """Temperature of Eq. 2; the release's."""
+    tau_intra: Positive = 0.07
+    """Temperature of Eq. 3; the release's."""
+    w_inter: Weight = 1.0
+    """Weight of Eq. 2; the paper's."""
+    w_intra: Weight = 1.0
+    """Weight of Eq. 3; the paper's."""
+    w_fusion: Weight = 1.0
+    """Weight of Eq. 5; the paper's, on a mean over features."""
+
+    stage1_iterations: Count = 1000
+    """The paper's."""
+    stage1_batch: Annotated[int, Field(ge=2)] = 32
+    """The paper's; contrast needs 2 or more."""
+    stage1_lr: Positive = 3e-3
+    """Adam's learning rate; the paper's."""
+    pseudo_iterations: Count = 1000
+    """Ours, set as Stage II; the paper does not say how SHIP was trained."""
+    pseudo_batch: Count = 32
+    """Ours, set as Stage II."""
+    pseudo_lr: Positive = 3e-3
+    """Ours, set as Stage II."""
+    stage2_iterations: Count = 1000
+    """The paper's."""
+    stage2_batch: Count = 32
+    """The paper's."""
+    stage2_lr: Positive = 3e-3
+    """Adam's learning rate; the paper's."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate over the iterations; the paper mentions no schedule."""
+    clip_norm: Positive | None = None
+    """Largest gradient norm, or None; the paper mentions none."""
+    warm_start: bool = False
+    """Begin Stage II with the weights of the pseudo-supervisor; ours."""
+
+    spec_degradation: Literal["bicubic", "mtf"] = "bicubic"
+    """How Eq. 9 degrades the output; bicubic is the paper's."""
+    w_spec: Weight = 1.0
+    """Weight of Eq. 9; the paper's."""
+    w_spat: Weight = 1.0
+    """Weight of Eq. 10; the paper's."""
+    w_qnr: Weight = 1.0
+    """Weight of Eq. 11; the paper's."""
+    w_pseudo: Weight = 1.0
+    """Weight of the pseudo-supervision, Eq. 12; the paper's."""
+    w_language: Weight = 1.0
+    """Weight of the language direction, Eq. 6; the paper's."""
+    w_gt: Weight = 1.0
+    """Weight of L1 to the ground truth where training is supervised; the paper's."""
+
+    n_seeds: Count = 1
+    """Repetitions of a comparison; the paper reports one."""
+    checkpoint_every: Count = 100
+    """Iterations between checkpoints; ours."""
+
+    @field_validator("network")
+    @classmethod
+    def _known_network(cls, name: str) -> str:
+        return _one_of(name, [*NETWORKS])
+
+    @field_validator("pseudo")
+    @classmethod
+    def _known_method(cls, name: str) -> str:
+        return _one_of(name, [*NETWORKS, *CLASSICAL])
+
+    @field_validator("prompts")
+    @classmethod
+    def _known_prompts(cls, prompts: str | dict[str, str]) -> str | dict[str, str]:
+        get_prompts(prompts)
+        return prompts
+
+    @model_validator(mode="after")
+    def _warm_start_fits(self) -> "RunConfig":
+        if self.warm_start and self.network != self.pseudo:
+            raise ValueError(
+                f"warm_start copies weights, so pseudo {self.pseudo!r} must be network {self.network!r}; "
+                "change one of them or set warm_start=False"
+            )
+        return self
+
+    def key(self, stage: str, *extra: object) -> str:
+        """What a checkpoint of one stage depends on, as a SHA-256.
+
+        Args:
+            stage: a key of `STAGES`.
+            extra: whatever else decides the result, such as the seed, the data and the initial weights.
+        Raises: ValueError on an unknown stage, listing the known ones.
+        """
+        fields = self.model_dump(include=set(STAGES[_one_of(stage, [*STAGES])]))
+        text = json.dumps([stage, fields, [str(item) for item in extra]], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+_LOOP = ("schedule", "clip_norm")
+_STAGE1 = ("hrms_source", "tau_inter", "tau_intra", "w_inter", "w_intra", "w_fusion")
+_STAGE1 += ("stage1_iterations", "stage1_batch", "stage1_lr")
+_STAGE2 = ("network", "stage2_iterations", "stage2_batch", "stage2_lr", "w_language")
+_UNSUPERVISED = ("pseudo", "spec_degradation", "warm_start", "w_spec", "w_spat", "w_qnr", "w_pseudo")
+
+# Which fields decide a stage's result. Data, prompts, towers and adapters enter a key by their own digests.
+STAGES = {
+    "stage1": _LOOP + _STAGE1,
+    "supervised": _LOOP + _STAGE2 + ("w_gt",),
+    "unsupervised": _LOOP + _STAGE2 + _UNSUPERVISED,
+}
+
+_DEMO = {
+    "clip_model": "embedded",
+    "clip_weights": None,
+    "adapters": "shared",
+    "image_residual": 0.5,
+    "tau_intra": 0.1,
+    "w_fusion": 0.05,
+    "stride_reduced": 4,
+    "stage1_iterations": 100,
+    "stage1_batch": 12,
+    "pseudo_iterations": 400,
+    "pseudo_batch": 8,
+    "pseudo_lr": 1e-3,
+    "stage2_iterations": 60,
+    "stage2_batch": 8,
+    "stage2_lr": 1e-3,
+    "schedule": "cosine",
+    "clip_norm": 1.0,
+    "warm_start": True,
+    "w_qnr": 0.1,
+    "w_language": 0.02,
+    "n_seeds": 3,
+    "checkpoint_every": 20,
+}
+_SMOKE = _DEMO | {
+    "stage1_iterations": 3,
+    "stage1_batch": 4,
+    "pseudo_iterations": 4,
+    "pseudo_batch": 2,
+    "stage2_iterations": 3,
+    "stage2_batch": 2,
+    "n_seeds": 1,
+    "checkpoint_every": 1,
+}
+
+# paper: the paper's numbers, with the release's where it is silent. demo: what worked in minutes on a CPU
+# with a small CLIP. smoke: demo, shortened to seconds; its results mean nothing.
+PRESETS: dict[str, dict[str, Any]] = {"smoke": _SMOKE, "demo": _DEMO, "paper": {}}
+
+
+def make_config(preset: str, **overrides: Any) -> RunConfig:
+    """The settings of a preset, with single fields replaced.
+
+    Args:
+        preset: "smoke", "demo" or "paper".
+        overrides: fields of `RunConfig`.
+    Raises: ValueError on an unknown preset, or naming each field that is unknown, mistyped or out of range.
+    """
+    values = PRESETS[_one_of(preset, [*PRESETS], "preset ")] | overrides
+    try:
+        return RunConfig(**values)
+    except ValidationError as error:
+        raise ValueError("; ".join(_explain(detail) for detail in error.errors())) from None
+
+
+def _explain(detail: Any) -> str:
+    field = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return f"unknown field {field!r}; fields: {', '.join(RunConfig.model_fields)}"
+    if not field:
+        return detail["msg"]
+    return f"{field}: {detail['msg']}, got {detail['input']!r}"
+
+
+def _one_of(name: str, known: list[str], what: str = "") -> str:
+    if name not in known:
+        raise ValueError(f"unknown {what}{name!r}; choose from {', '.join(known)}")
+    return name

@@ -1,0 +1,104 @@
+"""The command `clippan`: exit states, what it prints, what it passes on."""
+
+import importlib.metadata
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from clippan_lib import cli, results
+from clippan_lib.parameters import Refusal
+from clippan_lib.runner import RunFailed
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path) -> SimpleNamespace:
+    """The command with planning and execution replaced; notes what it was asked for."""
+    asked = SimpleNamespace(plan=None, executed=False, outcome=None)
+
+    def plan_run(manifest, **options):
+        asked.plan = {"manifest": manifest} | options
+        return SimpleNamespace(folder=tmp_path)
+
+    def execute(plan, stream):
+        asked.executed = True
+        if asked.outcome:
+            raise asked.outcome
+
+    monkeypatch.setattr(cli, "plan_run", plan_run)
+    monkeypatch.setattr(cli, "execute", execute)
+    return asked
+
+
+def test_the_console_script_is_this_function():
+    [script] = importlib.metadata.entry_points(group="console_scripts", name="clippan")
+    assert script.load() is cli.main
+
+
+def test_options_are_passed_on(command):
+    text = "run wv2.yaml --data d --preset smoke --network pnn --seed 4 --device cpu --name n -p a=1 -p b=x"
+    assert cli.main(text.split()) == 0
+    assert command.plan == {
+        "manifest": Path("wv2.yaml"),
+        "data": Path("d"),
+        "preset": "smoke",
+        "network": "pnn",
+        "seed": 4,
+        "device": "cpu",
+        "name": "n",
+        "assignments": ["a=1", "b=x"],
+    }
+
+
+def test_defaults_are_the_demo_on_whatever_device_there_is(command):
+    cli.main(["run", "wv2.yaml"])
+    assert (command.plan["preset"], command.plan["device"], command.plan["seed"]) == ("demo", "auto", 0)
+    assert command.plan["network"] is None
+    assert command.plan["assignments"] == []
+
+
+def test_the_end_shows_the_tables_and_where_the_report_lies(command, tmp_path, capsys):
+    table = pd.DataFrame({"method": ["EXP", "PNN"], "HQNR": [0.91234, None]})
+    results.record(tmp_path, "04_stage2", {"Full resolution": table})
+    assert cli.main(["run", "wv2.yaml"]) == 0
+    shown = capsys.readouterr().out.split("\n")
+    assert shown[1] == "Full resolution"
+    assert shown[3].split() == ["EXP", "0.9123"]
+    assert shown[4].split() == ["PNN", "-"]
+    assert shown[-2] == f"Report: {tmp_path / 'index.html'}"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "message"),
+    [
+        (RunFailed("04 failed in code cell 3"), 1, "clippan: 04 failed in code cell 3\n"),
+        (Refusal("another process is running"), 2, "clippan: another process is running\n"),
+        (KeyboardInterrupt(), 130, "clippan: interrupted; the same command goes on from here\n"),
+    ],
+)
+def test_a_run_that_stops_says_why_and_has_its_status(command, capsys, outcome, status, message):
+    command.outcome = outcome
+    assert cli.main(["run", "wv2.yaml"]) == status
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", message)
+
+
+def test_a_refused_plan_is_one_line_and_status_2(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["run", "nowhere.yaml"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("clippan: nowhere.yaml: cannot be read")
+    assert message.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["run"], ["run", "x", "--preset", "fast"], ["run", "x", "--seed", "one"], ["ran", "x"]]
+)
+def test_a_misspelt_command_has_status_2_and_shows_its_usage(command, capsys, arguments):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert "usage: clippan" in capsys.readouterr().err
+    assert not command.executed

@@ -1,0 +1,95 @@
+"""Judging methods on scenes: which scores, whose mean, and what pairs with what."""
+
+import pandas as pd
+import pytest
+import torch
+from tiny import SENSOR, TinyPatches
+
+from clippan_lib.data.scene import Scene, SceneStack
+from clippan_lib.evaluation import evaluate, fuse, paired, summary
+from clippan_lib.fusion import get_method
+
+CPU = torch.device("cpu")
+
+
+class TinyStack(SceneStack):
+    def __init__(self, count, resolution, has_gt):
+        super().__init__(tuple(f"s{i}" for i in range(count)), SENSOR, resolution, 16, 16, has_gt)
+        self.patches = TinyPatches(count=count, has_gt=has_gt)
+
+    def read(self, windows):
+        return self.patches.batch(windows.scenes)
+
+
+def scenes(count=2, resolution="full", has_gt=True):
+    return [Scene(TinyStack(count, resolution, has_gt), i) for i in range(count)]
+
+
+def scores(values):
+    rows = [
+        {"method": method, "seed": seed, "scene": f"s{i}", "ERGAS": value}
+        for (method, seed), each in values.items()
+        for i, value in enumerate(each)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_full_resolution_with_a_truth_gives_both_kinds_of_scores_and_without_one_only_its_own():
+    exp = {"EXP": get_method("exp", SENSOR, 4)}
+    both = set(evaluate(exp, scenes(1), CPU).columns)
+    assert {"MPSNR", "ERGAS", "SAM", "Q2n", "SCC", "D_lambda", "D_s", "QNR", "D_lambda_K", "HQNR"} <= both
+    assert "MPSNR" not in evaluate(exp, scenes(1, has_gt=False), CPU)
+    assert "QNR" not in evaluate(exp, scenes(1, resolution="reduced"), CPU)
+
+
+def test_a_list_of_methods_is_one_method_with_seeds():
+    exp, gsa = get_method("exp", SENSOR, 4), get_method("gsa", SENSOR, 4)
+    table = evaluate({"pair": [exp, gsa], "EXP": exp}, scenes(2), CPU)
+    assert table[["method", "seed", "scene"]].values.tolist()[:3] == [
+        ["pair", 0, "s0"],
+        ["pair", 1, "s0"],
+        ["EXP", 0, "s0"],
+    ]
+    assert (
+        table.query("method == 'pair' and seed == 0")["ERGAS"].tolist()
+        == table.query("method == 'EXP'")["ERGAS"].tolist()
+    )
+
+
+def test_the_truth_itself_scores_perfectly():
+    patches = TinyPatches(count=1)
+    table = evaluate({"truth": lambda lrms, pan: patches.gt}, scenes(1), CPU)
+    assert table["ERGAS"].item() == pytest.approx(0, abs=1e-5) and table["SAM"].item() == pytest.approx(
+        0, abs=0.05
+    )
+
+
+def test_fusing_clips_and_turns_training_mode_off():
+    network = torch.nn.Module()
+    network.forward = lambda lrms, pan: 9 * torch.ones(1, 4, 64, 64, requires_grad=True)
+    hrms = fuse(network.train(), TinyPatches(count=1).batch([0]))
+    assert hrms.max() == 1 and not hrms.requires_grad and not network.training
+
+
+def test_the_mean_is_over_scenes_first_and_the_spread_over_seeds():
+    mean, spread = summary(scores({("a", 0): [1, 3], ("a", 1): [5, 7], ("b", 0): [2, 2]}))
+    assert mean["ERGAS"].to_dict() == {"a": 4, "b": 2}
+    assert spread.loc["a", "ERGAS"] == pytest.approx(8**0.5) and pd.isna(spread.loc["b", "ERGAS"])
+
+
+def test_differences_are_taken_seed_by_seed():
+    table = scores({("plain", 0): [1, 3], ("plain", 1): [4, 4], ("c", 0): [1, 1], ("c", 1): [5, 7]})
+    assert paired(table, "c", "plain")["ERGAS"].tolist() == [-1, 2]
+
+
+def test_what_does_not_pair_is_refused():
+    table = scores({("plain", 0): [1], ("plain", 1): [4], ("c", 0): [1]})
+    with pytest.raises(ValueError, match="different seeds"):
+        paired(table, "c", "plain")
+    with pytest.raises(ValueError, match="no scores of 'd'; there are: plain, c"):
+        paired(table, "d", "plain")
+
+
+def test_no_scenes_are_refused():
+    with pytest.raises(ValueError, match="no test scene"):
+        evaluate({}, [], CPU)

@@ -1,0 +1,154 @@
+"""The committed notebooks: their form, their numbers, and a proof that a wrong number would be noticed."""
+
+import shutil
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from notebook_checks import CHECKED, nbval, problems, with_changed_digits
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+EACH = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def tiny(folder: Path) -> Path:
+    """A notebook that keeps all rules, run."""
+    checked = {"tags": [CHECKED]}
+    cells = [
+        new_markdown_cell("# Is this small?"),
+        new_code_cell("seed = 3", metadata={"tags": ["parameters"]}),
+        new_code_cell("print(f'accuracy {seed / 4:.2f}')", metadata=checked),
+        new_code_cell("import time\nprint(time.time())"),
+        new_code_cell("seed + 8", metadata=checked),
+    ]
+    notebook = new_notebook(cells=cells)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path = folder / "tiny.ipynb"
+    nbformat.write(notebook, path)
+    papermill.execute_notebook(path, path, progress_bar=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny_path(tmp_path_factory) -> Path:
+    return tiny(tmp_path_factory.mktemp("tiny"))
+
+
+def plant(notebook, mistake: str) -> None:
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    match mistake:
+        case "the title is not a question":
+            notebook.cells[0].source = "# This is small"
+        case "0 cells are tagged 'parameters'":
+            code[0].metadata["tags"] = []
+        case "may only assign literals":
+            code[0].source = "seed = 1 + 2"
+        case "parameter seed has no type":
+            code[0].source = "seed = None"
+        case "the kernel is not python3":
+            notebook.metadata["kernelspec"]["name"] = "conda-env-mine"
+        case "have not been run once each":
+            code[2].execution_count = None
+        case "no cell is tagged nbval-check-output":
+            code[1].metadata["tags"] = code[3].metadata["tags"] = []
+        case "cell 1: checked, but its stored output holds no number":
+            code[1].outputs = [new_output("display_data", {"text/plain": "<Figure size 640x480>"})]
+        case "cell 2: more than 15 lines":
+            code[2].source = "print(1)\n" * 16
+        case "cell 2: defines a function or a class":
+            code[2].source = "def twice(x):\n    return 2 * x"
+        case "cell 2: a stored error":
+            code[2].outputs = [new_output("error", ename="KeyError", evalue="x", traceback=[])]
+        case "cell 2: a path of somebody's computer":
+            code[2].outputs = [new_output("stream", text="saved to " + "/".join(["", "home", "me", "run"]))]
+
+
+MISTAKES = [
+    "the title is not a question",
+    "0 cells are tagged 'parameters'",
+    "may only assign literals",
+    "parameter seed has no type",
+    "the kernel is not python3",
+    "have not been run once each",
+    "no cell is tagged nbval-check-output",
+    "cell 1: checked, but its stored output holds no number",
+    "cell 2: more than 15 lines",
+    "cell 2: defines a function or a class",
+    "cell 2: a stored error",
+    "cell 2: a path of somebody's computer",
+]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_planted_mistake_in_form_is_found(tiny_path, tmp_path, mistake):
+    assert problems(tiny_path) == []
+    notebook = nbformat.read(tiny_path, 4)
+    plant(notebook, mistake)
+    nbformat.write(notebook, tmp_path / "planted.ipynb")
+    [found] = problems(tmp_path / "planted.ipynb")
+    assert mistake in found
+
+
+def test_exactly_the_cells_with_a_planted_wrong_number_fail(tiny_path, tmp_path):
+    notebook, cells = with_changed_digits(nbformat.read(tiny_path, 4))
+    assert cells == {1, 3}
+    nbformat.write(notebook, tmp_path / "changed.ipynb")
+    shutil.copy(tiny_path, tmp_path / "right.ipynb")
+    verdict = nbval([tmp_path / "changed.ipynb", tmp_path / "right.ipynb"], tmp_path / "log.xml")
+    assert {cell for cell, failure in verdict["changed.ipynb"].items() if failure} == {1, 3}
+    assert verdict["right.ipynb"] == dict.fromkeys(range(4))
+
+
+def test_the_notebooks_of_the_story_are_there_and_numbered():
+    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number:02d}" for number in range(len(NOTEBOOKS))]
+    assert len(NOTEBOOKS) >= 6
+
+
+@EACH
+def test_a_notebook_keeps_the_rules_of_form(path):
+    assert problems(path) == []
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    """A copy of what the notebooks need; their runs land in it and are used again by the second pass."""
+    folder = tmp_path_factory.mktemp("workplace")
+    for name in ("notebooks", "data_manifests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first_pass(workplace) -> dict[str, dict[int, str | None]]:
+    return nbval([workplace / "notebooks" / path.name for path in NOTEBOOKS], workplace / "first.xml")
+
+
+@pytest.fixture(scope="module")
+def second_pass(workplace, first_pass) -> dict[str, dict[int, str | None]]:
+    """The same with a wrong digit in every checked output."""
+    folder = workplace / "changed"
+    folder.mkdir()
+    for path in NOTEBOOKS:
+        nbformat.write(with_changed_digits(nbformat.read(path, 4))[0], folder / path.name)
+    return nbval([folder / path.name for path in NOTEBOOKS], workplace / "second.xml")
+
+
+@pytest.mark.slow
+@pytest.mark.notebook
+@pytest.mark.timeout(2400)
+@EACH
+def test_a_notebook_runs_and_its_stored_numbers_hold(path, first_pass):
+    cells = sum(cell.cell_type == "code" for cell in nbformat.read(path, 4).cells)
+    assert first_pass[path.name] == dict.fromkeys(range(cells))
+
+
+@pytest.mark.slow
+@pytest.mark.notebook
+@pytest.mark.timeout(2400)
+@EACH
+def test_a_wrong_number_in_a_notebook_is_noticed(path, second_pass):
+    _, cells = with_changed_digits(nbformat.read(path, 4))
+    assert {cell for cell, failure in second_pass[path.name].items() if failure} == cells

@@ -1,0 +1,289 @@
+"""The runner on notebooks of a few lines: refusals, order, resumption, failures, the report."""
+
+import fcntl
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_notebooks import MANIFEST, write_notebook, write_pair
+
+from clippan_lib import results
+from clippan_lib.data import DataError, ManifestError
+from clippan_lib.parameters import Refusal
+from clippan_lib.plan import Plan, plan_run
+from clippan_lib.runner import RunFailed, execute
+
+LEFT_BY_A_FINISHED_RUN = ("index.html", "run.json")
+
+
+def plan(folder: Path, **changes) -> Plan:
+    return plan_run(MANIFEST, **{"name": "one", "device": "cpu", "runs": folder / "runs"} | changes)
+
+
+def go(plan: Plan) -> str:
+    stream = io.StringIO()
+    execute(plan, stream)
+    return stream.getvalue()
+
+
+def order(plan: Plan) -> str:
+    return (plan.folder / "order.txt").read_text()
+
+
+@pytest.fixture(autouse=True)
+def library(monkeypatch) -> pytest.MonkeyPatch:
+    """Stands for the digest of the library, whose files somebody may be editing while the tests run."""
+    monkeypatch.setattr("clippan_lib.runner._source_digest", lambda: "one state of the library")
+    return monkeypatch
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Plan:
+    folder = tmp_path_factory.mktemp("finished")
+    assignments = ["perplexity=7", "verbose=true", "stage1_lr=1e-4"]
+    made = plan(folder, notebooks=write_pair(folder / "notebooks"), seed=3, assignments=assignments)
+    go(made)
+    return made
+
+
+def test_notebooks_run_in_order_with_typed_parameters(finished):
+    assert order(finished) == "0 1 "
+    assert finished.folder.parts[-3:] == ("runs", "synthetic_wv3", "one")
+    assert finished.parameters["00_first"]["overrides"] == {"stage1_lr": 1e-4}
+    facts = results.load(finished.folder)["sections"]["01_second"]["facts"]
+    assert facts == {"perplexity": 7.0, "verbose": True}
+    assert results.frames(finished.folder)["01_second", "Test scenes"]["ERGAS"].item() == 4.25
+
+
+def test_run_json_holds_what_repeats_the_run(finished):
+    record = json.loads((finished.folder / "run.json").read_text())
+    assert (record["dataset"], record["preset"], record["seed"]) == ("synthetic_wv3", "demo", 3)
+    assert record["manifest_digest"] == finished.manifest.digest()
+    assert record["config"]["stage1_lr"] == 1e-4
+    assert record["parameters"]["01_second"]["perplexity"] == 7
+    assert record["versions"].keys() >= {"python", "torch", "clippan"}
+    assert record["seconds"].keys() == {"00_first", "01_second"}
+    assert record["peak_process_mb"] > 20
+
+
+def test_the_page_shows_tables_and_figures_and_its_links_lead_somewhere(finished):
+    page = (finished.folder / "index.html").read_text()
+    assert "Test scenes" in page
+    assert "4.25" in page
+    for link in ("figures/a_zoom.png", "00_first.html", "01_second.ipynb", "run.json", "metrics.json"):
+        assert f'"{link}"' in page
+        assert (finished.folder / link).is_file()
+    assert "http" not in page
+
+
+def test_a_finished_run_is_not_repeated_and_a_change_repeats_only_what_depends_on_it(tmp_path, library):
+    notebooks = write_pair(tmp_path / "notebooks")
+    first = plan(tmp_path, notebooks=notebooks)
+    go(first)
+    assert go(first).count("finished before") == 2
+    assert order(first) == "0 1 "
+    go(plan(tmp_path, notebooks=notebooks, assignments=["perplexity=9"]))
+    assert order(first) == "0 1 1 "
+    library.setattr("clippan_lib.runner._source_digest", lambda: "another state")
+    go(first)
+    assert order(first) == "0 1 1 0 1 "
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("perplexty=5", "unknown parameter; did you mean perplexity"),
+        ("stage1_iteration=5", "did you mean stage1_iterations"),
+        ("zzz=5", "known: .*w_language"),
+        ("perplexity=high", "expected float .*got 'high'"),
+        ("verbose=1", "expected bool .*got 1"),
+        ("stage1_iterations=many", "stage1_iterations: .*'many'"),
+        ("stage1_iterations=1.5", "stage1_iterations"),
+        ("warm_start=1", "warm_start"),
+        ("stage1_lr=-1", "stage1_lr"),
+        ("network=pnm", "network: .*choose from"),
+        ("prompts=walt", "prompts: .*wald"),
+        ("seed=3", "-p seed: set it by --seed"),
+        ("run_dir=x", "set it by --name"),
+        ("seed", "not of the form name=value"),
+        ("two words=1", "not of the form name=value"),
+        ("prompts={a", "not valid YAML"),
+    ],
+)
+def test_a_wrong_assignment_is_refused_before_anything_is_written(tmp_path, assignment, message):
+    notebooks = write_pair(tmp_path / "notebooks")
+    with pytest.raises(ValueError, match=message) as caught:
+        plan(tmp_path, notebooks=notebooks, assignments=[assignment])
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"preset": "fast"}, "unknown preset 'fast'"),
+        ({"network": "pnm"}, "network: .*choose from"),
+        ({"network": "pnn", "assignments": ["network=lambda_pnn"]}, "contradict"),
+        ({"assignments": ["w_language=1", "w_language=2"]}, "given twice"),
+        ({"name": "a/b"}, "not the name of a folder"),
+        ({"name": ".hidden"}, "not the name of a folder"),
+        ({"seed": -1}, "a seed is 0 or more"),
+    ],
+)
+def test_a_wrong_option_is_refused(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        plan(tmp_path, **{"notebooks": write_pair(tmp_path / "notebooks")} | changes)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_gpu_that_is_not_there_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    notebooks = write_pair(tmp_path / "notebooks")
+    with pytest.raises(Refusal, match="no GPU"):
+        plan(tmp_path, notebooks=notebooks, device="cuda")
+    assert plan(tmp_path, notebooks=notebooks, device="auto").device == "cpu"
+
+
+def test_a_bad_manifest_and_missing_data_are_refused(tmp_path):
+    notebooks = write_pair(tmp_path / "notebooks")
+    content = yaml.safe_load(MANIFEST.read_text())
+    (tmp_path / "typo.yaml").write_text(yaml.safe_dump(content | {"senzor": "WV3"}))
+    with pytest.raises(ManifestError, match="senzor"):
+        plan_run(tmp_path / "typo.yaml", notebooks=notebooks, runs=tmp_path / "runs")
+    with pytest.raises(DataError, match="imgWV2"):
+        real = MANIFEST.with_name("wv2_grip.yaml")
+        plan_run(real, data=tmp_path, notebooks=notebooks, runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("parameters", ["seed = 1 + 1", "import os", "seed, other = 1, 2", "seed ="])
+def test_a_parameters_cell_with_more_than_literals_is_refused(tmp_path, parameters):
+    write_notebook(tmp_path / "00_first.ipynb", parameters)
+    with pytest.raises(Refusal, match=r"00_first\.ipynb.*may only assign literals"):
+        plan(tmp_path, notebooks=tmp_path)
+
+
+def test_no_notebooks_are_refused(tmp_path):
+    with pytest.raises(Refusal, match="clone the repository"):
+        plan(tmp_path, notebooks=tmp_path)
+
+
+def test_other_settings_get_another_folder(tmp_path):
+    notebooks = write_pair(tmp_path / "notebooks")
+    names = [
+        plan(tmp_path, notebooks=notebooks, name=None, **changes).folder.name
+        for changes in (
+            {},
+            {"seed": 1},
+            {"preset": "smoke"},
+            {"network": "lambda_pnn", "assignments": ["warm_start=false"]},
+            {"assignments": ["w_language=0"]},
+            {"assignments": ["perplexity=9"]},
+        )
+    ]
+    assert names[:3] == ["demo_pnn_seed0", "demo_pnn_seed1", "smoke_pnn_seed0"]
+    assert len(set(names)) == 6
+
+
+STOPS = {
+    "an error": ("answer = 1\nraise KeyError('no such scene')", "KeyError: 'no such scene'"),
+    "a dead kernel": ("import os\nos.kill(os.getpid(), 9)", "the kernel did not start, died"),
+    "an early exit": ("import sys\nsys.exit()", "left before its end"),
+}
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_a_notebook_that_stops_names_its_cell_and_leaves_nothing_finished(tmp_path, stop):
+    cell, reason = STOPS[stop]
+    failing = plan(tmp_path, notebooks=write_pair(tmp_path / "notebooks", first=cell))
+    failing.folder.mkdir(parents=True)
+    for name in LEFT_BY_A_FINISHED_RUN:
+        (failing.folder / name).write_text("of an older run")
+    results.record(failing.folder, "01_older")
+    with pytest.raises(RunFailed) as caught:
+        go(failing)
+    message = str(caught.value)
+    assert "00_first failed in code cell 3" in message
+    assert textwrap.indent(cell, "    ") in message
+    assert reason in message
+    left = {path.name for path in failing.folder.glob("[!.]*")}
+    assert left == {"order.txt", "00_first.failed.ipynb"}
+
+
+def test_a_run_without_numbers_is_not_finished(tmp_path):
+    write_notebook(tmp_path / "00_first.ipynb", 'run_dir = ""')
+    with pytest.raises(RunFailed, match="no notebook recorded a table"):
+        go(plan(tmp_path, notebooks=tmp_path))
+
+
+def test_two_processes_cannot_share_a_folder(tmp_path):
+    made = plan(tmp_path, notebooks=write_pair(tmp_path / "notebooks"))
+    made.folder.mkdir(parents=True)
+    with (made.folder / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(Refusal, match="another process is running"):
+            go(made)
+
+
+WAIT_ONCE = """
+import os, time
+if not (Path(run_dir) / "kernel.pid").exists():
+    (Path(run_dir) / "kernel.pid").write_text(str(os.getpid()))
+    time.sleep(120)
+"""
+RUN = """
+import functools, sys
+from pathlib import Path
+from clippan_lib import cli, runner
+runner._source_digest = lambda: "one state of the library"
+cli.plan_run = functools.partial(cli.plan_run, notebooks=Path(sys.argv[1]), runs=Path(sys.argv[2]))
+sys.exit(cli.main(["run", sys.argv[3], "--name", "one", "--device", "cpu"]))
+"""
+
+
+def wait_for(condition, seconds: float = 200) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "waited in vain"
+        time.sleep(0.1)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat")
+    return not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_stopped_run_goes_on_where_it_was(tmp_path, number, status):
+    made = plan(tmp_path, notebooks=write_pair(tmp_path / "notebooks", second=WAIT_ONCE))
+    command = [sys.executable, "-c", RUN, str(tmp_path / "notebooks"), str(tmp_path / "runs"), str(MANIFEST)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    pid_file = made.folder / "kernel.pid"
+    try:
+        wait_for(lambda: process.poll() is not None or (pid_file.exists() and pid_file.read_text()))
+        process.send_signal(number)
+        errors = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert process.returncode == status, errors
+    if number == signal.SIGINT:
+        assert errors.splitlines()[-1] == "clippan: interrupted; the same command goes on from here"
+    wait_for(lambda: not is_alive(int(pid_file.read_text())), 20)
+    assert not (made.folder / "01_second.ipynb").exists()
+    assert not any((made.folder / name).exists() for name in LEFT_BY_A_FINISHED_RUN)
+    shown = go(made)
+    assert "00_first: finished before" in shown
+    assert order(made) == "0 1 1 "
+    assert all((made.folder / name).exists() for name in LEFT_BY_A_FINISHED_RUN)
