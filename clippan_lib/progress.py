@@ -10,7 +10,7 @@ from clippan_lib.files import read_json, write_json
 
 FILE = "progress.json"
 
-Progress = Callable[[str, int, int, Mapping[str, float]], None]
+Progress = Callable[[str, int, int, Mapping[str, float | int]], None]
 
 
 def file_progress(folder: str | Path, interval: float = 0.5) -> Progress:
@@ -24,7 +24,7 @@ def file_progress(folder: str | Path, interval: float = 0.5) -> Progress:
     path = Path(folder) / FILE
     latest: dict[str, Any] = {"label": None, "time": -math.inf}
 
-    def write(label: str, iteration: int, iterations: int, terms: Mapping[str, float]) -> None:
+    def write(label: str, iteration: int, iterations: int, terms: Mapping[str, float | int]) -> None:
         now = time.monotonic()
         due = label != latest["label"] or now - latest["time"] >= interval or iteration >= iterations
         if not due:

@@ -105,7 +105,8 @@ def nbval(paths: Sequence[Path], log: Path) -> dict[str, dict[int, str | None]]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment = {"OMP_WAIT_POLICY": "passive"} | inherited
     done = subprocess.run([*command, *paths], cwd=log.parent, env=environment, capture_output=True, text=True)
-    assert done.returncode in (0, 1), done.stdout[-4000:] + done.stderr[-4000:]
+    ended = f"pytest ended with {done.returncode}"
+    assert done.returncode in (0, 1), f"{ended}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
     verdict = {path.name: {} for path in paths}
     for case in xml.parse(log).iter("testcase"):
         name = next(name for name in verdict if case.get("classname").endswith(name))

@@ -77,7 +77,9 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        raise CheckpointError(f"{path} holds more than weights: save its state_dict alone ({error})") from None
+        raise CheckpointError(
+            f"{path} holds more than weights: save its state_dict alone ({error})"
+        ) from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path} does not hold a plain table of weights: save its state_dict alone")
     return dict(state)
