@@ -1,5 +1,6 @@
 """Fuse test scenes with every method, judge the results, and compare variants seed by seed."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from clippan_lib.data import Batch, Dataset, Scene
+from clippan_lib.figures import confidence_interval
 from clippan_lib.fusion import get_method
 from clippan_lib.metrics import full_scores, reduced_scores
 
@@ -99,6 +101,25 @@ def paired(scores: pd.DataFrame, variant: str, baseline: str) -> pd.DataFrame:
     if not seeds.loc[variant].index.equals(seeds.loc[baseline].index):
         raise ValueError(f"{variant!r} and {baseline!r} were trained with different seeds: they do not pair")
     return seeds.loc[variant] - seeds.loc[baseline]
+
+
+def paired_table(scores: pd.DataFrame, variants: Sequence[str], baseline: str) -> pd.DataFrame:
+    """The paired differences as text: mean ± half width of Student's 95 % interval over the seeds.
+
+    Args:
+        scores: from `evaluate`.
+        variants: methods compared with `baseline`, seed by seed.
+    Returns: one row per variant, one column per metric; no ± where there is one seed only.
+    """
+    cells = {}
+    for variant in variants:
+        differences = paired(scores, variant, baseline)
+        intervals = {metric: confidence_interval(values.to_numpy()) for metric, values in differences.items()}
+        cells[variant] = {
+            metric: f"{mean:+.4f}" + ("" if math.isnan(half) else f" ± {half:.4f}")
+            for metric, (mean, half) in intervals.items()
+        }
+    return pd.DataFrame(cells).T.rename_axis("variant")
 
 
 def _per_seed(scores: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import torch
 from tiny import SENSOR, TinyPatches
 
 from clippan_lib.data.scene import Scene, SceneStack
-from clippan_lib.evaluation import evaluate, fuse, paired, summary
+from clippan_lib.evaluation import evaluate, fuse, paired, paired_table, summary
 from clippan_lib.fusion import get_method
 
 CPU = torch.device("cpu")
@@ -80,6 +80,14 @@ def test_the_mean_is_over_scenes_first_and_the_spread_over_seeds():
 def test_differences_are_taken_seed_by_seed():
     table = scores({("plain", 0): [1, 3], ("plain", 1): [4, 4], ("c", 0): [1, 1], ("c", 1): [5, 7]})
     assert paired(table, "c", "plain")["ERGAS"].tolist() == [-1, 2]
+
+
+def test_the_table_of_differences_has_students_interval():
+    table = scores({("plain", 0): [0], ("plain", 1): [0], ("c", 0): [1], ("c", 1): [3]})
+    # mean 2, standard error 1, t(0.975, 1) = 12.7062
+    assert paired_table(table, ["c"], "plain").loc["c", "ERGAS"] == "+2.0000 ± 12.7062"
+    single = table.query("seed == 0")
+    assert paired_table(single, ["c"], "plain").loc["c", "ERGAS"] == "+1.0000"
 
 
 def test_what_does_not_pair_is_refused():

@@ -86,7 +86,11 @@ def curves(
         label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
     figure.legend(
-        legend.values(), legend.keys(), loc="outside lower center", ncols=min(len(legend), 4), frameon=False
+        legend.values(),
+        legend.keys(),
+        loc="outside lower center",
+        ncols=4 if max(map(len, legend), default=0) <= 24 else 2,
+        frameon=False,
     )
     figure.suptitle(title)
     return figure

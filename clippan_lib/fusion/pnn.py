@@ -46,7 +46,8 @@ class PNN(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        # With torch's own initial weights, Adam at 3e-3 kills the filters of 9x9 pixels before they learn
+        # With torch's own initial weights PNN learned more slowly. Neither saves the filters from a large first
+        # step: see the rise of the schedule in training.loop.rate
         for conv in (self.conv1, self.conv2, self.conv3):
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
             nn.init.zeros_(conv.bias)

@@ -175,7 +175,7 @@ _DEMO = {
     "pseudo_lr": 1e-3,
     "stage2_iterations": 60,
     "stage2_batch": 8,
-    "stage2_lr": 1e-3,
+    "stage2_lr": 3e-4,
     "schedule": "cosine",
     "clip_norm": 1.0,
     "warm_start": True,

@@ -223,9 +223,11 @@ class _Run:
         for i, parameter in enumerate(self.parameters):
             prefix = f"adam/{i}/"
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            # Adam counts its steps on the CPU; the rest lies in memory as the parameter does
+            # Adam counts its steps on the CPU; the rest lies in memory as the parameter does. Nothing may stay
+            # mapped to the file, which the next checkpoint replaces
             self.adam.state[parameter] = {
-                k: v if k == "step" else torch.empty_like(parameter).copy_(v) for k, v in state.items()
+                k: v.clone() if k == "step" else torch.empty_like(parameter).copy_(v)
+                for k, v in state.items()
             }
         self.rows = json.loads(metadata["rows"])
 
