@@ -49,7 +49,7 @@ def plan_run(
         manifest: the dataset's manifest file.
         data: folder of the data, if not the manifest's own.
         preset: "smoke", "demo" or "paper".
-        network: the fusion network, if not the preset's.
+        network: the fusion network, if not the preset's; with a warm start also the pseudo-supervisor.
         seed: of all randomness.
         device: "cpu", "cuda" or "auto", which takes a GPU if there is one.
         name: of the run's folder; made of preset, network and seed (and a digest of `assignments`) if None.
@@ -67,6 +67,9 @@ def plan_run(
     overrides, extra = split_assignments(assignments, RunConfig.model_fields, defaults)
     if network is not None and overrides.setdefault("network", network) != network:
         raise Refusal(f"--network {network} and -p network={overrides['network']} contradict each other")
+    if network is not None and overrides.get("warm_start", make_config(preset).warm_start):
+        # The start of Stage II is the pseudo-supervisor's, so it has to be the same network
+        overrides.setdefault("pseudo", network)
     if seed < 0:
         raise Refusal(f"--seed {seed}: a seed is 0 or more")
     config = make_config(preset, **overrides)
@@ -91,7 +94,11 @@ def plan_run(
 
 def _name(preset: str, network: str, seed: int, changes: dict[str, Any]) -> str:
     """Other settings get another folder, so that a trial never replaces a finished run."""
-    changes = {key: value for key, value in changes.items() if key != "network"}
+    changes = {
+        key: value
+        for key, value in changes.items()
+        if key != "network" and (key, value) != ("pseudo", network)
+    }
     digest = hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:6]
     return f"{preset}_{network}_seed{seed}" + (f"_{digest}" if changes else "")
 

@@ -54,6 +54,14 @@ def finished(tmp_path_factory) -> Plan:
     return made
 
 
+def test_another_network_is_its_own_start(tmp_path):
+    found = plan(tmp_path, network="lambda_pnn", preset="smoke", name=None)
+    assert (found.config.network, found.config.pseudo) == ("lambda_pnn", "lambda_pnn")
+    assert found.folder.name == "smoke_lambda_pnn_seed0"
+    cold = plan(tmp_path, network="lambda_pnn", preset="smoke", assignments=["warm_start=false"])
+    assert (cold.config.network, cold.config.pseudo) == ("lambda_pnn", "pnn")
+
+
 def test_notebooks_run_in_order_with_typed_parameters(finished):
     assert order(finished) == "0 1 "
     assert finished.folder.parts[-3:] == ("runs", "synthetic_wv3", "one")
