@@ -32,8 +32,9 @@ def cut_side(side: int, fractions: Mapping[str, float], ratio: int) -> dict[str,
 
 def _apportion(blocks: int, shares: Mapping[str, float]) -> dict[str, int]:
     """Whole blocks in proportion to the shares (largest remainder), at least one each."""
-    spare = blocks - len(shares)
-    counts = {split: 1 + int(spare * share) for split, share in shares.items()}
+    counts = {split: max(1, int(blocks * share)) for split, share in shares.items()}
+    while sum(counts.values()) > blocks:
+        counts[max(counts, key=counts.__getitem__)] -= 1
     while sum(counts.values()) < blocks:
         neediest = max(shares, key=lambda split: shares[split] * blocks - counts[split])
         counts[neediest] += 1
