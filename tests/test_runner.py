@@ -1,6 +1,7 @@
 """The runner on notebooks of a few lines: refusals, order, resumption, failures, the report."""
 
 import fcntl
+import functools
 import io
 import json
 import os
@@ -277,7 +278,9 @@ def is_alive(pid: int) -> bool:
 def test_a_stopped_run_goes_on_where_it_was(tmp_path, number, status):
     made = plan(tmp_path, notebooks=write_pair(tmp_path / "notebooks", second=WAIT_ONCE))
     command = [sys.executable, "-c", RUN, str(tmp_path / "notebooks"), str(tmp_path / "runs"), str(MANIFEST)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # A shell starts background jobs with Ctrl-C ignored, and children inherit that
+    listening = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listening)
     pid_file = made.folder / "kernel.pid"
     try:
         wait_for(lambda: process.poll() is not None or (pid_file.exists() and pid_file.read_text()))
