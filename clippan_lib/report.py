@@ -16,7 +16,7 @@ from clippan_lib.plan import Plan
 
 PAGE = "index.html"
 RECORD = "run.json"
-PACKAGES = ("torch", "open_clip_torch", "numpy", "scipy", "h5py", "torchmetrics", "papermill", "nbconvert")
+PACKAGES = ("torch", "open_clip_torch", "numpy", "scipy", "h5py", "papermill", "nbconvert")
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
