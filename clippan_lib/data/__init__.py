@@ -1,8 +1,8 @@
 """Data: a manifest becomes a dataset, its scenes and its patches."""
 
-from .manifest import Manifest, ManifestError, load_manifest
-from .patches import Dataset, PatchSet, open_dataset
-from .scene import Batch, DataError, Scene, wald
+from clippan_lib.data.manifest import Manifest, ManifestError, load_manifest
+from clippan_lib.data.patches import Dataset, PatchSet, open_dataset
+from clippan_lib.data.scene import Batch, DataError, Scene, wald
 
 __all__ = [
     "Batch",

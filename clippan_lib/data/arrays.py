@@ -9,8 +9,8 @@ import scipy.io
 import torch
 from torch import Tensor
 
-from ..sensors import Sensor
-from .scene import DataError
+from clippan_lib.data.scene import DataError
+from clippan_lib.sensors import Sensor
 
 Region = tuple[slice, slice]
 

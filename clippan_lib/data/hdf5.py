@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..sensors import Sensor
-from .arrays import check_ratio, hdf5_shapes, open_hdf5, require_key, to_unit
-from .scene import Batch, DataError, Resolution, SceneStack, Windows
+from clippan_lib.data.arrays import check_ratio, hdf5_shapes, open_hdf5, require_key, to_unit
+from clippan_lib.data.scene import Batch, DataError, Resolution, SceneStack, Windows
+from clippan_lib.sensors import Sensor
 
 OVERSHOOT = 0.1  # share of the range by which bicubically simulated PAN may leave it
 

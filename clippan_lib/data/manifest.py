@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..sensors import Sensor, get_sensor
+from clippan_lib.sensors import Sensor, get_sensor
 
 SPLITS = ("train", "val", "test")
 

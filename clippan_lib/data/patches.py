@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..sensors import Sensor
-from .manifest import SPLITS, Manifest
-from .readers import READERS, Reader
-from .scene import RESOLUTIONS, Batch, DataError, Resolution, Scene, SceneStack, Windows
+from clippan_lib.data.manifest import SPLITS, Manifest
+from clippan_lib.data.readers import READERS, Reader
+from clippan_lib.data.scene import RESOLUTIONS, Batch, DataError, Resolution, Scene, SceneStack, Windows
+from clippan_lib.sensors import Sensor
 
 
 class PatchSet:

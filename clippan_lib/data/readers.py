@@ -9,8 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ..sensors import Sensor
-from .arrays import (
+from clippan_lib.data.arrays import (
     Region,
     check_exists,
     check_mat_layout,
@@ -20,11 +19,12 @@ from .arrays import (
     require_key,
     to_unit,
 )
-from .hdf5 import Hdf5Stack
-from .manifest import Manifest
-from .scene import RESOLUTIONS, Batch, DataError, MemoryStack, Resolution, SceneStack
-from .splits import cut_side, deal
-from .synthetic import render
+from clippan_lib.data.hdf5 import Hdf5Stack
+from clippan_lib.data.manifest import Manifest
+from clippan_lib.data.scene import RESOLUTIONS, Batch, DataError, MemoryStack, Resolution, SceneStack
+from clippan_lib.data.splits import cut_side, deal
+from clippan_lib.data.synthetic import render
+from clippan_lib.sensors import Sensor
 
 SPLIT_SEEDS = {"train": 0, "val": 60_000, "test": 80_000}
 ALONE = torch.zeros(1, dtype=torch.int64)  # index of a batch of one

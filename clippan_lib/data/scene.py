@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from ..mtf import degrade, imresize
-from ..sensors import Sensor
-from ..shapes import HRMS, LRMS, PAN, Image
+from clippan_lib.mtf import degrade, imresize
+from clippan_lib.sensors import Sensor
+from clippan_lib.shapes import HRMS, LRMS, PAN, Image
 
 Resolution = Literal["full", "reduced"]
 RESOLUTIONS = ("full", "reduced")
