@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from clippan_lib.data import Manifest, load_manifest, open_dataset
+from clippan_lib.data import Dataset, Manifest, load_manifest, open_dataset
 from clippan_lib.parameters import Refusal, notebook_parameters, split_assignments
 from clippan_lib.training.config import RunConfig, make_config
 
+NEEDED = tuple((split, resolution) for split in ("train", "test") for resolution in ("full", "reduced"))
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 
 
@@ -59,7 +60,7 @@ def plan_run(
     Raises: Refusal, ManifestError, DataError or another ValueError that says what is wrong.
     """
     dataset = load_manifest(manifest)
-    open_dataset(dataset, data)
+    _refuse_incomplete(open_dataset(dataset, data))
     found = tuple(sorted(notebooks.glob("[0-9][0-9]_*.ipynb")))
     if not found:
         raise Refusal(f"no notebook in {notebooks}: clone the repository and `pip install -e .` there")
@@ -90,6 +91,19 @@ def plan_run(
         stem: {key: shared[key] for key in known if key in shared} for stem, known in defaults.items()
     }
     return Plan(dataset, config, preset, seed, shared["device"], folder, found, parameters)
+
+
+def _refuse_incomplete(dataset: Dataset) -> None:
+    """The notebooks train and judge at both resolutions; PanCollection, say, has no full-resolution training data."""
+    missing = [pair for pair in NEEDED if pair not in dataset.available]
+    if missing:
+        lacking, there = (
+            ", ".join(" ".join(pair) for pair in pairs) for pairs in (missing, dataset.available)
+        )
+        raise Refusal(
+            f"{dataset.name}: the notebooks need {lacking}, and it has only {there}; "
+            "use the library on what is there (`Dataset.patches`, `train_pseudo`), or another dataset"
+        )
 
 
 def _name(preset: str, network: str, seed: int, changes: dict[str, Any]) -> str:

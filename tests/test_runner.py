@@ -17,7 +17,7 @@ import yaml
 from tiny_notebooks import MANIFEST, write_notebook, write_pair
 
 from clippan_lib import results
-from clippan_lib.data import DataError, ManifestError
+from clippan_lib.data import DataError, Dataset, ManifestError
 from clippan_lib.parameters import Refusal
 from clippan_lib.plan import Plan, plan_run
 from clippan_lib.runner import RunFailed, execute
@@ -53,6 +53,16 @@ def finished(tmp_path_factory) -> Plan:
     made = plan(folder, notebooks=write_pair(folder / "notebooks"), seed=3, assignments=assignments)
     go(made)
     return made
+
+
+def test_data_that_the_notebooks_cannot_use_are_refused_at_once(tmp_path, monkeypatch):
+    reduced_only = property(lambda self: (("train", "reduced"), ("test", "reduced"), ("test", "full")))
+    monkeypatch.setattr(Dataset, "available", reduced_only)
+    with pytest.raises(
+        Refusal, match="the notebooks need train full, and it has only train reduced, test reduced"
+    ):
+        plan(tmp_path)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_another_network_is_its_own_start(tmp_path):
