@@ -1,6 +1,8 @@
 """Fusion without training: the toolbox's images, the solvers, and what must not matter."""
 
 import math
+import pkgutil
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from hypothesis import strategies as st
 from clippan_lib import mtf
 from clippan_lib.fusion import classical
 from clippan_lib.fusion.classical import bdsd, bdsd_pc, exp, gsa, mtf_glp_hpm_r
+from clippan_lib.fusion.classical.least_squares import nonnegative
+from clippan_lib.fusion.classical.lowpass import wavelet_lowpass
 from clippan_lib.sensors import get_sensor
 
 GNYQ = (0.35, 0.34, 0.32, 0.30, 0.29, 0.28, 0.23, 0.22)
@@ -143,7 +147,7 @@ def test_gains_that_do_not_fit_the_bands_are_refused(name):
 def test_gsa_of_one_band_is_pan_in_the_unit_of_that_band():
     lrms, pan = pair(1)
     fused, lms = gsa(lrms, pan, 4), mtf.exp23(lrms, 4)
-    pan_lr = mtf.separable(pan, *(classical._wavelet_lowpass(side, 4) for side in (40, 56)))
+    pan_lr = mtf.separable(pan, *(wavelet_lowpass(side, 4) for side in (40, 56)))
     for i in range(2):
         slope, offset = np.polyfit(pan[i].ravel(), fused[i].ravel(), 1)
         assert_same(fused[i], slope * pan[i] + offset)
@@ -152,7 +156,7 @@ def test_gsa_of_one_band_is_pan_in_the_unit_of_that_band():
 
 
 def test_gsas_lowpass_keeps_constants_and_centres_a_point_at_its_phase():
-    matrix = classical._wavelet_lowpass(40, 4)
+    matrix = wavelet_lowpass(40, 4)
     assert_same(matrix.sum(1), np.ones(10))
     binomial = [math.comb(16, k) / 2**16 for k in range(17)]  # [1 4 6 4 1] / 16 four times
     assert_same(matrix[5, 22 - 8 : 22 + 9], binomial)
@@ -200,7 +204,7 @@ def test_nonnegative_least_squares_equal_scipys(seed, unknowns, problems):
     a = draw.normal(size=(2, 30, unknowns)) + 5 * draw.normal(size=(2, 30, 1))
     y = draw.normal(size=(2, 30, problems))
     gram, cross = torch.from_numpy(a.mT @ a), torch.from_numpy(a.mT @ y)
-    solution = classical._nonnegative(gram, cross)
+    solution = nonnegative(gram, cross)
     expected = np.stack(
         [[scipy.optimize.nnls(a[i], y[i, :, j])[0] for j in range(problems)] for i in range(2)]
     )
@@ -209,7 +213,7 @@ def test_nonnegative_least_squares_equal_scipys(seed, unknowns, problems):
 
 def test_nonnegative_least_squares_of_identical_columns_end():
     gram = torch.ones(1, 3, 3, dtype=torch.float64) + 1e-13 * torch.eye(3)
-    solution = classical._nonnegative(gram, torch.tensor([[[2.0], [2.0], [2.0]]], dtype=torch.float64))
+    solution = nonnegative(gram, torch.tensor([[[2.0], [2.0], [2.0]]], dtype=torch.float64))
     assert (solution >= 0).all()
     assert solution.sum().item() == pytest.approx(2)
 
@@ -267,7 +271,13 @@ def fuse_wv2(name, lrms, pan):
 def test_the_methods_equal_the_toolboxs_given_its_interpolation(scene, name, monkeypatch):
     lrms, pan, stored = scene
     lms = reference(stored["exp"])
-    monkeypatch.setattr(classical, "upsample", lambda x, ratio: lms if x is lrms else mtf.upsample(x, ratio))
+
+    def given(image, ratio):
+        return lms if image is lrms else mtf.upsample(image, ratio)
+
+    for module in pkgutil.iter_modules(classical.__path__, classical.__name__ + "."):
+        if hasattr(sys.modules[module.name], "upsample"):
+            monkeypatch.setattr(sys.modules[module.name], "upsample", given)
     expected = reference(stored[REFERENCE[name]])
     # one float32 step of the stored image; BDSD's own tolerance is in the README of the reference
     step = (

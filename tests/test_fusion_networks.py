@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from clippan_lib.fusion import CLASSICAL, NETWORKS, build_network, get_method
-from clippan_lib.fusion.checkpoints import PUBLISHED, CheckpointError, load_published
+from clippan_lib.fusion.checkpoints import PUBLISHED, CheckpointError, _their_name, load_published
 from clippan_lib.fusion.classical import mtf_glp_hpm_r
 from clippan_lib.fusion.lambda_pnn import LambdaPNN
 from clippan_lib.fusion.pnn import PNN
@@ -148,14 +148,11 @@ def test_a_classical_method_carries_the_gains_of_its_sensor():
     assert not torch.equal(ours, get_method("mtf_glp_hpm_r", get_sensor("IKONOS"), 4)(lrms, pan))
 
 
-def theirs(name, bands=4):
+def theirs(name, sensor="QB"):
     """Weights as the public file names them."""
-    build, renamed = PUBLISHED[name]
-    state = {}
-    for key, value in build(bands, 4).state_dict().items():
-        module, _, parameter = key.rpartition(".")
-        state[f"{renamed.get(module, module)}.{parameter}"] = value
-    return state
+    published = PUBLISHED[name]
+    state = published.build(get_sensor(sensor).n_bands, 4).state_dict()
+    return {published.prefix + _their_name(key, published): value for key, value in state.items()}
 
 
 def test_a_published_checkpoint_is_loaded_from_either_kind_of_file(tmp_path):
@@ -163,7 +160,7 @@ def test_a_published_checkpoint_is_loaded_from_either_kind_of_file(tmp_path):
     save_file(state, tmp_path / "a.safetensors")
     torch.save(state, tmp_path / "a.tar")
     for path in (tmp_path / "a.safetensors", tmp_path / "a.tar"):
-        network = load_published("lambda_pnn", path, bands=4)
+        network = load_published("lambda_pnn", path, sensor="QB")
         assert torch.equal(network.block2.conv1.weight, state["res_block_2.body.0.weight"])
         assert torch.equal(
             network.attention1.spatial.conv.bias, state["CBAM_1.SpatialGate.spatial.conv_1.bias"]
@@ -175,32 +172,32 @@ def test_a_checkpoint_with_weights_too_many_or_missing_is_refused(tmp_path):
     state = theirs("a_pnn")
     save_file(state | {"nihe.weight": torch.ones(1)}, path)
     with pytest.raises(CheckpointError, match=r"left over \['nihe.weight'\]"):
-        load_published("a_pnn", path, bands=4)
+        load_published("a_pnn", path, sensor="QB")
     del state["conv3.bias"]
     save_file(state, path)
     with pytest.raises(CheckpointError, match=r"missing \['conv3.bias'\]"):
-        load_published("a_pnn", path, bands=4)
+        load_published("a_pnn", path, sensor="QB")
 
 
 def test_a_checkpoint_for_other_bands_or_another_form_is_refused(tmp_path):
     path = tmp_path / "a.safetensors"
     save_file(theirs("a_pnn"), path)
-    with pytest.raises(CheckpointError, match="is the number of bands right"):
-        load_published("a_pnn", path, bands=8)
+    with pytest.raises(CheckpointError, match="is the sensor right"):
+        load_published("a_pnn", path, sensor="WV3")
     with pytest.raises(CheckpointError, match=r"conv1.weight has shape \(48"):
-        load_published("dlpan_pnn", path, bands=4)
+        load_published("dlpan_pnn", path, sensor="QB")
 
 
 def test_a_file_that_holds_more_than_weights_is_refused(tmp_path):
     path = tmp_path / "a.pth"
     torch.save({"model": theirs("a_pnn"), "epoch": 3}, path)
     with pytest.raises(CheckpointError, match="plain table of weights"):
-        load_published("a_pnn", path, bands=4)
+        load_published("a_pnn", path, sensor="QB")
     torch.save(PNN(4, 4), path)
     with pytest.raises(CheckpointError, match="more than weights"):
-        load_published("a_pnn", path, bands=4)
+        load_published("a_pnn", path, sensor="QB")
 
 
 def test_an_unknown_published_checkpoint_is_refused_with_the_choices(tmp_path):
     with pytest.raises(ValueError, match="'pnn'; known: dlpan_pnn, a_pnn, lambda_pnn"):
-        load_published("pnn", tmp_path / "a.pth", bands=4)
+        load_published("pnn", tmp_path / "a.pth", sensor="QB")

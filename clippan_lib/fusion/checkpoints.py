@@ -1,6 +1,7 @@
 """Published checkpoints of others, loaded into our networks: no weight left over, none missing."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from clippan_lib.fusion.lambda_pnn import LambdaPNN
 from clippan_lib.fusion.pnn import PNN
+from clippan_lib.sensors import get_sensor
 
 
 class CheckpointError(ValueError):
@@ -19,36 +21,41 @@ class CheckpointError(ValueError):
 
 
 class Published(NamedTuple):
-    """How a public file fits ours: the network, and their names of its modules where they differ."""
+    """How a public file fits ours.
+
+    Args:
+        build: (bands, ratio) → our network.
+        renamed: pattern of our parameters' names (re.sub) → theirs, one after the other.
+        ignored: pattern of their names that our network has no use for, each with its reason beside it.
+        inside: key of the weights in a file that holds more.
+        prefix: what every one of their names begins with.
+    """
 
     build: Callable[[int, int], nn.Module]
-    renamed: dict[str, str]
+    renamed: Mapping[str, str] = {}
+    ignored: str = ""
+    inside: str = ""
+    prefix: str = ""
 
-
-_LAMBDA_PNN = {
-    "conv1": "conv_1",
-    "conv2": "conv_2",
-    "conv3": "conv_3",
-} | {
-    ours.format(k): theirs.format(k)
-    for k in (1, 2)
-    for ours, theirs in (
-        ("block{}.conv1", "res_block_{}.body.0"),
-        ("block{}.conv2", "res_block_{}.body.2"),
-        ("attention{}.channel.squeeze", "CBAM_{}.ChannelGate.mlp.1"),
-        ("attention{}.channel.expand", "CBAM_{}.ChannelGate.mlp.3"),
-        ("attention{}.spatial.conv", "CBAM_{}.SpatialGate.spatial.conv_1"),
-    )
-}
 
 PUBLISHED = {
-    "dlpan_pnn": Published(partial(PNN, hidden=(64, 32), residual=False), {}),
-    "a_pnn": Published(PNN, {}),  # and Z-PNN's, whose network it is
-    "lambda_pnn": Published(LambdaPNN, _LAMBDA_PNN),
+    "dlpan_pnn": Published(partial(PNN, hidden=(64, 32), residual=False)),
+    "a_pnn": Published(PNN),  # and Z-PNN's, whose network it is
+    "lambda_pnn": Published(
+        LambdaPNN,
+        {
+            r"^conv(\d)": r"conv_\1",
+            r"block(\d)\.conv1": r"res_block_\1.body.0",
+            r"block(\d)\.conv2": r"res_block_\1.body.2",
+            r"attention(\d)\.channel\.squeeze": r"CBAM_\1.ChannelGate.mlp.1",
+            r"attention(\d)\.channel\.expand": r"CBAM_\1.ChannelGate.mlp.3",
+            r"attention(\d)\.spatial\.conv": r"CBAM_\1.SpatialGate.spatial.conv_1",
+        },
+    ),
 }
 
 
-def load_published(name: str, path: Path | str, bands: int, ratio: int = 4) -> nn.Module:
+def load_published(name: str, path: Path | str, sensor: str, ratio: int = 4) -> nn.Module:
     """A network with the weights of a public checkpoint.
 
     Their images are scaled by 2047 (DLPan) or 2048 (GRIP-UNINA), a relative difference of 5e-4.
@@ -56,38 +63,47 @@ def load_published(name: str, path: Path | str, bands: int, ratio: int = 4) -> n
     Args:
         name: a key of `PUBLISHED`: whose checkpoint it is.
         path: `.safetensors`, or a file of `torch.save`, which is read without running code from it.
-        bands: number of MS bands of the checkpoint.
+        sensor: that it was trained for, a name of `get_sensor`; decides the number of bands.
         ratio: PAN-to-MS scale of the images to be fused; all public checkpoints were trained at 4.
-    Raises: ValueError on an unknown name; CheckpointError naming what is left over, missing or misshapen.
+    Raises: ValueError on an unknown name or sensor; CheckpointError naming what is left over, missing or misshapen.
     """
     if name not in PUBLISHED:
         raise ValueError(f"unknown published checkpoint {name!r}; known: {', '.join(PUBLISHED)}")
-    build, renamed = PUBLISHED[name]
-    network = build(bands, ratio)
-    theirs = _read(Path(path))
-    ours = {key: _their_name(key, renamed) for key in network.state_dict()}
+    published = PUBLISHED[name]
+    network = published.build(get_sensor(sensor).n_bands, ratio)
+    theirs = _read(Path(path), published)
+    ours = {key: _their_name(key, published) for key in network.state_dict()}
     _check(theirs, {ours[key]: value for key, value in network.state_dict().items()}, path)
     network.load_state_dict({key: theirs[name_there] for key, name_there in ours.items()})
     return network
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        return load_file(path)
+def _read(path: Path, published: Published) -> dict[str, Tensor]:
+    state = load_file(path) if path.suffix == ".safetensors" else _read_pickled(path, published.inside)
+    wanted = {key.removeprefix(published.prefix): value for key, value in state.items()}
+    if published.ignored:
+        return {key: value for key, value in wanted.items() if not re.match(published.ignored, key)}
+    return wanted
+
+
+def _read_pickled(path: Path, inside: str) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than weights: save its state_dict alone ({error})"
         ) from None
+    if isinstance(state, dict) and inside in state:
+        state = state[inside]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path} does not hold a plain table of weights: save its state_dict alone")
     return dict(state)
 
 
-def _their_name(key: str, renamed: dict[str, str]) -> str:
-    module, _, parameter = key.rpartition(".")
-    return f"{renamed.get(module, module)}.{parameter}"
+def _their_name(key: str, published: Published) -> str:
+    for pattern, replacement in published.renamed.items():
+        key = re.sub(pattern, replacement, key)
+    return key
 
 
 def _check(theirs: dict[str, Tensor], wanted: dict[str, Tensor], path: Path | str) -> None:
@@ -98,5 +114,5 @@ def _check(theirs: dict[str, Tensor], wanted: dict[str, Tensor], path: Path | st
         if theirs[key].shape != value.shape:
             raise CheckpointError(
                 f"{path}: {key} has shape {tuple(theirs[key].shape)}, not {tuple(value.shape)}; "
-                "is the number of bands right?"
+                "is the sensor right?"
             )

@@ -104,10 +104,7 @@ class LambdaPNN(nn.Module):
             raise ValueError(
                 f"pan {tuple(pan.shape)} is too small: λ-PNN needs at least {_SMALLEST} pixels a side"
             )
-        return self.fuse(upsample(lrms, self.ratio, border="replicate"), pan)
-
-    def fuse(self, lms: HRMS, pan: PAN) -> HRMS:
-        """The network proper, from MS already upsampled to the size of PAN."""
+        lms = upsample(lrms, self.ratio, border="replicate")
         maps = F.relu(self.conv1(torch.cat([lms, pan], dim=1)))
         maps = self.attention1(F.relu(self.conv2(maps)))
         maps = self.attention2(self.block2(self.block1(maps)))

@@ -64,10 +64,7 @@ class PNN(nn.Module):
         Raises: ValueError if the sizes are not `ratio` apart.
         """
         check_pair(lrms, pan, self.ratio)
-        return self.fuse(upsample(lrms, self.ratio, border="replicate"), pan)
-
-    def fuse(self, lms: HRMS, pan: PAN) -> HRMS:
-        """The network proper, from MS already upsampled to the size of PAN."""
+        lms = upsample(lrms, self.ratio, border="replicate")
         stack = F.pad(torch.cat([lms, pan], dim=1), (self.pad,) * 4, mode="replicate")
         hrms = self.conv3(F.relu(self.conv2(F.relu(self.conv1(stack)))))
         return lms + hrms if self.residual else hrms

@@ -1,0 +1,13 @@
+"""Fusion without training: interpolation, component substitution, BDSD, multiresolution analysis.
+
+Each method equals the public MATLAB toolbox (Vivone et al. 2015, 2021) to its rounding. None depends on the
+unit of its input: digital numbers and [0, 1] give the same image. Singular systems (constant images, repeated
+bands) get the least solution, so every output is finite. Least squares are solved in float64.
+"""
+
+from clippan_lib.fusion.classical.band_dependent import bdsd, bdsd_pc
+from clippan_lib.fusion.classical.expansion import exp
+from clippan_lib.fusion.classical.multiresolution import mtf_glp_hpm_r
+from clippan_lib.fusion.classical.substitution import gsa
+
+__all__ = ["bdsd", "bdsd_pc", "exp", "gsa", "mtf_glp_hpm_r"]

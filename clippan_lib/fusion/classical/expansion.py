@@ -1,0 +1,18 @@
+"""EXP: interpolation alone, what every other method starts from and must beat."""
+
+from clippan_lib.mtf import upsample
+from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
+
+
+def exp(lrms: LRMS, pan: PAN, ratio: int) -> HRMS:
+    """EXP: the LRMS interpolated to the size of PAN (Aiazzi et al. 2002); PAN is not used.
+
+    Args:
+        lrms: (b, c, h, w), any linear unit.
+        pan: (b, 1, ratio*h, ratio*w).
+        ratio: PAN-to-MS scale, at least 2.
+    Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`.
+    Raises: ValueError if the pair does not fit `ratio`.
+    """
+    check_pair(lrms, pan, ratio)
+    return upsample(lrms, ratio)
