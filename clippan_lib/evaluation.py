@@ -1,6 +1,7 @@
 """Fuse test scenes with every method, judge the results, and compare variants seed by seed."""
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
@@ -13,14 +14,24 @@ from clippan_lib.fusion import get_method
 from clippan_lib.metrics import full_scores, reduced_scores
 
 Method = Callable[[Tensor, Tensor], Tensor]
-CLASSICAL_TITLES = {"EXP": "exp", "GSA": "gsa", "BDSD-PC": "bdsd_pc", "MTF-GLP-HPM-R": "mtf_glp_hpm_r"}
+# An interpolation, and one method of each family: what every table has.
+BASELINES = ("exp", "gsa", "bdsd_pc", "mtf_glp_hpm_r")
 
 
-def classical_methods(dataset: Dataset) -> dict[str, Method]:
-    """The classical methods of every table, bound to the dataset's sensor."""
-    return {
-        title: get_method(name, dataset.sensor, dataset.ratio) for title, name in CLASSICAL_TITLES.items()
-    }
+def classical_methods(dataset: Dataset, names: Sequence[str] = BASELINES) -> dict[str, Method]:
+    """Classical methods by the names that papers give them, bound to the dataset's sensor.
+
+    Args:
+        dataset: says sensor and ratio.
+        names: keys of `fusion.CLASSICAL`.
+    Raises: ValueError on an unknown name.
+    """
+    return {classical_title(name): get_method(name, dataset.sensor, dataset.ratio) for name in names}
+
+
+def classical_title(name: str) -> str:
+    """How papers write the name of a classical method: "mtf_glp" is MTF-GLP."""
+    return "Brovey" if name == "brovey" else name.upper().replace("_", "-")
 
 
 @torch.no_grad()
@@ -46,6 +57,32 @@ def score(hrms: Tensor, batch: Batch, scene: Scene) -> dict[str, float]:
     if scene.resolution == "full":
         scores |= full_scores(hrms, batch.lrms.double(), batch.pan.double(), scene.sensor, scene.ratio)
     return {name: value.item() for name, value in scores.items()}
+
+
+@torch.no_grad()
+def speed(method: Method, batch: Batch, repeats: int = 3) -> float:
+    """Megapixels of PAN that a method fuses in a second, on the device of the batch: the best of `repeats`.
+
+    Args:
+        method: a fusion method; a network moves to the batch's device.
+        batch: images of one size.
+        repeats: runs that are timed, after one that is not.
+    """
+    if isinstance(method, torch.nn.Module):
+        method.to(batch.pan.device).eval()
+    times = []
+    for _ in range(repeats + 1):
+        _finish(batch.pan.device)
+        start = time.perf_counter()
+        method(batch.lrms, batch.pan)
+        _finish(batch.pan.device)
+        times.append(time.perf_counter() - start)
+    return batch.pan.numel() / 1e6 / min(times[1:])
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def evaluate(

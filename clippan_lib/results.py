@@ -3,13 +3,15 @@
 import json
 import os
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 
-from clippan_lib.files import read_json, write_json
+from clippan_lib.files import read_json, write_json, write_text
 
 FILE = "metrics.json"
 
@@ -68,6 +70,20 @@ def save_figure(run_dir: str | Path, name: str, figure: Figure) -> Figure:
     figure.savefig(temporary, format="png", dpi=120)
     os.replace(temporary, folder / f"{name}.png")
     return figure
+
+
+def save_latex(run_dir: str | Path, name: str, table: Styler) -> None:
+    """Keep a table as tables/<name>.tex of a run, for a paper that loads booktabs.
+
+    Args:
+        run_dir: the run's folder.
+        name: of the file, without its ending.
+        table: as `figures.best_in_bold` gives it; bold stays bold.
+    """
+    folder = Path(run_dir) / "tables"
+    folder.mkdir(parents=True, exist_ok=True)
+    escaped = deepcopy(table).format_index(escape="latex", axis="columns").format_index(escape="latex")
+    write_text(folder / f"{name}.tex", escaped.to_latex(hrules=True, convert_css=True))
 
 
 def compared(values: Mapping[str, float], recorded: Mapping[str, float], tolerance: float) -> str:

@@ -4,7 +4,7 @@ The notebooks' way into the library: each opens the run with the same parameters
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,6 +93,16 @@ class Run:
         supervisor.fit_stretch(some.lrms, some.pan)
         return supervisor.to(self.device)
 
+    def with_network(self, name: str) -> "Run":
+        """The same run with another fusion network, in a folder inside this one; with a warm start that network
+        is its own pseudo-supervisor.
+        """
+        if name == self.config.network:
+            return self
+        changes = {"network": name} | ({"pseudo": name} if self.config.warm_start else {})
+        config = self.config.model_copy(update=changes)
+        return replace(self, config=config, folder=self.folder / "networks" / name)
+
     def stage1(self, supervisor: Supervisor, name: str) -> History:
         """Adapt a supervisor on full-resolution training patches and keep it as stage1/<name>.safetensors."""
         folder = self.folder / "stage1"
@@ -136,6 +146,7 @@ class Run:
         variants: Mapping[str, Supervisor | None],
         pseudo: Method,
         resolution: Literal["full", "reduced"],
+        n_seeds: int | None = None,
     ) -> dict[str, list[Trained]]:
         """Train every variant from the same start on the same batches, `config.n_seeds` times.
 
@@ -143,13 +154,14 @@ class Run:
             variants: name to supervisor; None is the network without the language term.
             pseudo: from `pseudo_supervisor`; also the start, with config.warm_start.
             resolution: "full" trains without ground truth (Eqs. 6-12, CLIPPan), "reduced" with L1 to it.
+            n_seeds: how often, if not `config.n_seeds`; the first seeds are always the same.
         Returns: name to one trained network per seed.
         """
         store = PatchStore(self.patches("train", resolution), self.device)
         return {
             name: [
                 self._train(store, supervisor, pseudo, resolution, name, self.seed + number)
-                for number in range(self.config.n_seeds)
+                for number in range(n_seeds or self.config.n_seeds)
             ]
             for name, supervisor in variants.items()
         }

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from clippan_lib.fusion import NETWORKS
 from clippan_lib.training.config import PRESETS, STAGES, RunConfig, make_config
 
 
@@ -38,8 +39,16 @@ def test_the_demo_preset_holds_the_recipe_that_was_measured():
 def test_the_smoke_preset_is_the_demo_shortened():
     smoke, demo = make_config("smoke").model_dump(), make_config("demo").model_dump()
     changed = {name for name in demo if smoke[name] != demo[name]}
+    assert set(smoke["compared"]) < set(demo["compared"])
+    changed.remove("compared")
     assert all(name.endswith(("iterations", "batch", "n_seeds", "checkpoint_every")) for name in changed)
     assert all(smoke[name] <= demo[name] for name in changed)
+
+
+def test_a_network_is_compared_once_and_the_paper_preset_compares_all():
+    assert make_config("demo", compared=["ship", "pnn", "ship"]).compared == ["ship", "pnn"]
+    assert make_config("paper").compared == [*NETWORKS]
+    assert make_config("paper").pseudo == "ship"
 
 
 def test_every_setting_has_a_remark():
@@ -76,7 +85,9 @@ def test_an_unknown_preset_is_refused_with_the_choices():
         ({"stem": "fft"}, r"stem: .*'conv', 'pca', 'rgb' or 'gbnir', got 'fft'"),
         ({"schedule": "step"}, r"schedule: .*'constant' or 'cosine', got 'step'"),
         ({"network": "bdsd", "warm_start": False}, r"network: .*'bdsd'; choose from pnn, lambda_pnn"),
-        ({"pseudo": "ship", "warm_start": False}, r"pseudo: .*'ship'; choose from pnn, lambda_pnn, exp"),
+        ({"pseudo": "shop", "warm_start": False}, r"pseudo: .*'shop'; choose from pnn, .*ship, .*exp"),
+        ({"compared": ["pnn", "pnnn"]}, r"compared: .*'pnnn'; choose from pnn, lambda_pnn"),
+        ({"compared": "pnn"}, r"compared: .*valid list, got 'pnn'"),
         ({"prompts": "walt"}, r"prompts: .*unknown prompt set 'walt'; known: wald, khan"),
         ({"prompts": {"lrms": "a"}}, r"prompts: .*missing: \['hrms', 'pan'\]"),
         ({"network": "lambda_pnn"}, r"pseudo 'pnn' must be network 'lambda_pnn'"),

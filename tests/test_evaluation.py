@@ -6,7 +6,15 @@ import torch
 from tiny import SENSOR, TinyPatches
 
 from clippan_lib.data.scene import Scene, SceneStack
-from clippan_lib.evaluation import evaluate, fuse, paired, paired_table, summary
+from clippan_lib.evaluation import (
+    classical_title,
+    evaluate,
+    fuse,
+    paired,
+    paired_table,
+    speed,
+    summary,
+)
 from clippan_lib.fusion import get_method
 
 CPU = torch.device("cpu")
@@ -101,3 +109,18 @@ def test_what_does_not_pair_is_refused():
 def test_no_scenes_are_refused():
     with pytest.raises(ValueError, match="no test scene"):
         evaluate({}, [], CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [("exp", "EXP"), ("mtf_glp_hpm_r", "MTF-GLP-HPM-R"), ("brovey", "Brovey"), ("sr_d", "SR-D")],
+)
+def test_classical_methods_are_written_as_in_papers(name, title):
+    assert classical_title(name) == title
+
+
+def test_speed_is_megapixels_over_the_fastest_run_and_the_first_is_not_timed(monkeypatch):
+    clock = iter([0, 8, 10, 14, 20, 22, 30, 33])  # 8 s to warm up, then 4, 2 and 3 s
+    monkeypatch.setattr("clippan_lib.evaluation.time.perf_counter", lambda: next(clock))
+    batch = TinyPatches(count=2).batch([0, 1])
+    assert speed(get_method("exp", SENSOR, 4), batch) == pytest.approx(2 * 64 * 64 / 1e6 / 2)

@@ -444,3 +444,38 @@ def test_a_column_without_direction_and_a_spread_that_does_not_fit_are_refused()
         fig.mark_best(scores, BETTER)
     with pytest.raises(ValueError, match="spread has columns"):
         fig.mark_best(scores[["MPSNR"]], BETTER, spread=scores)
+
+
+def bold(styler):
+    """(row, column) of the cells set in bold."""
+    styler._compute()
+    return {cell for cell, css in styler.ctx.items() if ("font-weight", "bold") in css}
+
+
+def test_the_best_of_each_column_with_a_direction_is_bold_ties_as_printed_included():
+    scores = pd.DataFrame({"MPSNR": [29.5, 30.123, np.nan], "ERGAS": [3.1, 2.9, 2.9004], "MP/s": [1, 2, 3]})
+    assert bold(fig.best_in_bold(scores, BETTER, digits=2)) == {(1, 0), (1, 1), (2, 1)}
+    assert bold(fig.best_in_bold(scores, BETTER, digits=4)) == {(1, 0), (1, 1)}
+
+
+def test_the_table_in_bold_is_the_same_html_every_time():
+    scores = pd.DataFrame({"MPSNR": [29.5, np.nan]}, index=["EXP", "GSA"])
+    html = fig.best_in_bold(scores, BETTER).to_html()
+    assert html == fig.best_in_bold(scores, BETTER).to_html()
+    assert "29.5000" in html and "-" in html
+
+
+def test_the_best_method_is_named_on_top_and_every_dot_lies_at_its_numbers():
+    quality = pd.Series({"EXP": 0.6, "GSA": 0.9, "PNN": 0.8}, name="Q2n")
+    figure = fig.quality_and_speed(quality, pd.Series({"GSA": 10.0, "EXP": 100.0, "PNN": 0.1}))
+    ax, names = figure.axes
+    dots = [tuple(float(v[0]) for v in line.get_data()) for line in ax.lines]
+    assert dots == [(100.0, 0.6), (0.1, 0.8), (10.0, 0.9)]
+    heights = {text.get_text(): text.get_position()[1] for text in names.texts}
+    assert sorted(heights, key=heights.get) == ["EXP", "PNN", "GSA"]
+    assert (ax.get_xscale(), ax.get_ylabel()) == ("log", "Q2n")
+
+
+def test_quality_and_speed_of_different_methods_are_refused():
+    with pytest.raises(ValueError, match=r"quality is of \['EXP'\], speed of \['GSA'\]"):
+        fig.quality_and_speed(pd.Series({"EXP": 0.6}), pd.Series({"GSA": 1.0}))

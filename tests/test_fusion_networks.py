@@ -1,14 +1,18 @@
 """The networks, the registry and published checkpoints."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from clippan_lib.fusion import CLASSICAL, NETWORKS, build_network, get_method
-from clippan_lib.fusion.checkpoints import PUBLISHED, CheckpointError, _their_name, load_published
+from clippan_lib.fusion.checkpoints import CheckpointError, _their_name, load_published
 from clippan_lib.fusion.classical import mtf_glp_hpm_r
 from clippan_lib.fusion.lambda_pnn import LambdaPNN
 from clippan_lib.fusion.pnn import PNN
+from clippan_lib.fusion.published import PUBLISHED
 from clippan_lib.mtf import upsample
 from clippan_lib.sensors import get_sensor
 
@@ -24,32 +28,52 @@ def small(name, bands=4, ratio=4):
     return PNN(bands, ratio, hidden=(4, 3)) if name == "pnn" else build_network(name, bands, ratio)
 
 
-@pytest.mark.parametrize(
-    ("network", "parameters"),
-    [
-        (PNN(8, 4), 79_880),
-        (PNN(4, 4), 61_124),
-        (PNN(8, 4, hidden=(64, 32), residual=False), 104_360),
-        (PNN(4, 4, hidden=(64, 32), residual=False), 80_420),
-        (LambdaPNN(8, 4), 207_150),
-        (LambdaPNN(4, 4), 198_442),
-    ],
-)
-def test_the_networks_have_the_published_numbers_of_parameters(network, parameters):
-    assert sum(p.numel() for p in network.parameters()) == parameters
+# Per public form: parameters with 8 and with 4 bands (as counted from the public code), and how many of them never
+# reach the output there and are left out of ours.
+PARAMETERS = {
+    "dlpan_pnn": (104_360, 80_420, 0),
+    "a_pnn": (79_880, 61_124, 0),
+    "lambda_pnn": (207_150, 198_442, 0),
+    "dlpan_pannet": (83_024, 77_640, 0),
+    "z_pannet": (83_016, 77_636, 0),
+    "fusionnet": (78_632, 76_324, 0),
+    "msdcnn": (228_556, 189_852, 0),
+    "drpnn": (433_465, 418_365, 0),
+    "arbrpn": (2_341_057, 2_341_057, 0),
+    "lformer": (2_274_635, 2_273_307, 0),
+    "lformer_qb": (1_069_355, 1_068_539, 0),
+    "clippan_lformer": (1_788_347, 1_787_019, 0),  # without φ, 9 and 5 parameters more
+    "pan_mamba": (480_752, 478_444, 6_400),
+    "ship": (200_416, 199_260, 34_656),
+}
+
+# Parameters that the public networks hold, but whose gradient is zero by construction.
+WITHOUT_EFFECT = {
+    # one channel of PAN normalised over channels is 0; a shift before a softmax (`mix`: of the initial weights only)
+    "lformer": r"attention\.(norm_pan\.gain|query\.0\.weight|key\.1\.bias)|evolutions\.\d\.mix\.bias",
+    # a shift before a softmax
+    "ship": r"interactions\.\d\.attention\.2\.bias",
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_form_has_the_published_number_of_parameters(name):
+    for bands, public in zip((8, 4), PARAMETERS[name], strict=False):
+        network = PUBLISHED[name].build(bands, 4)
+        assert sum(p.numel() for p in network.parameters()) == public - PARAMETERS[name][2]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize(("bands", "ratio"), [(1, 4), (3, 2), (4, 4), (7, 3)])
-def test_every_network_takes_any_number_of_bands_any_ratio_and_odd_sizes(name, bands, ratio):
-    lrms, pan = pair(bands, ratio)
+@pytest.mark.parametrize(("bands", "ratio", "b"), [(3, 2, 3), (4, 4, 1), (8, 4, 2), (1, 3, 1)])
+def test_every_network_takes_any_number_of_bands_any_ratio_batch_and_odd_sizes(name, bands, ratio, b):
+    lrms, pan = pair(bands, ratio, b=b)
     hrms = small(name, bands, ratio)(lrms, pan)
-    assert hrms.shape == (2, bands, 5 * ratio, 7 * ratio)
+    assert hrms.shape == (b, bands, 5 * ratio, 7 * ratio)
     assert hrms.isfinite().all()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_without_weights_gives_the_upsampled_image(name):
+@pytest.mark.parametrize("name", ["pnn", "lambda_pnn", "pannet", "fusionnet"])
+def test_a_residual_network_without_weights_gives_the_upsampled_image(name):
     lrms, pan = pair()
     network = small(name)
     for parameter in network.parameters():
@@ -75,18 +99,30 @@ def test_every_network_fuses_each_image_of_a_batch_for_itself(name):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_parameter_of_every_network_gets_a_gradient(name):
-    lrms, pan = pair()
-    network = small(name)
+    lrms, pan = pair(dtype=torch.float64)
+    network = small(name).double()
     network(lrms, pan).square().mean().backward()
-    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters())
+    gradients = {key: p.grad.abs().max().item() for key, p in network.named_parameters()}
+    largest = max(gradients.values())
+    dead = {key for key, gradient in gradients.items() if gradient <= 1e-14 * largest}
+    assert dead == {key for key in gradients if re.fullmatch(WITHOUT_EFFECT.get(name, ""), key)}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_works_in_double_precision(name):
+def test_every_network_works_in_double_precision_and_is_the_same_in_training_mode(name):
     lrms, pan = pair(dtype=torch.float64)
-    network = small(name).double()
-    single = network.float()(lrms.float(), pan.float())
-    torch.testing.assert_close(network.double()(lrms, pan), single.double(), atol=1e-5, rtol=0)
+    network = small(name)
+    single = network.train()(lrms.float(), pan.float())
+    torch.testing.assert_close(network.eval()(lrms.float(), pan.float()), single, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(network.double()(lrms, pan), single.double(), atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_can_be_exported(name):
+    lrms, pan = pair()
+    network = small(name).eval()
+    exported = torch.export.export(network, (lrms, pan)).module()
+    torch.testing.assert_close(exported(lrms, pan), network(lrms, pan))
 
 
 def test_a_pixel_of_pan_reaches_8_pixels_in_pnn_and_no_further():
@@ -125,9 +161,9 @@ def test_the_initial_weights_depend_on_the_seed_alone_and_leave_torch_as_it_was(
 
 
 def test_unknown_names_and_impossible_sizes_are_refused_with_the_choices():
-    with pytest.raises(ValueError, match="'pnnn'; known: pnn, lambda_pnn"):
+    with pytest.raises(ValueError, match="'pnnn'; known: pnn, lambda_pnn, pannet"):
         build_network("pnnn", 4, 4)
-    with pytest.raises(ValueError, match="'brovy'; known: exp, gsa.*lambda_pnn"):
+    with pytest.raises(ValueError, match="'brovy'; known: exp, brovey.*lambda_pnn"):
         get_method("brovy", get_sensor("QB"), 4)
     with pytest.raises(ValueError, match="got 0 and 4"):
         build_network("pnn", 0, 4)
@@ -199,5 +235,10 @@ def test_a_file_that_holds_more_than_weights_is_refused(tmp_path):
 
 
 def test_an_unknown_published_checkpoint_is_refused_with_the_choices(tmp_path):
-    with pytest.raises(ValueError, match="'pnn'; known: dlpan_pnn, a_pnn, lambda_pnn"):
+    with pytest.raises(ValueError, match="'pnn'; known: dlpan_pnn, a_pnn, lambda_pnn, dlpan_pannet"):
         load_published("pnn", tmp_path / "a.pth", sensor="QB")
+
+
+def test_the_readme_names_every_method_and_every_form_whose_weights_load():
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+    assert [name for name in [*NETWORKS, *CLASSICAL, *PUBLISHED] if f"`{name}`" not in readme] == []

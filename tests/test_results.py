@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from clippan_lib import results
+from clippan_lib.figures import best_in_bold
 from clippan_lib.files import write_json, write_text
 from clippan_lib.progress import clear_progress, file_progress, read_progress
 from clippan_lib.watch import Watch
@@ -140,3 +141,13 @@ def test_a_figure_is_kept_as_png_and_handed_on(tmp_path):
     assert results.save_figure(tmp_path, "one", figure) is figure
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["one.png"]
     assert (tmp_path / "figures" / "one.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_table_is_kept_as_latex_with_the_best_in_bold_and_its_names_escaped(tmp_path):
+    scores = pd.DataFrame({"D_lambda": [0.25, 0.125]}, index=["EXP", "A_B"])
+    table = best_in_bold(scores, {"D_lambda": "low"}, digits=3)
+    results.save_latex(tmp_path, "scores", table)
+    assert [path.name for path in (tmp_path / "tables").iterdir()] == ["scores.tex"]
+    text = (tmp_path / "tables" / "scores.tex").read_text()
+    assert "D\\_lambda" in text and "EXP & 0.250" in text and "A\\_B & \\bfseries 0.125" in text
+    assert "\\toprule" in text and "D_lambda" in table.to_html()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny import same
 
 from clippan_lib.clip import shuffled
 from clippan_lib.run import MissingStage, open_run
@@ -76,6 +77,24 @@ def test_stage_two_trains_every_variant_from_one_start_and_finds_it_again(opened
     again = run.stage2({"C": adapted}, pseudo, "full")
     for name, tensor in trained["C"][1].network.state_dict().items():
         assert torch.equal(tensor, again["C"][1].network.state_dict()[name]), name
+
+
+def test_a_run_with_another_network_shares_all_but_network_start_and_folder(opened):
+    run = opened()
+    other = run.with_network("lambda_pnn")
+    assert (other.config.network, other.config.pseudo) == ("lambda_pnn", "lambda_pnn")
+    assert other.folder == run.folder / "networks" / "lambda_pnn" and other.dataset is run.dataset
+    assert run.with_network(run.config.network) is run
+    cold = opened(warm_start=False).with_network("lambda_pnn")
+    assert (cold.config.network, cold.config.pseudo) == ("lambda_pnn", "pnn")
+
+
+def test_the_first_seeds_of_a_comparison_are_the_same_however_many_there_are(opened):
+    run = opened(n_seeds=2)
+    pseudo = run.pseudo_supervisor()
+    both = run.stage2({"plain": None}, pseudo, "full")["plain"]
+    [first] = run.stage2({"plain": None}, pseudo, "full", n_seeds=1)["plain"]
+    assert same(first.network.state_dict(), both[0].network.state_dict())
 
 
 def test_a_wrong_field_is_refused_before_the_folder_is_made(opened, tmp_path):

@@ -1,12 +1,16 @@
 """Stage II and the pseudo-supervisor: what each term moves, what is computed once, and exact resumption."""
 
+import math
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from tiny import SENSOR, TinyPatches, killed_after, same, state, tiny_supervisor
 from torch import nn
 
 from clippan_lib.clip.supervisor import Supervisor
-from clippan_lib.fusion import build_network, get_method
+from clippan_lib.fusion import NETWORKS, build_network, get_method
 from clippan_lib.fusion.pnn import PNN
 from clippan_lib.losses.fidelity import fit_pan_response
 from clippan_lib.mtf import degrade
@@ -332,3 +336,30 @@ def test_a_classical_method_can_be_the_pseudo_supervisor_without_training():
 def test_a_pseudo_supervisor_is_not_trained_on_full_resolution():
     with pytest.raises(ValueError, match="needs reduced-resolution patches, not full ones"):
         train_pseudo(TinyPatches(resolution="full"), make_config("smoke"), seed=0, device="cpu")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_trains_without_ground_truth_and_language_changes_its_way(name):
+    names = {"network": name, "pseudo": name}
+    config, patches = make_config("demo", **names, stage2_iterations=2, stage2_batch=1), store(count=2)
+    start = build_network(name, 4, 4, seed=3)
+    trained = {}
+    for supervisor in (None, tiny_supervisor()):
+        network = build_network(name, 4, 4)
+        history = train(network, patches, config, pseudo=start, supervisor=supervisor)
+        assert all(math.isfinite(row["total"]) and row["grad_norm"] > 0 for row in history.rows)
+        assert ("language" in history.rows[0]) == (supervisor is not None)
+        trained[supervisor is not None] = state(network)
+    assert not same(trained[False], state(start)) and not same(trained[False], trained[True])
+
+
+def test_the_network_of_the_readme_trains_once_it_is_registered(monkeypatch):
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+    [example] = re.findall(r"### Add your network.*?```python\n(.*?)```", readme, re.S)
+    scope = {"__name__": "mine"}
+    exec(example, scope)
+    monkeypatch.setitem(NETWORKS, "mine", scope["Mine"])
+    config = make_config("demo", network="mine", pseudo="mine", stage2_iterations=2, stage2_batch=2)
+    start, network = (build_network("mine", 4, 4, seed) for seed in (0, 1))
+    history = train(network, store(), config, pseudo=start, supervisor=tiny_supervisor())
+    assert len(history.rows) == 2 and not same(state(start), state(network))

@@ -2,12 +2,20 @@
 
 from clippan_lib.figures.comparison import zooms
 from clippan_lib.figures.images import patch_grid, show_images, split_map
-from clippan_lib.figures.plots import curves, histograms, mtf_kernels, scatter_embeddings, similarity_matrix
+from clippan_lib.figures.plots import (
+    curves,
+    histograms,
+    mtf_kernels,
+    quality_and_speed,
+    scatter_embeddings,
+    similarity_matrix,
+)
 from clippan_lib.figures.stretch import Stretch, error_map, fit_stretch, pick_box
-from clippan_lib.figures.tables import confidence_interval, mark_best, paired_differences
+from clippan_lib.figures.tables import best_in_bold, confidence_interval, mark_best, paired_differences
 
 __all__ = [
     "Stretch",
+    "best_in_bold",
     "confidence_interval",
     "curves",
     "error_map",
@@ -18,6 +26,7 @@ __all__ = [
     "paired_differences",
     "patch_grid",
     "pick_box",
+    "quality_and_speed",
     "scatter_embeddings",
     "show_images",
     "similarity_matrix",

@@ -240,3 +240,40 @@ def histograms(lrms: Picture, pan: Picture, sensor: Sensor, bins: int = 100) -> 
     ax.set_xlim(0, edges[-1])
     ax.legend(frameon=False, ncols=2)
     return figure
+
+
+@styled
+def quality_and_speed(quality: pd.Series, speed: pd.Series, title: str = "") -> Figure:
+    """How good against how fast: a dot per method, its name in a column beside the plot, the best on top.
+
+    Args:
+        quality: method to score, named as the metric; higher is better.
+        speed: method to megapixels per second, for the same methods.
+        title: of the figure.
+    Raises: ValueError on no methods, or other methods in `speed`.
+    """
+    if quality.empty or set(quality.index) != set(speed.index):
+        raise ValueError(f"quality is of {list(quality.index)}, speed of {list(speed.index)}: give the same")
+    quality = quality.sort_values()
+    figure = new_figure(max(3.0, 0.22 * len(quality) + 0.6))
+    ax, names = figure.subplots(1, 2, width_ratios=(4, 1))
+    names.set_axis_off()
+    heights = (np.arange(len(quality)) + 0.5) / len(quality)
+    for place, (method, value) in enumerate(quality.items()):
+        colour = PALETTE[place % len(PALETTE)]
+        ax.plot(speed[method], value, "o", color=colour, markersize=6)
+        names.text(0.12, heights[place], method, color=colour, va="center", transform=names.transAxes)
+        ax.annotate(
+            "",
+            (speed[method], value),
+            (0.1, heights[place]),
+            xycoords="data",
+            textcoords=names.transAxes,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6, "shrinkB": 3},
+            annotation_clip=False,
+        )
+    ax.set_xscale("log")
+    ax.set_xlabel("speed (megapixels of PAN per second)")
+    ax.set_ylabel(quality.name)
+    figure.suptitle(title)
+    return figure

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from pandas.io.formats.style import Styler
 from scipy import stats
 
 from clippan_lib.figures.style import PALETTE, panels, styled
@@ -50,6 +51,26 @@ def mark_best(
             star = " *" if shown.iloc[row] == best else ""
             marked.iloc[row, marked.columns.get_loc(column)] = f"{shown.iloc[row]:.{digits}f}{extra}{star}"
     return marked
+
+
+def best_in_bold(scores: pd.DataFrame, better: Mapping[str, str], digits: int = 4) -> Styler:
+    """The table with the best of each column in bold: shown by a notebook, and `.to_latex(...)` for a paper.
+
+    Args:
+        scores: one row per method, one column per metric; NaN where a method has no score.
+        better: metric to "high" or "low"; a column without a direction stays plain.
+        digits: decimals printed; values equal as printed are equally best.
+    """
+    styler = Styler(scores, precision=digits, na_rep="-", uuid_len=0)
+    for column in scores.columns.intersection(list(better)):
+        shown = scores[column].round(digits)
+        best = shown.max() if better[column] == "high" else shown.min()
+        styler.map(lambda value, best=best: _bold(value, best, digits), subset=[column])
+    return styler
+
+
+def _bold(value: float, best: float, digits: int) -> str:
+    return "font-weight: bold" if round(value, digits) == best else ""
 
 
 def confidence_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:

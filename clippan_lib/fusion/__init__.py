@@ -9,9 +9,17 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from clippan_lib.fusion.classical import bdsd, bdsd_pc, exp, gsa, mtf_glp_hpm_r
+from clippan_lib.fusion import classical
+from clippan_lib.fusion.arbrpn import ArbRPN
+from clippan_lib.fusion.drpnn import DRPNN
+from clippan_lib.fusion.fusionnet import FusionNet
 from clippan_lib.fusion.lambda_pnn import LambdaPNN
+from clippan_lib.fusion.lformer import LFormer
+from clippan_lib.fusion.msdcnn import MSDCNN
+from clippan_lib.fusion.pan_mamba import PanMamba
+from clippan_lib.fusion.pannet import PanNet
 from clippan_lib.fusion.pnn import PNN
+from clippan_lib.fusion.ship import SHIP
 from clippan_lib.sensors import Sensor
 
 Method = Callable[[Tensor, Tensor], Tensor]
@@ -19,16 +27,48 @@ Method = Callable[[Tensor, Tensor], Tensor]
 NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {
     "pnn": PNN,
     "lambda_pnn": LambdaPNN,
+    "pannet": PanNet,
+    "fusionnet": FusionNet,
+    "msdcnn": MSDCNN,
+    "drpnn": DRPNN,
+    "arbrpn": ArbRPN,
+    "lformer": LFormer,
+    "pan_mamba": PanMamba,
+    "ship": SHIP,
 }
 
-CLASSICAL: dict[str, Callable[[Sensor, int], Method]] = {
-    "exp": lambda sensor, ratio: partial(exp, ratio=ratio),
-    "gsa": lambda sensor, ratio: partial(gsa, ratio=ratio),
-    "bdsd": lambda sensor, ratio: partial(bdsd, ratio=ratio, gnyq=sensor.gnyq, gnyq_pan=sensor.gnyq_pan),
-    "bdsd_pc": lambda sensor, ratio: partial(
-        bdsd_pc, ratio=ratio, gnyq=sensor.gnyq, gnyq_pan=sensor.gnyq_pan
-    ),
-    "mtf_glp_hpm_r": lambda sensor, ratio: partial(mtf_glp_hpm_r, ratio=ratio, gnyq=sensor.gnyq),
+Bind = Callable[[Sensor, int], Method]
+
+
+def _free(method: Callable[..., Tensor]) -> Bind:
+    return lambda sensor, ratio: partial(method, ratio=ratio)
+
+
+def _with_gains(method: Callable[..., Tensor]) -> Bind:
+    return lambda sensor, ratio: partial(method, ratio=ratio, gnyq=sensor.gnyq)
+
+
+def _with_both_gains(method: Callable[..., Tensor]) -> Bind:
+    return lambda sensor, ratio: partial(method, ratio=ratio, gnyq=sensor.gnyq, gnyq_pan=sensor.gnyq_pan)
+
+
+# In the order of tables: interpolation, component substitution, multiresolution analysis, variational.
+CLASSICAL: dict[str, Bind] = {
+    "exp": _free(classical.exp),
+    "brovey": _free(classical.brovey),
+    "gihs": _free(classical.gihs),
+    "gs": _free(classical.gs),
+    "gsa": _free(classical.gsa),
+    "bt_h": _free(classical.bt_h),
+    "pracs": _free(classical.pracs),
+    "bdsd": _with_both_gains(classical.bdsd),
+    "bdsd_pc": _with_both_gains(classical.bdsd_pc),
+    "mtf_glp": _with_gains(classical.mtf_glp),
+    "mtf_glp_fs": _with_gains(classical.mtf_glp_fs),
+    "mtf_glp_hpm": _with_gains(classical.mtf_glp_hpm),
+    "mtf_glp_hpm_r": _with_gains(classical.mtf_glp_hpm_r),
+    "awlp": _free(classical.awlp),
+    "fe_hpm": _free(classical.fe_hpm),
 }
 
 

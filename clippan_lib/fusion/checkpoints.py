@@ -1,58 +1,19 @@
 """Published checkpoints of others, loaded into our networks: no weight left over, none missing."""
 
 import re
-from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from clippan_lib.fusion.lambda_pnn import LambdaPNN
-from clippan_lib.fusion.pnn import PNN
+from clippan_lib.fusion.published import PUBLISHED, Published
 from clippan_lib.sensors import get_sensor
 
 
 class CheckpointError(ValueError):
     """A checkpoint that does not belong to what it is loaded into."""
-
-
-class Published(NamedTuple):
-    """How a public file fits ours.
-
-    Args:
-        build: (bands, ratio) → our network.
-        renamed: pattern of our parameters' names (re.sub) → theirs, one after the other.
-        ignored: pattern of their names that our network has no use for, each with its reason beside it.
-        inside: key of the weights in a file that holds more.
-        prefix: what every one of their names begins with.
-    """
-
-    build: Callable[[int, int], nn.Module]
-    renamed: Mapping[str, str] = {}
-    ignored: str = ""
-    inside: str = ""
-    prefix: str = ""
-
-
-PUBLISHED = {
-    "dlpan_pnn": Published(partial(PNN, hidden=(64, 32), residual=False)),
-    "a_pnn": Published(PNN),  # and Z-PNN's, whose network it is
-    "lambda_pnn": Published(
-        LambdaPNN,
-        {
-            r"^conv(\d)": r"conv_\1",
-            r"block(\d)\.conv1": r"res_block_\1.body.0",
-            r"block(\d)\.conv2": r"res_block_\1.body.2",
-            r"attention(\d)\.channel\.squeeze": r"CBAM_\1.ChannelGate.mlp.1",
-            r"attention(\d)\.channel\.expand": r"CBAM_\1.ChannelGate.mlp.3",
-            r"attention(\d)\.spatial\.conv": r"CBAM_\1.SpatialGate.spatial.conv_1",
-        },
-    ),
-}
 
 
 def load_published(name: str, path: Path | str, sensor: str, ratio: int = 4) -> nn.Module:

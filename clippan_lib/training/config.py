@@ -48,8 +48,10 @@ class RunConfig(BaseModel):
 
     network: str = "pnn"
     """The fusion network that is trained; PNN is one of the paper's backbones."""
-    pseudo: str = "pnn"
-    """Network or classical method to imitate; the paper's is SHIP, and PNN stands in until that is here."""
+    pseudo: str = "ship"
+    """Network or classical method to imitate; SHIP is the paper's."""
+    compared: list[str] = [*NETWORKS]
+    """Networks that 06_methods_compared trains; the paper's and ours."""
     hrms_source: Literal["bdsd_pc", "bdsd", "gt"] = "bdsd_pc"
     """HRMS of Stage I; the paper cites Vivone 2019 for BDSD, which is BDSD-PC."""
 
@@ -114,6 +116,11 @@ class RunConfig(BaseModel):
     def _known_network(cls, name: str) -> str:
         return _one_of(name, [*NETWORKS])
 
+    @field_validator("compared")
+    @classmethod
+    def _known_networks(cls, names: list[str]) -> list[str]:
+        return [_one_of(name, [*NETWORKS]) for name in dict.fromkeys(names)]
+
     @field_validator("pseudo")
     @classmethod
     def _known_method(cls, name: str) -> str:
@@ -168,6 +175,8 @@ _DEMO = {
     "tau_intra": 0.1,
     "w_fusion": 0.05,
     "stride_reduced": 4,
+    "pseudo": "pnn",
+    "compared": ["pnn", "pannet", "fusionnet"],
     "stage1_iterations": 100,
     "stage1_batch": 12,
     "pseudo_iterations": 400,
@@ -185,6 +194,7 @@ _DEMO = {
     "checkpoint_every": 20,
 }
 _SMOKE = _DEMO | {
+    "compared": ["pnn"],
     "stage1_iterations": 3,
     "stage1_batch": 4,
     "pseudo_iterations": 4,

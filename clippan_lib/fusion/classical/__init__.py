@@ -7,7 +7,24 @@ bands) get the least solution, so every output is finite. Least squares are solv
 
 from clippan_lib.fusion.classical.band_dependent import bdsd, bdsd_pc
 from clippan_lib.fusion.classical.expansion import exp
-from clippan_lib.fusion.classical.multiresolution import mtf_glp_hpm_r
-from clippan_lib.fusion.classical.substitution import gsa
+from clippan_lib.fusion.classical.filter_estimation import fe_hpm
+from clippan_lib.fusion.classical.multiresolution import awlp, mtf_glp, mtf_glp_fs, mtf_glp_hpm, mtf_glp_hpm_r
+from clippan_lib.fusion.classical.substitution import brovey, bt_h, gihs, gs, gsa, pracs
 
-__all__ = ["bdsd", "bdsd_pc", "exp", "gsa", "mtf_glp_hpm_r"]
+__all__ = [
+    "awlp",
+    "bdsd",
+    "bdsd_pc",
+    "brovey",
+    "bt_h",
+    "exp",
+    "fe_hpm",
+    "gihs",
+    "gs",
+    "gsa",
+    "mtf_glp",
+    "mtf_glp_fs",
+    "mtf_glp_hpm",
+    "mtf_glp_hpm_r",
+    "pracs",
+]

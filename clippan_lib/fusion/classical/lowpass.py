@@ -6,8 +6,8 @@ import numpy as np
 
 
 @lru_cache(maxsize=32)
-def wavelet_lowpass(length: int, ratio: int) -> np.ndarray:
-    """(length/ratio, length) weights of the toolbox's LPfilterPlusDec along one axis.
+def wavelet_smoothing(length: int, ratio: int) -> np.ndarray:
+    """(length, length) weights of the toolbox's LPfilter along one axis.
 
     Its wavelet code filters with [1 4 6 4 1]/16 without holes, once per level on the mirrored signal going
     down and once per level on what that left coming up.
@@ -18,4 +18,9 @@ def wavelet_lowpass(length: int, ratio: int) -> np.ndarray:
         padded = np.pad(matrix, ((margin, margin), (0, 0)), mode="symmetric")
         rows = len(padded) - 4
         matrix = sum(tap * padded[start : start + rows] for start, tap in enumerate((1, 4, 6, 4, 1))) / 16
-    return matrix[ratio // 2 :: ratio]
+    return matrix
+
+
+def wavelet_lowpass(length: int, ratio: int) -> np.ndarray:
+    """(length/ratio, length) weights of the toolbox's LPfilterPlusDec: `wavelet_smoothing`, decimated."""
+    return wavelet_smoothing(length, ratio)[ratio // 2 :: ratio]

@@ -2,11 +2,93 @@
 
 from collections.abc import Sequence
 
-import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from clippan_lib.fusion.classical.statistics import mean, slope
-from clippan_lib.mtf import degrade, upsample
-from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
+from clippan_lib.fusion.classical.lowpass import wavelet_smoothing
+from clippan_lib.fusion.classical.statistics import PerBand, deviation, mean, quotient, slope
+from clippan_lib.mtf import degrade, filter_image, imresize, lowpass_kernel, separable, upsample
+from clippan_lib.shapes import HRMS, LRMS, PAN, Image, check_pair
+
+
+def matched(image: Float[Tensor, "b _ H W"], pan: PAN, lms: Image, gain: PerBand) -> Image:
+    """PAN, or a low-pass of it, in the unit of each band: PAN's mean becomes the band's, contrast times gain."""
+    return gain * (image - mean(pan)) + mean(lms)
+
+
+def modulated(lms: Image, matched_pan: Image, matched_low: Image) -> Image:
+    """High-pass modulation: each band times PAN over its low-pass; unchanged where the low-pass is 0."""
+    return lms * (1 + quotient(matched_pan - matched_low, matched_low))
+
+
+def _lowpass(image: Image, gnyq: Sequence[float], ratio: int) -> Image:
+    return upsample(degrade(image, gnyq, ratio), ratio)
+
+
+def _equalised(pan: PAN, lms: Image, ratio: int) -> Image:
+    """PAN per band, such that its Gaussian low-pass has the mean and the deviation of the band."""
+    gain = quotient(deviation(lms), deviation(filter_image(pan, lowpass_kernel(ratio))))
+    return matched(pan, pan, lms, gain)
+
+
+def mtf_glp(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> HRMS:
+    """MTF-GLP: each band plus the details of PAN above the band's MTF, PAN equalised to the band.
+
+    Aiazzi et al. 2006, as in the toolbox: the equalised PAN is filtered, mean included, by kernels that sum
+    to a little under 1, so each band gains about 0.1 % of its mean.
+
+    Args:
+        lrms: (b, c, h, w), any linear unit.
+        pan: (b, 1, ratio*h, ratio*w), the same unit.
+        ratio: PAN-to-MS scale, at least 2.
+        gnyq: MTF gain at Nyquist, one per band, in (0, 1).
+    Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
+    Raises: ValueError if the pair does not fit `ratio`.
+    """
+    check_pair(lrms, pan, ratio)
+    lms = upsample(lrms, ratio)
+    equalised = _equalised(pan, lms, ratio)
+    return lms + equalised - _lowpass(equalised, gnyq, ratio)
+
+
+def mtf_glp_fs(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> HRMS:
+    """MTF-GLP-FS: details of PAN above each band's MTF, with gains regressed at full scale.
+
+    Vivone, Restaino & Chanussot 2018: the gain is the covariance of PAN with the band over that of PAN with
+    its own low-pass.
+
+    Args:
+        lrms: (b, c, h, w), any linear unit.
+        pan: (b, 1, ratio*h, ratio*w), the same unit.
+        ratio: PAN-to-MS scale, at least 2.
+        gnyq: MTF gain at Nyquist, one per band, in (0, 1).
+    Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
+    Raises: ValueError if the pair does not fit `ratio`.
+    """
+    check_pair(lrms, pan, ratio)
+    lms = upsample(lrms, ratio)
+    pan_low = _lowpass(pan.expand(-1, lrms.shape[1], -1, -1), gnyq, ratio)
+    return lms + quotient(slope(lms, pan), slope(pan_low, pan)) * (pan - pan_low)
+
+
+def mtf_glp_hpm(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> HRMS:
+    """MTF-GLP-HPM: each band modulated by PAN over its low-pass, PAN equalised to the band.
+
+    Aiazzi et al. 2003, 2006, as in the toolbox: the equalised PAN is filtered, mean included, by kernels that
+    sum to a little under 1, so each band gains about 0.1 % of itself.
+
+    Args:
+        lrms: (b, c, h, w), any linear unit.
+        pan: (b, 1, ratio*h, ratio*w), the same unit.
+        ratio: PAN-to-MS scale, at least 2.
+        gnyq: MTF gain at Nyquist, one per band, in (0, 1).
+    Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
+    Raises: ValueError if the pair does not fit `ratio`.
+    """
+    check_pair(lrms, pan, ratio)
+    lms = upsample(lrms, ratio)
+    equalised = _equalised(pan, lms, ratio)
+    return modulated(lms, equalised, _lowpass(equalised, gnyq, ratio))
 
 
 def mtf_glp_hpm_r(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> HRMS:
@@ -25,7 +107,27 @@ def mtf_glp_hpm_r(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> HR
     """
     check_pair(lrms, pan, ratio)
     lms = upsample(lrms, ratio)
-    pan_low = upsample(degrade(pan.expand(-1, lrms.shape[1], -1, -1), gnyq, ratio), ratio)
+    pan_low = _lowpass(pan.expand(-1, lrms.shape[1], -1, -1), gnyq, ratio)
     gain = slope(lms, pan_low)
-    matched_low = gain * (pan_low - mean(pan)) + mean(lms)
-    return lms * (1 + gain * (pan - pan_low) / matched_low.masked_fill(matched_low == 0, torch.inf))
+    return modulated(lms, matched(pan, pan, lms, gain), matched(pan_low, pan, lms, gain))
+
+
+def awlp(lrms: LRMS, pan: PAN, ratio: int) -> HRMS:
+    """AWLP: à-trous wavelet details of PAN, shared among the bands in proportion to their brightness.
+
+    Otazu et al. 2005, revisited by Vivone, Alparone, Garzelli & Lolli 2019: PAN is first equalised to each
+    band. The filter is the toolbox's, [1 4 6 4 1]/16 without holes.
+
+    Args:
+        lrms: (b, c, h, w), any linear unit.
+        pan: (b, 1, ratio*h, ratio*w), the same unit.
+        ratio: PAN-to-MS scale, at least 2.
+    Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
+    Raises: ValueError if the pair does not fit `ratio`.
+    """
+    check_pair(lrms, pan, ratio)
+    lms = upsample(lrms, ratio)
+    fine, coarse = pan.shape[-2:], lrms.shape[-2:]
+    gain = quotient(deviation(lms), deviation(imresize(imresize(pan, coarse), fine)))
+    details = gain * (pan - separable(pan, *(wavelet_smoothing(side, ratio) for side in fine)))
+    return lms + details * quotient(lms, lms.mean(1, keepdim=True))

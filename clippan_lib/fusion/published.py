@@ -1,0 +1,189 @@
+"""Whose public weights fit which of our networks, under what names."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from torch import nn
+
+from clippan_lib.fusion.arbrpn import ArbRPN
+from clippan_lib.fusion.drpnn import DRPNN
+from clippan_lib.fusion.fusionnet import FusionNet
+from clippan_lib.fusion.lambda_pnn import LambdaPNN
+from clippan_lib.fusion.lformer import LFormer
+from clippan_lib.fusion.msdcnn import MSDCNN
+from clippan_lib.fusion.pan_mamba import PanMamba
+from clippan_lib.fusion.pannet import PanNet
+from clippan_lib.fusion.pnn import PNN
+from clippan_lib.fusion.ship import SHIP
+
+
+class Published(NamedTuple):
+    """How a public file fits ours.
+
+    Args:
+        build: (bands, ratio) → our network.
+        renamed: pattern of our parameters' names (re.sub) → theirs, one after the other.
+        ignored: pattern of their names that our network has no use for, each with its reason beside it.
+        inside: key of the weights in a file that holds more.
+        prefix: what every one of their names begins with.
+    """
+
+    build: Callable[[int, int], nn.Module]
+    renamed: Mapping[str, str] = {}
+    ignored: str = ""
+    inside: str = ""
+    prefix: str = ""
+
+
+_DLPAN_DETAILS = {
+    r"^details\.conv2": "conv3",
+    r"^details\.": "",
+    r"^blocks\.(\d)\.conv1": r"backbone.\1.conv20",
+    r"^blocks\.(\d)\.conv2": r"backbone.\1.conv21",
+}
+_TWICE = r"res\d\."  # the same blocks are in the file as backbone.*
+
+_LFORMER = {
+    r"^attention\.norm_lms\.gain": "attn.ms_pre_norm.g",
+    r"^attention\.norm_pan\.gain": "attn.pan_pre_norm.g",
+    r"^attention\.(q|k|v)(uery|ey|alue)": r"attn.\1",
+    r"^attention\.project": "attn.proj_out",
+    r"^detail\.(lms|pan)": r"pre_hp.hp_\1",
+    r"^detail\.fuse": "pre_hp.hp_conv",
+    r"^detail\.blocks": "pre_hp.msrb",
+    r"^branches\.(\d+)\.embed": r"hp_branch.\1.attn_hp_conv",
+    r"^branches\.(\d+)\.fuse": r"hp_branch.\1.to_hp_dim",
+    r"^branches\.(\d+)\.blocks": r"hp_branch.\1.res_block",
+    r"^evolutions\.(\d+)\.slide": r"refined_blocks.\1.reflash_attn.body.0",
+    r"^evolutions\.(\d+)\.mix": r"refined_blocks.\1.reflash_attn.body.1",
+    r"^evolutions\.(\d+)\.project": r"refined_blocks.\1.proj_v",
+    r"^modulations\.(\d+)\.refine": r"refined_blocks.\1.res_block.fn",
+    r"^modulations\.(\d+)\.fuse": r"refined_blocks.\1.fuse_conv",
+    r"^blocks\.": "final_conv.",
+    r"^last\.": "final_conv.2.",
+}
+
+PUBLISHED = {
+    "dlpan_pnn": Published(partial(PNN, hidden=(64, 32), residual=False)),
+    "a_pnn": Published(PNN),  # and Z-PNN's, whose network it is
+    "lambda_pnn": Published(
+        LambdaPNN,
+        {
+            r"^conv(\d)": r"conv_\1",
+            r"block(\d)\.conv1": r"res_block_\1.body.0",
+            r"block(\d)\.conv2": r"res_block_\1.body.2",
+            r"attention(\d)\.channel\.squeeze": r"CBAM_\1.ChannelGate.mlp.1",
+            r"attention(\d)\.channel\.expand": r"CBAM_\1.ChannelGate.mlp.3",
+            r"attention(\d)\.spatial\.conv": r"CBAM_\1.SpatialGate.spatial.conv_1",
+        },
+    ),
+    "dlpan_pannet": Published(PanNet, _DLPAN_DETAILS, ignored=_TWICE),
+    "z_pannet": Published(  # and PanNet-TA-FR's
+        partial(PanNet, border="replicate", bias=False),
+        {
+            r"^deconv": "Conv2d_transpose",
+            r"^details\.conv1": "Conv",
+            r"^details\.conv2": "Conv_9",
+        }
+        | {rf"^details\.blocks\.{i}\.conv{j}": f"Conv_{2 * i + j}" for i in range(4) for j in (1, 2)},
+        ignored="dephtconv_",  # the box of the high-pass filter
+    ),
+    "fusionnet": Published(FusionNet, _DLPAN_DETAILS, ignored=_TWICE),
+    "msdcnn": Published(MSDCNN, {r"^(conv\d)\.conv(\d)": r"\1_\2"}),
+    "drpnn": Published(DRPNN, {r"^hidden\.(\d)": r"backbone.\1.conv2"}),
+    "arbrpn": Published(
+        ArbRPN,
+        {
+            r"^from_pan": "wrapper",
+            r"^from_band": "conv1",
+            r"^to_band": "conv2",
+            r"^onward": "hidden_unit_forward_list",
+            r"^back": "hidden_unit_backward_list",
+            r"\.merge\.": ".0.",
+            r"\.blocks\.": ".1.",
+        },
+        inside="state_dict",
+    ),
+    "lformer": Published(LFormer, _LFORMER, inside="model"),
+    "lformer_qb": Published(partial(LFormer, attention_dim=32, hidden=48), _LFORMER, inside="model"),
+    # nihe is φ, the conversion of HRMS to PAN, which is no part of a fusion network here
+    "clippan_lformer": Published(partial(LFormer, stages=3), _LFORMER, ignored=r"nihe\."),
+    "pan_mamba": Published(
+        PanMamba,
+        {
+            r"^((singles|swaps|crosses).*norm\w*)": r"\1.body",
+            r"^encoder_(ms|pan)\.(\d)\.conv([12])": r"\1_encoder.\2.conv_\3",
+            r"^encoder_(ms|pan)": r"\1_encoder",
+            r"^token_(ms|pan)": r"\1_to_token.proj",
+            r"^singles_(ms|pan)\.(\d+)\.mamba": r"\1_feature_extraction.\2.encoder",
+            r"^singles_(ms|pan)": r"\1_feature_extraction",
+            r"^shallow_ms": "shallow_fusion1",
+            r"^shallow_pan": "shallow_fusion2",
+            r"^swaps\.0": "swap_mamba1",  # theirs count from 1
+            r"^swaps\.1": "swap_mamba2",
+            r"^crosses\.0": "deep_fusion1",
+            r"^crosses\.1": "deep_fusion2",
+            r"^crosses\.2": "deep_fusion3",
+            r"^crosses\.3": "deep_fusion4",
+            r"^crosses\.4": "deep_fusion5",
+            r"mamba_(ms|pan)": r"\1encoder",
+            r"(deep_fusion\d)\.conv": r"\1.dwconv",
+            r"(deep_fusion\d)\.(branch_\w+|out_proj)": r"\1.cross_mamba.\2",
+            r"branch_pan\.in_proj": "in_proj_extra",
+            r"branch_pan\.A_log": "A_b_log",
+            r"branch_pan\.(\w+)": r"\1_b",
+            r"branch(_ms)?\.": "",
+            r"norm_ms": "norm1",
+            r"norm_pan": "norm2",
+            r"^conv1": "output.conv_in",
+            r"^conv2": "output.conv_last",
+            r"^gate\.conv1": "output.process.0.process.0",
+            r"^gate\.conv2": "output.process.0.process.2",
+            r"^gate\.squeeze": "output.process.0.conv_du.0",
+            r"^gate\.expand": "output.process.0.conv_du.2",
+        },
+        ignored=r"(ms|pan)_encoder\.\d\.identity|(ms|pan)_to_token\.norm",  # theirs do not use them
+        inside="net",
+        prefix="module.",
+    ),
+    "ship": Published(
+        SHIP,
+        {
+            r"^encode_ms": "vis",
+            r"^encode_pan": "inf",
+            # the release counts from 1, and keeps PAN's updates inside its interactions
+            r"^interactions\.0": "interaction1",
+            r"^interactions\.1": "interaction2",
+            r"^interactions\.2": "interaction3",
+            r"^updates\.0": "interaction1.reflashFused2",
+            r"^updates\.1": "interaction2.reflashFused2",
+            r"\.first\.": ".convout.",
+            r"\.second\.": ".reflashFused1.",
+            r"\.attention\.": ".convatten.",
+            r"\.fuse\.": ".convf.0.",
+            r"(interaction\d\.norm\d)": r"\1.body",
+            r"^merge\.": "postprocess.0.",
+            r"\.rotate\.permutation": ".invconv.p",
+            r"\.rotate\.sign": ".invconv.sign_s",
+            r"\.rotate\.log_diagonal": ".invconv.log_s",
+            r"\.rotate\.": ".invconv.",
+            r"\.shift1\.": ".F.",
+            r"\.shift2\.": ".G.",
+            r"\.scale\.": ".H.",
+            r"\.([FGH])\.conv\.": r".\1.conv3.",
+            r"\.block(\d)\.": r".conv\1.",
+            r"\.conv([12])\.(weight|bias)$": r".conv_\1.\2",
+            r"^reduce\.": "postprocess.1.",
+            r"^reconstruct\.0\.": "reconstruction.conv_in.",
+            r"^reconstruct\.1\.": "reconstruction.process.0.",
+            r"^reconstruct\.2\.": "reconstruction.process.1.",
+            r"^reconstruct\.3\.": "reconstruction.conv_last.",
+            r"\.squeeze\.": ".conv_du.0.",
+            r"\.expand\.": ".conv_du.2.",
+        },
+        # weights that never reach the output: PAN's reflections, whose product is overwritten; skips that are
+        # not added; the update of PAN after the last interaction
+        ignored=r"interaction\d\.reflashInfrared|(vis|inf)\.\d\.identity|interaction3\.reflashFused2",
+    ),
+}
