@@ -94,14 +94,9 @@ class Run:
         return supervisor.to(self.device)
 
     def with_network(self, name: str) -> "Run":
-        """The same run with another fusion network, in a folder inside this one; with a warm start that network
-        is its own pseudo-supervisor.
-        """
-        if name == self.config.network:
-            return self
+        """The same run with another fusion network, which with a warm start is its own pseudo-supervisor."""
         changes = {"network": name} | ({"pseudo": name} if self.config.warm_start else {})
-        config = self.config.model_copy(update=changes)
-        return replace(self, config=config, folder=self.folder / "networks" / name)
+        return replace(self, config=self.config.model_copy(update=changes))
 
     def stage1(self, supervisor: Supervisor, name: str) -> History:
         """Adapt a supervisor on full-resolution training patches and keep it as stage1/<name>.safetensors."""

@@ -79,14 +79,24 @@ def test_stage_two_trains_every_variant_from_one_start_and_finds_it_again(opened
         assert torch.equal(tensor, again["C"][1].network.state_dict()[name]), name
 
 
-def test_a_run_with_another_network_shares_all_but_network_start_and_folder(opened):
+def test_a_run_with_another_network_shares_all_but_network_and_start(opened):
     run = opened()
-    other = run.with_network("lambda_pnn")
-    assert (other.config.network, other.config.pseudo) == ("lambda_pnn", "lambda_pnn")
-    assert other.folder == run.folder / "networks" / "lambda_pnn" and other.dataset is run.dataset
-    assert run.with_network(run.config.network) is run
-    cold = opened(warm_start=False).with_network("lambda_pnn")
-    assert (cold.config.network, cold.config.pseudo) == ("lambda_pnn", "pnn")
+    other = run.with_network("pannet")
+    assert (other.config.network, other.config.pseudo) == ("pannet", "pannet")
+    assert (other.folder, other.dataset, other.seed) == (run.folder, run.dataset, run.seed)
+    assert run.with_network(run.config.network) == run
+    cold = opened(warm_start=False).with_network("pannet")
+    assert (cold.config.network, cold.config.pseudo) == ("pannet", "pnn")
+
+
+def test_two_networks_of_one_run_keep_their_own_training(opened):
+    run = opened()
+    trials = [run, run.with_network("pannet")]
+    first = [trial.stage2({"plain": None}, trial.pseudo_supervisor(), "full")["plain"][0] for trial in trials]
+    again = [trial.stage2({"plain": None}, trial.pseudo_supervisor(), "full")["plain"][0] for trial in trials]
+    assert [type(trained.network).__name__ for trained in first] == ["PNN", "PanNet"]
+    for before, after in zip(first, again, strict=True):
+        assert same(before.network.state_dict(), after.network.state_dict())
 
 
 def test_the_first_seeds_of_a_comparison_are_the_same_however_many_there_are(opened):

@@ -69,6 +69,8 @@ CLASSICAL: dict[str, Bind] = {
     "mtf_glp_hpm_r": _with_gains(classical.mtf_glp_hpm_r),
     "awlp": _free(classical.awlp),
     "fe_hpm": _free(classical.fe_hpm),
+    "sr_d": _with_gains(classical.sr_d),
+    "tv": _with_gains(classical.tv),
 }
 
 

@@ -7,21 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clippan_lib.fusion.residual import ResidualBlock
 from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
 
 Maps = Float[Tensor, "b k H W"]
-
-
-class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions with a ReLU between them, beside the identity."""
-
-    def __init__(self, filters: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(filters, filters, 3, padding=1)
-        self.conv2 = nn.Conv2d(filters, filters, 3, padding=1)
-
-    def forward(self, maps: Maps) -> Maps:
-        return maps + self.conv2(F.relu(self.conv1(maps)))
 
 
 class Pass(nn.Module):

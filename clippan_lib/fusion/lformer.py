@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clippan_lib.fusion.residual import ResidualBlock
 from clippan_lib.mtf import upsample
 from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
 
@@ -73,18 +74,6 @@ class ChannelNorm(nn.Module):
     def forward(self, maps: Maps) -> Maps:
         centred = maps - maps.mean(dim=1, keepdim=True)
         return centred * (centred.square().mean(dim=1, keepdim=True) + 1e-5).rsqrt() * self.gain
-
-
-class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions with a ReLU between them, beside the identity."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, maps: Maps) -> Maps:
-        return maps + self.conv2(F.relu(self.conv1(maps)))
 
 
 def _residual_blocks(count: int, channels: int) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""The residual network that PanNet and FusionNet share."""
+"""The residual block that four networks share, and the residual network that PanNet and FusionNet do."""
 
 from jaxtyping import Float
 from torch import Tensor, nn

@@ -1,15 +1,18 @@
-"""Fusion without training: interpolation, component substitution, BDSD, multiresolution analysis.
+"""Fusion without training: interpolation, component substitution, multiresolution analysis, sparse, variational.
 
-Each method equals the public MATLAB toolbox (Vivone et al. 2015, 2021) to its rounding. None depends on the
-unit of its input: digital numbers and [0, 1] give the same image. Singular systems (constant images, repeated
-bands) get the least solution, so every output is finite. Least squares are solved in float64.
+Each method equals the public MATLAB toolbox (Vivone et al. 2015, 2021) to its rounding, but TV, whose toolbox
+code has errors, and FE-HPM by default, whose regularisation is relative here. None depends on the unit of its
+input: digital numbers and [0, 1] give the same image. Singular systems (constant images, repeated bands) get
+the least solution, so every output is finite. Least squares are solved in float64.
 """
 
 from clippan_lib.fusion.classical.band_dependent import bdsd, bdsd_pc
 from clippan_lib.fusion.classical.expansion import exp
 from clippan_lib.fusion.classical.filter_estimation import fe_hpm
 from clippan_lib.fusion.classical.multiresolution import awlp, mtf_glp, mtf_glp_fs, mtf_glp_hpm, mtf_glp_hpm_r
+from clippan_lib.fusion.classical.sparse import sr_d
 from clippan_lib.fusion.classical.substitution import brovey, bt_h, gihs, gs, gsa, pracs
+from clippan_lib.fusion.classical.variational import tv
 
 __all__ = [
     "awlp",
@@ -27,4 +30,6 @@ __all__ = [
     "mtf_glp_hpm",
     "mtf_glp_hpm_r",
     "pracs",
+    "sr_d",
+    "tv",
 ]
