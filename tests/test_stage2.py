@@ -339,10 +339,12 @@ def test_a_pseudo_supervisor_is_not_trained_on_full_resolution():
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_trains_without_ground_truth_and_language_changes_its_way(name):
+def test_every_network_trains_with_ground_truth_and_without_and_language_changes_its_way(name):
     names = {"network": name, "pseudo": name}
-    config, patches = make_config("demo", **names, stage2_iterations=2, stage2_batch=1), store(count=2)
-    start = build_network(name, 4, 4, seed=3)
+    counts = {"pseudo_iterations": 1, "pseudo_batch": 1, "stage2_iterations": 2, "stage2_batch": 1}
+    config, patches = make_config("demo", **names, **counts), store(count=2)
+    reduced = TinyPatches(count=2, resolution="reduced")
+    start, _ = train_pseudo(reduced, config, seed=0, device="cpu")
     trained = {}
     for supervisor in (None, tiny_supervisor()):
         network = build_network(name, 4, 4)
@@ -350,6 +352,7 @@ def test_every_network_trains_without_ground_truth_and_language_changes_its_way(
         assert all(math.isfinite(row["total"]) and row["grad_norm"] > 0 for row in history.rows)
         assert ("language" in history.rows[0]) == (supervisor is not None)
         trained[supervisor is not None] = state(network)
+    assert not same(state(build_network(name, 4, 4)), state(start))
     assert not same(trained[False], state(start)) and not same(trained[False], trained[True])
 
 
