@@ -3,13 +3,18 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from clippan_lib import report, results
+from clippan_lib.data import load_manifest
+from clippan_lib.data.fetch import fetch
 from clippan_lib.parameters import Refusal
 from clippan_lib.plan import plan_run
 from clippan_lib.runner import RunFailed, execute
 from clippan_lib.training.config import PRESETS
+from clippan_lib.watch import byte_bars
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,9 +22,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Args:
         arguments: of the command line, without the program's name; None takes the process's own.
-    Returns: exit status: 0 done, 1 a notebook failed, 2 refused before anything ran, 130 interrupted.
+    Returns: exit status: 0 done, 1 failed or not complete, 2 refused before anything ran, 130 interrupted.
     """
     options = _parser().parse_args(arguments)
+    try:
+        return options.act(options)
+    except KeyboardInterrupt:
+        return _stop(130, "interrupted; the same command goes on from here")
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         plan = plan_run(
             options.manifest,
@@ -39,12 +51,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _stop(2, error)
     except RunFailed as error:
         return _stop(1, error)
-    except KeyboardInterrupt:
-        return _stop(130, "interrupted; the same command goes on from here")
     for (_, title), table in results.frames(plan.folder).items():
         print(f"\n{title}\n{table.to_string(index=False, float_format='{:.4g}'.format, na_rep='-')}")
     print(f"\nReport: {plan.folder / report.PAGE}")
     return 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    try:
+        manifest = load_manifest(options.manifest)
+        fetched = fetch(manifest, options.data, partial(print, file=sys.stderr), byte_bars(sys.stderr))
+    except ValueError as error:
+        return _stop(2, error)
+    for path in fetched.downloaded + fetched.present:
+        print(options.data / path)
+    return _stop(1, fetched.advice) if fetched.advice else 0
 
 
 def _stop(status: int, reason: object) -> int:
@@ -54,7 +75,14 @@ def _stop(status: int, reason: object) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="clippan", description="Pansharpening supervised by CLIP.")
-    run = parser.add_subparsers(dest="command", required=True).add_parser(
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_run(commands)
+    _add_fetch(commands)
+    return parser
+
+
+def _add_run(commands: Any) -> None:
+    run = commands.add_parser(
         "run",
         help="run the notebooks for one dataset",
         description="Runs the notebooks in order into runs/DATASET/NAME/ and ends with index.html there. "
@@ -75,4 +103,16 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="set a field of the configuration or a parameter of a notebook; may be repeated",
     )
-    return parser
+    run.set_defaults(act=_run)
+
+
+def _add_fetch(commands: Any) -> None:
+    fetching = commands.add_parser(
+        "fetch",
+        help="get a dataset's files",
+        description="Shows licence and citation, downloads the files whose address the manifest knows (a stopped "
+        "download goes on; a file of another SHA-256 is refused) and says what to get by hand.",
+    )
+    fetching.add_argument("manifest", type=Path, metavar="MANIFEST", help="a file of data_manifests/")
+    fetching.add_argument("--data", type=Path, metavar="DIR", required=True, help="folder to put the data in")
+    fetching.set_defaults(act=_fetch)

@@ -2,13 +2,14 @@
 
 import threading
 import time
+from collections.abc import Mapping
 from io import TextIOBase
 from pathlib import Path
 
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from clippan_lib.progress import clear_progress, read_progress
+from clippan_lib.progress import Progress, clear_progress, read_progress
 
 POLL = 0.5
 LOG_EVERY = 15.0
@@ -90,3 +91,17 @@ class Watch:
 
     def _say(self, line: str) -> None:
         print(line, file=self.stream, flush=True)
+
+
+def byte_bars(stream: TextIOBase) -> Progress:
+    """A callback for downloads: one bar per file on a terminal, nothing in a log."""
+    bars: dict[str, tqdm] = {}
+
+    def show(label: str, done: int, whole: int, _: Mapping[str, float | int]) -> None:
+        if label not in bars:
+            quiet = not stream.isatty()
+            bars[label] = tqdm(file=stream, disable=quiet, desc=label, unit="B", unit_scale=True)
+        bars[label].total = whole or None
+        bars[label].update(done - bars[label].n)
+
+    return show

@@ -8,8 +8,12 @@ import pandas as pd
 import pytest
 
 from clippan_lib import cli, results
+from clippan_lib.data import DataError
+from clippan_lib.data.fetch import Fetched
 from clippan_lib.parameters import Refusal
 from clippan_lib.runner import RunFailed
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -102,3 +106,51 @@ def test_a_misspelt_command_has_status_2_and_shows_its_usage(command, capsys, ar
     assert caught.value.code == 2
     assert "usage: clippan" in capsys.readouterr().err
     assert not command.executed
+
+
+@pytest.fixture
+def served(monkeypatch, tmp_path) -> SimpleNamespace:
+    """The command with the download replaced; `outcome` is what it gives or raises."""
+    (tmp_path / "one.yaml").write_text((ROOT / "data_manifests" / "wv2_grip.yaml").read_text())
+    asked = SimpleNamespace(outcome=Fetched((), (), (), ""), line=["fetch", str(tmp_path / "one.yaml")])
+    asked.line += ["--data", str(tmp_path / "data")]
+
+    def fetch(manifest, root, announce, progress):
+        asked.manifest, asked.root = manifest, root
+        announce(f"Licence: {manifest.licence}")
+        progress("imgWV2.mat", 5, 10, {})
+        if isinstance(asked.outcome, BaseException):
+            raise asked.outcome
+        return asked.outcome
+
+    monkeypatch.setattr(cli, "fetch", fetch)
+    return asked
+
+
+def test_fetch_shows_the_licence_and_names_the_files(served, tmp_path, capsys):
+    served.outcome = Fetched(("imgWV2.mat",), ("old.mat",), (), "")
+    assert cli.main(served.line) == 0
+    shown = capsys.readouterr()
+    assert "GRIP" in shown.err
+    assert shown.out.split() == [str(tmp_path / "data" / name) for name in ("imgWV2.mat", "old.mat")]
+    assert (served.manifest.name, served.root) == ("wv2_grip", tmp_path / "data")
+
+
+def test_fetch_of_what_has_no_address_says_what_to_do_and_is_not_complete(served, capsys):
+    served.outcome = Fetched((), (), ("a.h5",), "Missing, and no direct address is known: a.h5")
+    assert cli.main(served.line) == 1
+    assert "no direct address is known: a.h5" in capsys.readouterr().err
+
+
+def test_a_refused_download_or_manifest_is_explained(served, capsys):
+    served.outcome = DataError("imgWV2.mat: sha256 is 12, the manifest says 34")
+    assert cli.main(served.line) == 2
+    assert "the manifest says 34" in capsys.readouterr().err
+    assert cli.main(["fetch", "nowhere.yaml", "--data", "d"]) == 2
+    assert "nowhere.yaml: cannot be read" in capsys.readouterr().err
+
+
+def test_an_interrupted_download_says_that_it_goes_on(served, capsys):
+    served.outcome = KeyboardInterrupt()
+    assert cli.main(served.line) == 130
+    assert "the same command goes on" in capsys.readouterr().err

@@ -1,11 +1,13 @@
 """Manifests are checked whole, and every refusal names file, field, value and remedy."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from layouts import pair, save_v5
 
-from clippan_lib.data import ManifestError, load_manifest
+from clippan_lib.data import ManifestError, load_manifest, open_dataset
 from clippan_lib.sensors import SENSORS
 
 MANIFESTS = sorted((Path(__file__).parents[1] / "data_manifests").glob("*.yaml"))
@@ -44,13 +46,64 @@ def test_every_manifest_of_the_repository_loads_and_is_named_after_its_file(path
     manifest = load_manifest(path)
     assert manifest.name == path.stem
     assert manifest.file == path
-    assert manifest.resolve_sensor() == SENSORS[manifest.sensor]
+    if isinstance(manifest.sensor, str):
+        assert manifest.resolve_sensor() == SENSORS[manifest.sensor]
     assert manifest.licence and manifest.citation and manifest.how_to_get
 
 
 def test_the_repository_has_manifests_of_every_kind():
     kinds = {load_manifest(path).source.kind for path in MANIFESTS}
     assert kinds == {"synthetic", "mat_pair", "nbu", "pancollection"}
+
+
+def test_gaofen_1_has_the_default_gains_and_says_that_they_are_no_measurement():
+    (path,) = [path for path in MANIFESTS if path.stem == "nbu_gf1"]
+    sensor = load_manifest(path).resolve_sensor()
+    assert replace(sensor, name="GF2") == SENSORS["GF2"]
+    assert not sensor.measured
+
+
+@pytest.mark.parametrize(
+    ("satellite", "bands"), [("ikonos", 4), ("qb", 4), ("gf1", 4), ("wv4", 4), ("wv2", 8), ("wv3", 8)]
+)
+def test_every_satellite_of_nbu_has_a_manifest_that_reads_its_layout(tmp_path, satellite, bands):
+    (path,) = [path for path in MANIFESTS if path.stem == f"nbu_{satellite}"]
+    manifest = load_manifest(path)
+    for folder in manifest.source.paths:
+        (tmp_path / folder).mkdir()
+    for number in range(1, 4):
+        lrms, pan = pair(8, 8, bands, seed=number)
+        save_v5(tmp_path / f"MS_256/{number}.mat", imgMS=lrms // 2)  # 10 bits, which every sensor here has
+        save_v5(tmp_path / f"PAN_1024/{number}.mat", imgPAN=pan // 2)
+    scene = open_dataset(manifest, tmp_path).scenes("train", "full")[0].read()
+    assert scene.lrms.shape == (1, bands, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("sensor", "count"), [("wv3", "9714"), ("qb", "17139"), ("gf2", "19809"), ("wv2", None)]
+)
+def test_every_file_of_pancollection_has_the_address_of_its_split(sensor, count):
+    (path,) = [path for path in MANIFESTS if path.stem == f"pancollection_{sensor}"]
+    manifest = load_manifest(path)
+    assert set(manifest.downloads) == set(manifest.source.paths)
+    split_of = {path: split for (split, _), path in manifest.source.files.listed.items()}
+    prefix = {"train": "train", "val": "valid", "test": "test"}
+    for path, download in manifest.downloads.items():
+        name = download.url.rsplit("/", 1)[1]
+        assert name.startswith(f"{prefix[split_of[path]]}_{sensor}_")
+        assert ("OrigScale" in name) == (path == manifest.source.files.test_full)
+        assert split_of[path] == "test" or name.endswith(f"_{count}.h5")
+    assert split_of.keys() == manifest.downloads.keys()
+
+
+def test_a_stated_hash_is_found_by_the_files_path(tmp_path):
+    hashed = {"source": {**GOOD["source"], "sha256": "a" * 64}}
+    manifest = load_manifest(written(tmp_path, **hashed))
+    assert (manifest.sha256("a.mat"), manifest.sha256("b.mat")) == ("a" * 64, None)
+    files = {"kind": "pancollection", "files": {"test_full": "a.h5", "test_reduced": "b.h5"}}
+    downloads = {"a.h5": {"url": "https://x.org/a", "sha256": "b" * 64}, "b.h5": {"url": "https://x.org/b"}}
+    manifest = load_manifest(written(tmp_path, source=files, split=None, downloads=downloads))
+    assert [manifest.sha256(path) for path in ("a.h5", "b.h5", "c.h5")] == ["b" * 64, None, None]
 
 
 def test_a_custom_sensor_block_becomes_a_sensor(tmp_path):
@@ -89,6 +142,16 @@ def test_the_digest_follows_the_content_and_not_its_layout(tmp_path):
             {"source": {"kind": "pancollection", "files": {}}, "split": None},
             ["no file is listed", "test_full"],
         ),
+        (
+            {"downloads": {"a.mat": {"url": "file:///etc/passwd"}}},
+            ["downloads.a.mat.url = 'file:///etc/passwd'"],
+        ),
+        ({"downloads": {"a.mat": {"url": "https://x.org", "md5": "1"}}}, ["downloads.a.mat.md5", "unknown"]),
+        ({"downloads": {"b.mat": {"url": "https://x.org"}}}, ["downloads has b.mat", "reads a.mat"]),
+        (
+            {"downloads": {"a.mat": {"url": "https://x.org", "sha256": "a" * 64}}},
+            ["downloads.a.mat.sha256", "source.sha256; move it"],
+        ),
     ],
 )
 def test_a_bad_field_is_refused_by_name_with_the_value_seen(tmp_path, changes, said):
@@ -97,6 +160,14 @@ def test_a_bad_field_is_refused_by_name_with_the_value_seen(tmp_path, changes, s
         load_manifest(path)
     for words in (str(path), *said):
         assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize("path", ["../a.mat", "in/../../a.mat", "/etc/a.mat", "C:/a.mat", "..\\a.mat", ""])
+def test_a_download_that_would_leave_the_data_folder_is_refused(tmp_path, path):
+    source = {**GOOD["source"], "path": path}
+    file = written(tmp_path, source=source, downloads={path: {"url": "https://x.org/a.mat"}})
+    with pytest.raises(ManifestError, match="must lie below data_root"):
+        load_manifest(file)
 
 
 def test_a_missing_field_is_named(tmp_path):

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -64,6 +65,26 @@ class Split(_Block):
 
 
 _Count = Annotated[int, Field(ge=0, le=500)]
+_Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+def _below_root(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or ".." in parts or path.startswith("/") or any(sign in path for sign in "\\:"):
+        raise ValueError(
+            "must lie below data_root; give a relative path with /, without .. and drive letters"
+        )
+    return path
+
+
+_Path = Annotated[str, AfterValidator(_below_root)]
+
+
+class Download(_Block):
+    """Where one file can be had without login or consent, and its hash if it is known."""
+
+    url: str = Field(pattern="^https?://")
+    sha256: _Sha256 | None = None
 
 
 class SceneCounts(_Block):
@@ -87,6 +108,11 @@ class SyntheticSource(_Block):
     size: int = Field(ge=16, description="side of PAN, px")
     seed: int = Field(ge=0, le=39)
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files, or folders of files, below data_root."""
+        return ()
+
 
 class MatPairSource(_Block):
     """One scene in one .mat file (v5, v7 or v7.3): LRMS (row, column, band) and PAN (row, column), DN."""
@@ -94,7 +120,12 @@ class MatPairSource(_Block):
     kind: Literal["mat_pair"]
     path: str
     keys: MatKeys
-    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    sha256: _Sha256 | None = None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files, or folders of files, below data_root."""
+        return (self.path,)
 
 
 class NbuSource(_Block):
@@ -104,6 +135,11 @@ class NbuSource(_Block):
     lrms_dir: str
     pan_dir: str
     keys: MatKeys
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files, or folders of files, below data_root."""
+        return (self.lrms_dir, self.pan_dir)
 
 
 class PanCollectionFiles(_Block):
@@ -132,6 +168,11 @@ class PanCollectionSource(_Block):
     kind: Literal["pancollection"]
     files: PanCollectionFiles
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files, or folders of files, below data_root."""
+        return tuple(self.files.listed.values())
+
 
 Source = Annotated[
     SyntheticSource | MatPairSource | NbuSource | PanCollectionSource,
@@ -144,7 +185,8 @@ class Manifest(_Block):
 
     `sensor` is a name in `clippan_lib.sensors.SENSORS` or a block that describes another sensor. `max_value`
     is what stored values are divided by where that is not the sensor's largest DN (float data: 1.0).
-    `split` belongs to sources that are cut here (mat_pair, nbu) and to no other.
+    `split` belongs to sources that are cut here (mat_pair, nbu) and to no other. `downloads` says where files
+    of the source can be had directly, by path below data_root; a user gets the others by hand.
     """
 
     name: str = Field(pattern="^[a-z0-9_]+$")
@@ -157,6 +199,7 @@ class Manifest(_Block):
     citation: str
     homepage: str
     how_to_get: str
+    downloads: dict[_Path, Download] = Field(default_factory=dict)
     _file: Path | None = PrivateAttr(default=None)
 
     @field_validator("sensor")
@@ -179,6 +222,18 @@ class Manifest(_Block):
             raise ValueError(f"source.size {self.source.size} must be a multiple of ratio squared, {step}")
         return self
 
+    @model_validator(mode="after")
+    def _downloads_are_of_the_source(self) -> "Manifest":
+        for path, download in self.downloads.items():
+            if not {path, str(PurePosixPath(path).parent)} & set(self.source.paths):
+                named = ", ".join(self.source.paths) or "nothing"
+                raise ValueError(f"downloads has {path}, but the source reads {named}; correct one of them")
+            if download.sha256 is not None and isinstance(self.source, MatPairSource):
+                raise ValueError(
+                    f"downloads.{path}.sha256: a mat_pair source states it as source.sha256; move it"
+                )
+        return self
+
     @property
     def file(self) -> Path | None:
         """The file this manifest was read from, None if it was made in memory."""
@@ -187,6 +242,12 @@ class Manifest(_Block):
     def resolve_sensor(self) -> Sensor:
         """The sensor's row: from the table, or built from the manifest's own block."""
         return _sensor(self.sensor)
+
+    def sha256(self, path: str) -> str | None:
+        """The hash stated for a file (by its path below data_root), None if none is."""
+        if isinstance(self.source, MatPairSource):
+            return self.source.sha256 if path == self.source.path else None
+        return self.downloads[path].sha256 if path in self.downloads else None
 
     def digest(self) -> str:
         """SHA-256 of the content (comments and layout do not count), as hexadecimal text."""
