@@ -7,14 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from clippan_lib import report, results
+from clippan_lib import audit_report, report, results
 from clippan_lib.data import load_manifest
+from clippan_lib.data.audit import audit
 from clippan_lib.data.fetch import fetch
 from clippan_lib.parameters import Refusal
 from clippan_lib.plan import plan_run
 from clippan_lib.runner import RunFailed, execute
 from clippan_lib.training.config import PRESETS
-from clippan_lib.watch import byte_bars
+from clippan_lib.watch import bars
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,12 +61,29 @@ def _run(options: argparse.Namespace) -> int:
 def _fetch(options: argparse.Namespace) -> int:
     try:
         manifest = load_manifest(options.manifest)
-        fetched = fetch(manifest, options.data, partial(print, file=sys.stderr), byte_bars(sys.stderr))
+        fetched = fetch(manifest, options.data, partial(print, file=sys.stderr), bars(sys.stderr, "B"))
     except ValueError as error:
         return _stop(2, error)
     for path in fetched.downloaded + fetched.present:
         print(options.data / path)
     return _stop(1, fetched.advice) if fetched.advice else 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    try:
+        manifest = load_manifest(options.manifest)
+        outcome = audit(manifest, options.data, options.sample, options.seed, bars(sys.stderr, "windows"))
+    except ValueError as error:
+        return _stop(2, error)
+    page = options.report or Path("runs") / manifest.name / "audit.html"
+    audit_report.write(outcome, page)
+    for finding in outcome.findings:
+        if finding.severity != "ok":
+            print(
+                f"{finding.severity}: {finding.check}, {finding.split} {finding.resolution}: {finding.measured}"
+            )
+    print(f"{audit_report.verdict(outcome)}\nReport: {page}")
+    return 0 if outcome.passed else 1
 
 
 def _stop(status: int, reason: object) -> int:
@@ -78,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_run(commands)
     _add_fetch(commands)
+    _add_audit(commands)
     return parser
 
 
@@ -116,3 +135,25 @@ def _add_fetch(commands: Any) -> None:
     fetching.add_argument("manifest", type=Path, metavar="MANIFEST", help="a file of data_manifests/")
     fetching.add_argument("--data", type=Path, metavar="DIR", required=True, help="folder to put the data in")
     fetching.set_defaults(act=_fetch)
+
+
+def _add_audit(commands: Any) -> None:
+    auditing = commands.add_parser(
+        "audit",
+        help="measure a dataset before training",
+        description="Measures phase, registration, leakage between splits, values, truncation, simulation and band "
+        "order, and writes a page with pictures. Exits with 0 if nothing is at fault (warnings do not count), 1 if "
+        "something is, 2 if the manifest cannot be used.",
+    )
+    auditing.add_argument("manifest", type=Path, metavar="MANIFEST", help="a file of data_manifests/")
+    auditing.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of the data (default: the manifest's)"
+    )
+    auditing.add_argument(
+        "--report", type=Path, metavar="FILE", help="the page (default: runs/DATASET/audit.html)"
+    )
+    auditing.add_argument(
+        "--sample", type=int, default=100, metavar="N", help="windows per split measured in detail"
+    )
+    auditing.add_argument("--seed", type=int, default=0, metavar="S", help="of that sample")
+    auditing.set_defaults(act=_audit)

@@ -93,15 +93,20 @@ class Watch:
         print(line, file=self.stream, flush=True)
 
 
-def byte_bars(stream: TextIOBase) -> Progress:
-    """A callback for downloads: one bar per file on a terminal, nothing in a log."""
-    bars: dict[str, tqdm] = {}
+def bars(stream: TextIOBase, unit: str) -> Progress:
+    """A callback for long work outside the notebooks: one bar per label on a terminal, nothing in a log.
+
+    Args:
+        stream: where to write, usually standard error.
+        unit: of what is counted; "B" is shown with prefixes.
+    """
+    shown: dict[str, tqdm] = {}
 
     def show(label: str, done: int, whole: int, _: Mapping[str, float | int]) -> None:
-        if label not in bars:
+        if label not in shown:
             quiet = not stream.isatty()
-            bars[label] = tqdm(file=stream, disable=quiet, desc=label, unit="B", unit_scale=True)
-        bars[label].total = whole or None
-        bars[label].update(done - bars[label].n)
+            shown[label] = tqdm(file=stream, disable=quiet, desc=label, unit=unit, unit_scale=unit == "B")
+        shown[label].total = whole or None
+        shown[label].update(done - shown[label].n)
 
     return show

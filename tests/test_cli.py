@@ -1,6 +1,7 @@
 """The command `clippan`: exit states, what it prints, what it passes on."""
 
 import importlib.metadata
+import io
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from clippan_lib.data import DataError
 from clippan_lib.data.fetch import Fetched
 from clippan_lib.parameters import Refusal
 from clippan_lib.runner import RunFailed
+from clippan_lib.watch import bars
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -154,3 +156,47 @@ def test_an_interrupted_download_says_that_it_goes_on(served, capsys):
     served.outcome = KeyboardInterrupt()
     assert cli.main(served.line) == 130
     assert "the same command goes on" in capsys.readouterr().err
+
+
+SYNTHETIC = """
+name: few
+title: A few small synthetic scenes
+sensor: QB
+source: {kind: synthetic, scenes: {train: 1, val: 1, test: 1}, size: 256, seed: 0}
+licence: Apache-2.0
+citation: none
+homepage: none
+how_to_get: nothing to get
+"""
+
+
+def test_an_audit_of_sound_data_passes_and_leaves_a_page(tmp_path, capsys):
+    (tmp_path / "few.yaml").write_text(SYNTHETIC)
+    line = ["audit", str(tmp_path / "few.yaml"), "--report", str(tmp_path / "audit.html"), "--sample", "4"]
+    assert cli.main(line) == 0
+    shown = capsys.readouterr().out
+    assert "passed" in shown and f"Report: {tmp_path / 'audit.html'}" in shown
+    assert "A few small synthetic scenes" in (tmp_path / "audit.html").read_text()
+
+
+def test_an_audit_of_what_is_not_there_fails_and_says_why(tmp_path, capsys):
+    line = ["audit", str(ROOT / "data_manifests" / "wv2_grip.yaml"), "--data", str(tmp_path)]
+    assert cli.main([*line, "--report", str(tmp_path / "audit.html")]) == 1
+    assert "fault: readable" in capsys.readouterr().out
+    assert cli.main([*line, "--sample", "0"]) == 2
+    assert "sample 0 must be 1 or more" in capsys.readouterr().err
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_long_work_shows_a_bar_on_a_terminal_and_nothing_in_a_log():
+    terminal, log = Terminal(), io.StringIO()
+    for stream in (terminal, log):
+        show = bars(stream, "B")
+        show("a.mat", 0, 2_000, {})
+        show("a.mat", 2_000, 2_000, {})
+    assert "a.mat: 100%" in terminal.getvalue() and "2.00k/2.00k" in terminal.getvalue()
+    assert log.getvalue() == ""
