@@ -4,14 +4,12 @@
 
 Each method runs in a process of its own, forked from one that has loaded everything, so that its peak memory is its
 own: on a CPU the growth of the resident set (all that the images and torch's buffers need), on a GPU what torch
-allocated. Networks have untrained weights, on which neither speed nor memory depends. A method that a size does not
-fit into memory for is reported as such.
+allocated. Networks have untrained weights, on which neither speed nor memory depends. A method
+that does not fit into memory at some size is reported as such.
 """
 
 import argparse
-import json
 import multiprocessing
-import os
 import platform
 import resource
 from pathlib import Path
@@ -19,32 +17,24 @@ from pathlib import Path
 import torch
 
 from clippan_lib.data import Batch
+from clippan_lib.data.synthetic import render
 from clippan_lib.evaluation import speed
+from clippan_lib.files import write_json
 from clippan_lib.fusion import CLASSICAL, NETWORKS, get_method
-from clippan_lib.mtf import degrade
 from clippan_lib.sensors import get_sensor
-
-RATIO = 4
 
 
 def scene(sensor_name: str, side: int, device: str) -> Batch:
-    """Correlated bands with structure at several scales, in [0, 1]; side in PAN pixels."""
-    sensor = get_sensor(sensor_name)
-    generator = torch.Generator().manual_seed(0)
-    image = torch.zeros(1, sensor.n_bands, side, side)
-    for cells in (4, 16, 64):
-        layer = torch.rand(1, sensor.n_bands, cells, cells, generator=generator)
-        image += (
-            torch.nn.functional.interpolate(layer + layer.mean(1, keepdim=True), side, mode="bilinear") / 6
-        )
-    lrms, pan = degrade(image, sensor.gnyq, RATIO), image.mean(1, keepdim=True)
-    return Batch(lrms, pan, None, torch.zeros(1, dtype=torch.long)).to(device)
+    """A synthetic scene; side in PAN pixels."""
+    rendered = render(0, get_sensor(sensor_name), side)
+    index = torch.zeros(1, dtype=torch.int64)
+    return Batch(rendered["lrms"][None], rendered["pan"][None], None, index).to(device)
 
 
 def measure(name: str, sensor_name: str, side: int, device: str, repeats: int) -> dict:
     """One row; runs in the child process."""
-    batch = scene(sensor_name, side, device)
-    method = get_method(name, get_sensor(sensor_name), RATIO)
+    sensor, batch = get_sensor(sensor_name), scene(sensor_name, side, device)
+    method = get_method(name, sensor, sensor.ratio)
     parameters = sum(p.numel() for p in method.parameters()) if isinstance(method, torch.nn.Module) else 0
     before = resident_peak()
     rate = speed(method, batch, repeats)
@@ -103,21 +93,11 @@ def main() -> None:
                 else f"   {row['refused']}"
             )
             print(f"{name:15}{side:6}{shown}", flush=True)
-    write(
-        options.out,
-        {"torch": torch.__version__, "machine": platform.machine(), **vars_of(options), "rows": rows},
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    settings = {key: getattr(options, key) for key in ("sensor", "device", "threads", "repeats")}
+    write_json(
+        options.out, {"torch": torch.__version__, "machine": platform.machine(), **settings, "rows": rows}
     )
-
-
-def vars_of(options: argparse.Namespace) -> dict:
-    return {key: getattr(options, key) for key in ("sensor", "device", "threads", "repeats")}
-
-
-def write(path: Path, result: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_file = path.with_suffix(".part")
-    partial_file.write_text(json.dumps(result, indent=1) + "\n")
-    os.replace(partial_file, path)
 
 
 if __name__ == "__main__":
