@@ -300,7 +300,8 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, number, status):
         process.kill()
     assert process.returncode == status, errors
     if number == signal.SIGINT:
-        assert errors.splitlines()[-1] == "clippan: interrupted; the same command goes on from here"
+        # not always the last line: libraries may have words of their own when the interpreter ends
+        assert "clippan: interrupted; the same command goes on from here" in errors.splitlines(), errors
     wait_for(lambda: not is_alive(int(pid_file.read_text())), 20)
     assert not (made.folder / "01_second.ipynb").exists()
     assert not any((made.folder / name).exists() for name in LEFT_BY_A_FINISHED_RUN)
