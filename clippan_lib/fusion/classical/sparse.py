@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from clippan_lib.fusion.classical.statistics import centred, mean
+from clippan_lib.fusion.classical.statistics import centred, deviation, mean, quotient
 from clippan_lib.mtf import decimate, degrade, filter_image, imresize, mtf_kernel, upsample
 from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
 
@@ -146,10 +146,8 @@ def sr_d(
         )
     lms = upsample(lrms, ratio).double()
     lowpass = filter_image(lms, mtf_kernel(gnyq, ratio))
-    pan0, lms0 = centred(pan.double()), centred(lms)
-    variance = mean(pan0.square())
-    gain = (mean(lms0.square()) / variance.masked_fill(variance == 0, torch.inf)).sqrt()
-    matched = gain * pan0 + mean(lms)
+    pan = pan.double()
+    matched = quotient(deviation(lms), deviation(pan)) * centred(pan) + mean(lms)
     details = matched - imresize(degrade(matched, gnyq, ratio), matched.shape[-2:])
     wanted = decimate(lms - lowpass, ratio)
     details = _reconstruct(details, degrade(details, gnyq, ratio), wanted, patch, overlap, atoms)

@@ -23,16 +23,15 @@ def centred(image: Image) -> Image:
     return difference.masked_fill(flat, 0.0)
 
 
-def slope(image: Image, predictor: Float[Tensor, "b _ H W"]) -> PerBand:
-    """Least-squares slope of `image` on `predictor`, per band; 0 where the predictor is constant."""
-    difference = centred(predictor)
-    variance = mean(difference.square())
-    return mean((image - mean(image)) * difference) / variance.masked_fill(variance == 0, torch.inf)
-
-
 def quotient(numerator: Batched, denominator: Batched) -> Batched:
     """Their quotient, broadcast; 0 where the denominator is 0."""
     return numerator / denominator.masked_fill(denominator == 0, torch.inf)
+
+
+def slope(image: Image, predictor: Float[Tensor, "b _ H W"]) -> PerBand:
+    """Least-squares slope of `image` on `predictor`, per band; 0 where the predictor is constant."""
+    difference = centred(predictor)
+    return quotient(mean((image - mean(image)) * difference), mean(difference.square()))
 
 
 def deviation(image: Image) -> PerBand:

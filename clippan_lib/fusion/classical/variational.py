@@ -10,7 +10,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from clippan_lib.fusion.classical.least_squares import blocks, nonnegative, normal_equations
-from clippan_lib.fusion.classical.statistics import centred, mean
+from clippan_lib.fusion.classical.statistics import centred, deviation, mean
 from clippan_lib.mtf import mtf_kernel, upsample
 from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
 
@@ -97,8 +97,8 @@ def minimise(
 
 def _spread(image: Coarse) -> PerBand:
     """Standard deviation per band; 1 where the band is constant."""
-    deviation = mean(centred(image).square()).sqrt()
-    return deviation.masked_fill(deviation == 0, 1.0)
+    spread = deviation(image)
+    return spread.masked_fill(spread == 0, 1.0)
 
 
 def pan_weights(lrms: Coarse, pan_lr: Float64[Tensor, "b 1 h w"]) -> PerBand:
