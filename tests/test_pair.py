@@ -59,8 +59,8 @@ def pair(
 
 
 def files(folder: Path, side: int = 24, ratio: int = 4, bands: int = 4, at=(0.0, 0.0), **ms_options):
-    pan = save(folder / "pan.tif", noise(1, ratio * side, ratio * side), grid())
-    return pan, save(folder / "ms.tif", noise(bands, side, side), grid(ratio, *at), **ms_options)
+    ms = save(folder / "ms.tif", noise(bands, side, side), grid(ratio, *at), **ms_options)
+    return ms, save(folder / "pan.tif", noise(1, ratio * side, ratio * side), grid())
 
 
 def scene(transform: Affine, height: int, width: int) -> np.ndarray:
@@ -100,7 +100,7 @@ def test_ms_lies_where_the_phase_convention_says(tmp_path, ratio, at):
     side = size // ratio + 2 * margin
     stored = scene(low, side, side)
     pan = save(tmp_path / "pan.tif", scene(grid(), size, size)[:1], grid())
-    seen = open_pair(pan, save(tmp_path / "ms.tif", stored, low))
+    seen = open_pair(save(tmp_path / "ms.tif", stored, low), pan)
     assert seen.ratio == ratio and size - 2 * ratio < ratio * seen.height <= size
     window, expected = whole(seen), scene(seen.transform, ratio * seen.height, ratio * seen.width)
     np.testing.assert_allclose(window.pan[0], expected[:1], atol=1e-4)
@@ -120,7 +120,7 @@ def test_ms_lies_where_the_phase_convention_says(tmp_path, ratio, at):
 
 def test_ms_lies_where_gdal_puts_it(tmp_path):
     pan, ms = save(tmp_path / "pan.tif", noise(1, 120, 120), grid()), tmp_path / "ms.tif"
-    seen = open_pair(pan, save(ms, scene(grid(4, -40, -40), 50, 50).astype(np.float32), grid(4, -40, -40)))
+    seen = open_pair(save(ms, scene(grid(4, -40, -40), 50, 50).astype(np.float32), grid(4, -40, -40)), pan)
     to = grid(4, 0.5, 0.5)
     lanczos = {"resampling": Resampling.lanczos, "tolerance": 1e-6}
     with rasterio.open(ms) as file, WarpedVRT(file, transform=to, width=30, height=30, **lanczos) as warped:
@@ -134,7 +134,7 @@ def test_a_real_scene_comes_back_bit_by_bit_from_a_larger_and_shifted_ms(tmp_pat
     around = np.pad(ms, ((0, 0), (7, 5), (3, 11)), mode="symmetric")
     save(tmp_path / "ms.tif", around, grid(4, -4 * 7 + 0.5, -4 * 3 + 0.5), tiled=True, compress="deflate")
     sensor = get_sensor("WV2")
-    seen = open_pair(save(tmp_path / "pan.tif", pan, grid()), tmp_path / "ms.tif", sensor=sensor)
+    seen = open_pair(tmp_path / "ms.tif", save(tmp_path / "pan.tif", pan, grid()), sensor=sensor)
     assert (seen.ratio, seen.height, seen.width, seen.band_names) == (4, 320, 320, sensor.bands)
     assert (seen.dtype, seen.nodata, seen.crs.to_epsg()) == ("uint16", None, 32632)
     assert seen.transform.almost_equals(grid())
@@ -147,10 +147,10 @@ def test_a_real_scene_comes_back_bit_by_bit_from_a_larger_and_shifted_ms(tmp_pat
 @pytest.mark.parametrize("noise_of_transform", [1e-9, -1e-9, 3e-6, -3e-6])
 def test_rounded_transforms_neither_move_nor_lose_a_pixel(tmp_path, noise_of_transform):
     off = 0.5 + noise_of_transform
-    pan, _ = files(tmp_path)
+    _, pan = files(tmp_path)
     low = grid(4 * (1 + noise_of_transform / 100), off, off)
     ms = save(tmp_path / "ms.tif", noise(4, 24, 24), low)
-    seen = open_pair(pan, ms)
+    seen = open_pair(ms, pan)
     assert (seen.height, seen.width) == (24, 24)
     np.testing.assert_array_equal(whole(seen).lrms[0], noise(4, 24, 24))
     aligned = pair(tmp_path, at=(noise_of_transform, noise_of_transform))
@@ -176,7 +176,7 @@ def test_pixel_sizes_that_are_not_quite_a_whole_multiple_do_not_drift(tmp_path):
     size = 4 * (1 + 8e-4)
     low = grid(size, -56, -56)
     save(tmp_path / "pan.tif", scene(grid(), 600, 120)[:1], grid())
-    seen = open_pair(tmp_path / "pan.tif", save(tmp_path / "ms.tif", scene(low, 180, 58), low))
+    seen = open_pair(save(tmp_path / "ms.tif", scene(low, 180, 58), low), tmp_path / "pan.tif")
     expected = scene(seen.transform, 4 * seen.height, 4 * seen.width)[:, 2::4, 2::4]
     assert seen.height == 150
     np.testing.assert_allclose(whole(seen).lrms[0], expected, rtol=0, atol=5e-4 * np.ptp(expected))
@@ -193,7 +193,7 @@ def test_windows_are_cut_outs_of_the_whole_bit_by_bit_in_any_thread_and_process(
     pan, ms = noise(1, 700, 700, dtype=np.int16), noise(3, 175, 175, dtype=np.int16)
     pan[:, holes(700, 700)], ms[:, holes(175, 175)] = -9, -9
     save(tmp_path / "pan.tif", pan, grid(), nodata=-9, tiled=True, blockxsize=128, blockysize=128)
-    seen = open_pair(tmp_path / "pan.tif", save(tmp_path / "ms.tif", ms, grid(4, 1.3, -0.2), nodata=-9))
+    seen = open_pair(save(tmp_path / "ms.tif", ms, grid(4, 1.3, -0.2), nodata=-9), tmp_path / "pan.tif")
     of_all, shape = whole(seen), (seen.height, seen.width)
     cuts = [
         (slice(t, min(t + 23, shape[0])), slice(f, min(f + 41, shape[1])))
@@ -236,7 +236,8 @@ def test_missing_pixels_are_marked_filled_with_the_nearest_and_never_smeared(tmp
     if kind == "alpha":
         ms = np.concatenate([ms, ~hole[None] * np.float32(255)])
         options["meanings"] = [ColorInterp.undefined] * 4 + [ColorInterp.alpha]
-    seen = open_pair(files(tmp_path)[0], save(tmp_path / "ms.tif", ms, grid(4), **options))
+    _, pan = files(tmp_path)
+    seen = open_pair(save(tmp_path / "ms.tif", ms, grid(4), **options), pan)
     window = whole(seen)
     assert seen.n_bands == 4 and seen.nodata == options.get("nodata")
     np.testing.assert_array_equal(window.lrms_valid[0, 0], ~hole)
@@ -249,22 +250,23 @@ def test_missing_pixels_are_marked_filled_with_the_nearest_and_never_smeared(tmp
 def test_missing_pan_is_marked_and_filled_and_far_inside_it_is_zero(tmp_path):
     pan = noise(1, 320, 320).astype(np.float32)
     pan[:, :, :200], pan[0, 5, 300] = np.nan, np.inf
-    _, ms = files(tmp_path, side=80)
-    window = whole(open_pair(save(tmp_path / "pan.tif", pan, grid()), ms))
+    ms, _ = files(tmp_path, side=80)
+    window = whole(open_pair(ms, save(tmp_path / "pan.tif", pan, grid())))
     np.testing.assert_array_equal(window.pan_valid[0, 0], np.isfinite(pan[0]))
     assert torch.equal(window.pan[0, 0, :, 136], window.pan[0, 0, :, 200]) and window.pan[0, 0, 5, 300] in pan
     assert not window.pan[..., :136].any() and window.lrms_valid.all()
     nothing = np.full((1, 320, 320), np.nan, np.float32)
-    window = whole(open_pair(save(tmp_path / "pan.tif", nothing, grid()), ms))
+    window = whole(open_pair(ms, save(tmp_path / "pan.tif", nothing, grid())))
     assert not window.pan_valid.any() and not window.pan.any()
 
 
 def test_a_pixel_missing_in_one_band_is_missing(tmp_path):
     ms = noise(4, 24, 24)
     ms[2, 3, 4] = 0
-    seen = open_pair(files(tmp_path)[0], save(tmp_path / "ms.tif", ms, grid(4, 0.5, 0.5), nodata=0))
+    _, pan = files(tmp_path)
+    seen = open_pair(save(tmp_path / "ms.tif", ms, grid(4, 0.5, 0.5), nodata=0), pan)
     assert np.argwhere(~whole(seen).lrms_valid[0, 0].numpy()).tolist() == [[3, 4]]
-    others = open_pair(tmp_path / "pan.tif", tmp_path / "ms.tif", bands=(1, 2, 4))
+    others = open_pair(tmp_path / "ms.tif", tmp_path / "pan.tif", bands=(1, 2, 4))
     assert whole(others).lrms_valid.all()
 
 
@@ -284,8 +286,8 @@ def test_every_type_and_layout_gives_the_stored_numbers(tmp_path, dtype, layout)
         layout = {key: value for key, value in layout.items() if key != "predictor"}
     ms, pan = noise(3, 24, 24, dtype=dtype), noise(1, 96, 96, dtype=dtype, seed=1)
     paths = (
-        save(tmp_path / "pan.tif", pan, grid(), **layout),
         save(tmp_path / "ms.tif", ms, grid(4, 0.5, 0.5), **layout),
+        save(tmp_path / "pan.tif", pan, grid(), **layout),
     )
     for path in paths:
         with rasterio.open(path, "r+") as file:
@@ -300,7 +302,8 @@ def test_interpolation_stays_within_the_stored_type(tmp_path):
     steps = np.where(np.arange(24) % 12 < 6, 0, 255).astype(np.uint8)
     ms = np.broadcast_to(steps, (2, 24, 24)).copy()
     for dtype, low, high in ((np.uint8, 0, 255), (np.float32, -20, 275)):
-        seen = open_pair(files(tmp_path)[0], save(tmp_path / "ms.tif", ms.astype(dtype), grid(4)))
+        _, pan = files(tmp_path)
+        seen = open_pair(save(tmp_path / "ms.tif", ms.astype(dtype), grid(4)), pan)
         lrms = whole(seen).lrms
         assert low <= lrms.min() < 1 and 254 < lrms.max() <= high
         assert (lrms.min() < 0) == (dtype == np.float32)
@@ -352,12 +355,12 @@ def test_descriptions_that_fit_the_sensor_only_in_part_are_refused(tmp_path):
 
 
 def test_a_band_that_is_only_called_alpha_is_a_band_if_the_sensor_counts_it(tmp_path):
-    pan, ms = files(tmp_path)
+    ms, pan = files(tmp_path)
     image = noise(4, 24, 24, dtype=np.uint8)
     image[3, 2:5] = 0
     save(ms, image, grid(4, 0.5, 0.5), photometric="rgb", alpha="yes")
     rgb, by_sensor, by_number = (
-        open_pair(pan, ms, **choice) for choice in ({}, {"sensor": QB}, {"bands": (4, 1, 2)})
+        open_pair(ms, pan, **choice) for choice in ({}, {"sensor": QB}, {"bands": (4, 1, 2)})
     )
     assert (rgb.n_bands, by_sensor.n_bands, by_number.n_bands) == (3, 4, 3)
     assert not whole(rgb).lrms_valid[..., 2:5, :].any()
@@ -366,12 +369,12 @@ def test_a_band_that_is_only_called_alpha_is_a_band_if_the_sensor_counts_it(tmp_
 
 
 def test_pan_may_have_an_alpha_channel_but_no_second_band(tmp_path):
-    pan, ms = files(tmp_path)
+    ms, pan = files(tmp_path)
     image = noise(2, 96, 96)
     save(pan, image, grid(), alpha="yes")
-    np.testing.assert_array_equal(whole(open_pair(pan, ms)).pan[0], image[:1])
+    np.testing.assert_array_equal(whole(open_pair(ms, pan)).pan[0], image[:1])
     save(pan, image, grid(), alpha="no")
-    refused(lambda: open_pair(pan, ms), "pan.tif: PAN has 2 bands, not one")
+    refused(lambda: open_pair(ms, pan), "pan.tif: PAN has 2 bands, not one")
 
 
 def test_one_band_ms_is_refused(tmp_path):
@@ -380,7 +383,7 @@ def test_one_band_ms_is_refused(tmp_path):
 
 @pytest.mark.parametrize("which", ["pan", "ms"])
 def test_complex_values_are_refused(tmp_path, which):
-    paths = dict(zip(("pan", "ms"), files(tmp_path), strict=True))
+    paths = dict(zip(("ms", "pan"), files(tmp_path), strict=True))
     save(paths[which], noise(1, 24, 24, dtype=np.complex64), grid())
     refused(lambda: open_pair(**paths), f"{which}.tif", "complex64", "not real numbers")
 
@@ -392,17 +395,17 @@ def test_another_crs_is_refused_and_both_are_named(tmp_path):
 
 @IDENTITY
 def test_files_without_georeference_must_be_whole_multiples(tmp_path):
-    pan, ms = files(tmp_path)
+    ms, pan = files(tmp_path)
     save(ms, noise(4, 24, 24), None)
-    refused(lambda: open_pair(pan, ms), "ms.tif: has no georeference, but", "pan.tif has")
+    refused(lambda: open_pair(ms, pan), "ms.tif: has no georeference, but", "pan.tif has")
     save(pan, noise(1, 96, 96), None)
-    seen = open_pair(pan, ms)
+    seen = open_pair(ms, pan)
     assert (seen.ratio, seen.height, seen.width, seen.crs) == (4, 24, 24, None)
     save(tmp_path / "located.tif", noise(4, 24, 24), grid(4))
     save(tmp_path / "high.tif", noise(1, 96, 96), grid())
-    assert same(whole(seen), whole(open_pair(tmp_path / "high.tif", tmp_path / "located.tif")))
+    assert same(whole(seen), whole(open_pair(tmp_path / "located.tif", tmp_path / "high.tif")))
     save(pan, noise(1, 96, 97), None)
-    refused(lambda: open_pair(pan, ms), "96 x 97 px is no whole multiple of MS of 24 x 24 px")
+    refused(lambda: open_pair(ms, pan), "96 x 97 px is no whole multiple of MS of 24 x 24 px")
 
 
 def rotated(transform: Affine) -> Affine:
@@ -411,7 +414,7 @@ def rotated(transform: Affine) -> Affine:
 
 @pytest.mark.parametrize("which", ["pan", "ms"])
 def test_rotated_grids_are_refused(tmp_path, which):
-    paths = dict(zip(("pan", "ms"), files(tmp_path), strict=True))
+    paths = dict(zip(("ms", "pan"), files(tmp_path), strict=True))
     image = {"pan": noise(1, 96, 96), "ms": noise(4, 24, 24)}[which]
     save(paths[which], image, rotated(grid({"pan": 1, "ms": 4}[which])))
     refused(lambda: open_pair(**paths), f"{which}.tif: is rotated or sheared", "0.01 and -0.01", "gdalwarp")
@@ -428,15 +431,15 @@ def test_rotated_grids_are_refused(tmp_path, which):
     ],
 )
 def test_ratios_that_are_no_whole_number_are_refused(tmp_path, size, said):
-    pan, ms = files(tmp_path)
+    ms, pan = files(tmp_path)
     save(ms, noise(4, 24, 24), grid(size))
-    refused(lambda: open_pair(pan, ms), "pan.tif", "ms.tif", *said)
+    refused(lambda: open_pair(ms, pan), "pan.tif", "ms.tif", *said)
 
 
 def test_pixels_that_are_not_square_alike_are_refused(tmp_path):
-    pan, ms = files(tmp_path)
+    ms, pan = files(tmp_path)
     save(ms, noise(4, 24, 24), Affine(1.0, 0, CORNER[0], 0, -2.0, CORNER[1]))
-    refused(lambda: open_pair(pan, ms), "ratios 4 x 2", "one whole number")
+    refused(lambda: open_pair(ms, pan), "ratios 4 x 2", "one whole number")
 
 
 def test_another_ratio_than_the_sensors_is_refused(tmp_path):
@@ -456,14 +459,14 @@ def test_an_overlap_too_small_to_be_of_use_is_refused(tmp_path):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    pan, _ = files(tmp_path)
-    refused(lambda: open_pair(pan, tmp_path / "gone.tif"), "gone.tif: no such file")
+    _, pan = files(tmp_path)
+    refused(lambda: open_pair(tmp_path / "gone.tif", pan), "gone.tif: no such file")
 
 
 @pytest.mark.parametrize("which", ["pan", "ms"])
 @pytest.mark.parametrize("content", [b"", b"II*\0garbage" * 9, b"not an image" * 99])
 def test_what_is_no_tiff_is_refused(tmp_path, which, content):
-    paths = dict(zip(("pan", "ms"), files(tmp_path), strict=True))
+    paths = dict(zip(("ms", "pan"), files(tmp_path), strict=True))
     paths[which].write_bytes(content)
     refused(lambda: open_pair(**paths), f"{which}.tif: truncated or corrupt", "get it again")
 

@@ -137,20 +137,20 @@ class ScenePair:
 
 
 def open_pair(
-    pan: str | Path,
     ms: str | Path,
+    pan: str | Path,
     *,
     bands: Sequence[int] | Sequence[str] | None = None,
     sensor: Sensor | None = None,
 ) -> ScenePair:
-    """Open a PAN and an MS file as delivered; only headers are read.
+    """Open an MS and a PAN file as delivered; only headers are read.
 
     The common grid is the largest of whole MS pixels, `ratio` PAN pixels wide each, that both files cover.
     Beside what only one of them shows, a scene loses less than one MS pixel at each edge. Without any
     georeference the upper left corners are taken to coincide. Overviews, scale and offset tags are ignored.
 
     Args:
-        pan, ms: GeoTIFFs (or whatever else GDAL reads, such as a VRT of single-band files), north up, in one CRS.
+        ms, pan: GeoTIFFs (or whatever else GDAL reads, such as a VRT of single-band files), north up, in one CRS.
         bands: which of MS and in what order: numbers in the file from 1 (with `sensor`: where each of its bands
             is), or names, looked up in the file's band descriptions, else in `sensor`. None: those of `sensor`,
             else all. An alpha channel is no band, unless `sensor` or these numbers count it as one.
@@ -158,7 +158,7 @@ def open_pair(
     Raises: DataError naming the numbers seen where the files are unreadable or do not fit each other, or MS
         lacks the bands or has only one.
     """
-    pan, ms = Path(pan), Path(ms)
+    ms, pan = Path(ms), Path(pan)
     with open_raster(pan) as high, open_raster(ms) as low:
         alpha = alpha_bands(high)
         of_pan = tuple(number for number in high.indexes if number not in alpha)
