@@ -11,9 +11,13 @@ from clippan_lib import audit_report, report, results
 from clippan_lib.data import load_manifest
 from clippan_lib.data.audit import audit
 from clippan_lib.data.fetch import fetch
+from clippan_lib.fusion import CLASSICAL
 from clippan_lib.parameters import Refusal
-from clippan_lib.plan import plan_run
+from clippan_lib.plan import find_device, plan_run
+from clippan_lib.run import find_network
 from clippan_lib.runner import RunFailed, execute
+from clippan_lib.sensors import SENSORS, get_sensor
+from clippan_lib.sharpening import OutputError, plan_job, sharpen
 from clippan_lib.training.config import PRESETS
 from clippan_lib.watch import bars
 
@@ -86,6 +90,39 @@ def _audit(options: argparse.Namespace) -> int:
     return 0 if outcome.passed else 1
 
 
+def _sharpen(options: argparse.Namespace) -> int:
+    method = options.method
+    try:
+        job = plan_job(
+            options.ms,
+            options.pan,
+            method if method in CLASSICAL else find_network(method),
+            sensor=options.sensor and get_sensor(options.sensor),
+            bands=options.bands,
+            tile=options.tile,
+            device=find_device(options.device),
+        )
+    except ValueError as error:
+        return _stop(2, error)
+    rows, columns = job.size
+    print(
+        f"{job.title}: {rows} x {columns} px of PAN, {job.pair.n_bands} bands, ratio {job.pair.ratio}",
+        file=sys.stderr,
+    )
+    if not job.exact:
+        print(
+            f"Note: this method looks at its whole image; here every tile of {options.tile} px is one, and the "
+            "result depends on --tile",
+            file=sys.stderr,
+        )
+    try:
+        sharpen(job, options.out, options.scheduler, bars(sys.stderr, "tiles"))
+    except (ValueError, OutputError) as error:
+        return _stop(1, error)
+    print(options.out)
+    return 0
+
+
 def _stop(status: int, reason: object) -> int:
     print(f"clippan: {reason}", file=sys.stderr)
     return status
@@ -97,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_fetch(commands)
     _add_audit(commands)
+    _add_sharpen(commands)
     return parser
 
 
@@ -157,3 +195,48 @@ def _add_audit(commands: Any) -> None:
     )
     auditing.add_argument("--seed", type=int, default=0, metavar="S", help="of that sample")
     auditing.set_defaults(act=_audit)
+
+
+def _add_sharpen(commands: Any) -> None:
+    sharpening = commands.add_parser(
+        "sharpen",
+        help="sharpen a scene of your own",
+        description="Fuses two GeoTIFFs as delivered into one, tile by tile. The same command again goes on where "
+        "a stopped one was; the output appears once it is complete.",
+    )
+    sharpening.add_argument("--ms", type=Path, required=True, metavar="FILE", help="the bands")
+    sharpening.add_argument("--pan", type=Path, required=True, metavar="FILE", help="the sharp image")
+    sharpening.add_argument("--out", type=Path, required=True, metavar="FILE", help="the GeoTIFF to write")
+    sharpening.add_argument(
+        "--method",
+        default="gsa",
+        metavar="NAME|RUN",
+        help=f"a classical method ({', '.join(CLASSICAL)}), the folder of a run, or a file of its networks/ "
+        "(default: gsa)",
+    )
+    sharpening.add_argument(
+        "--sensor",
+        metavar="S",
+        help=f"whose MTF the method needs ({', '.join(SENSORS)}); a network knows its own",
+    )
+    sharpening.add_argument(
+        "--bands",
+        type=_bands,
+        metavar="B,B,...",
+        help="bands of the MS file and their order, as numbers from 1 or as names (default: the sensor's, or all)",
+    )
+    sharpening.add_argument(
+        "--tile", type=int, default=1280, metavar="PX", help="side of a tile; memory grows with its square"
+    )
+    sharpening.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    sharpening.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a Dask cluster that sees the same files, such as tcp://host:8786",
+    )
+    sharpening.set_defaults(act=_sharpen)
+
+
+def _bands(text: str) -> list[int] | list[str]:
+    names = text.split(",")
+    return [int(name) for name in names] if all(name.isdigit() for name in names) else names

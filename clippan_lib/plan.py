@@ -84,7 +84,7 @@ def plan_run(
         "run_dir": str(folder),
         "preset": preset,
         "seed": seed,
-        "device": _device(device),
+        "device": find_device(device),
         "overrides": overrides,
     } | extra
     parameters = {
@@ -117,7 +117,11 @@ def _name(preset: str, network: str, seed: int, changes: dict[str, Any]) -> str:
     return f"{preset}_{network}_seed{seed}" + (f"_{digest}" if changes else "")
 
 
-def _device(device: str) -> str:
+def find_device(device: str) -> str:
+    """The device that "auto", "cpu" or "cuda" means here.
+
+    Raises: Refusal if it asks for a GPU and there is none.
+    """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():

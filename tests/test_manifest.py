@@ -23,6 +23,7 @@ GOOD = {
     "how_to_get": "ask",
 }
 SYNTHETIC = {"kind": "synthetic", "scenes": {"train": 1, "val": 1, "test": 1}, "size": 64, "seed": 0}
+GEOTIFF = {"kind": "geotiff", "ms": "in/ms.tif", "pan": "pan.tif"}
 CUSTOM = {
     "name": "TOY",
     "bands": ["red", "green", "nir"],
@@ -53,7 +54,7 @@ def test_every_manifest_of_the_repository_loads_and_is_named_after_its_file(path
 
 def test_the_repository_has_manifests_of_every_kind():
     kinds = {load_manifest(path).source.kind for path in MANIFESTS}
-    assert kinds == {"synthetic", "mat_pair", "nbu", "pancollection"}
+    assert kinds == {"synthetic", "mat_pair", "geotiff", "nbu", "pancollection"}
 
 
 def test_gaofen_1_has_the_default_gains_and_says_that_they_are_no_measurement():
@@ -106,6 +107,13 @@ def test_a_stated_hash_is_found_by_the_files_path(tmp_path):
     assert [manifest.sha256(path) for path in ("a.h5", "b.h5", "c.h5")] == ["b" * 64, None, None]
 
 
+def test_the_two_files_of_a_geotiff_pair_are_fetched_like_any_other(tmp_path):
+    downloads = {"pan.tif": {"url": "https://x.org/p", "sha256": "c" * 64}}
+    manifest = load_manifest(written(tmp_path, source=GEOTIFF, downloads=downloads))
+    assert manifest.source.paths == ("in/ms.tif", "pan.tif")
+    assert [manifest.sha256(path) for path in manifest.source.paths] == [None, "c" * 64]
+
+
 def test_a_custom_sensor_block_becomes_a_sensor(tmp_path):
     sensor = load_manifest(written(tmp_path, sensor=CUSTOM)).resolve_sensor()
     assert (sensor.name, sensor.n_bands, sensor.max_value, sensor.ratio) == ("TOY", 3, 4095, 3)
@@ -142,6 +150,17 @@ def test_the_digest_follows_the_content_and_not_its_layout(tmp_path):
             {"source": {"kind": "pancollection", "files": {}}, "split": None},
             ["no file is listed", "test_full"],
         ),
+        ({"source": GEOTIFF, "split": None}, ["split is missing", "geotiff"]),
+        ({"source": {**GEOTIFF, "ms": "/ms.tif"}}, ["source.geotiff.ms = '/ms.tif'", "below data_root"]),
+        ({"source": {**GEOTIFF, "pan": "../p.tif"}}, ["source.geotiff.pan = '../p.tif'", "without .."]),
+        ({"source": {**GEOTIFF, "areas": 0}}, ["source.geotiff.areas = 0"]),
+        ({"source": {**GEOTIFF, "bands": [0, 1]}}, ["source.geotiff.bands", "greater than or equal to 1"]),
+        ({"source": {**GEOTIFF, "bands": [1, 2, 3]}}, ["bands lists 3", "WV2 has 8", "describe a sensor"]),
+        (
+            {"sensor": "QB", "source": {**GEOTIFF, "bands": ["Red", "green", "blue", "nir"]}},
+            ["source.bands has Red where sensor QB has blue", "blue, green, red, nir"],
+        ),
+        ({"source": GEOTIFF, "downloads": {"ms.tif": {"url": "https://x.org"}}}, ["downloads has ms.tif"]),
         (
             {"downloads": {"a.mat": {"url": "file:///etc/passwd"}}},
             ["downloads.a.mat.url = 'file:///etc/passwd'"],

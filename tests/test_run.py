@@ -5,7 +5,10 @@ import torch
 from tiny import same
 
 from clippan_lib.clip import shuffled
-from clippan_lib.run import MissingStage, open_run
+from clippan_lib.files import write_json
+from clippan_lib.fusion.checkpoints import CheckpointError
+from clippan_lib.fusion.trained import TrainedNetwork
+from clippan_lib.run import MissingStage, find_network, open_run
 
 MANIFEST = """
 name: tiny
@@ -105,6 +108,122 @@ def test_the_first_seeds_of_a_comparison_are_the_same_however_many_there_are(ope
     both = run.stage2({"plain": None}, pseudo, "full")["plain"]
     [first] = run.stage2({"plain": None}, pseudo, "full", n_seeds=1)["plain"]
     assert same(first.network.state_dict(), both[0].network.state_dict())
+
+
+def test_every_trained_network_is_left_in_a_file_that_needs_no_run(opened):
+    run = opened(n_seeds=2, stage2_iterations=1)
+    pseudo = run.pseudo_supervisor()
+    full = run.stage2({"pnn": None, "a b": None}, pseudo, "full")
+    reduced = run.stage2({"pnn": None}, pseudo, "reduced", n_seeds=1)
+    folder = run.folder / "networks"
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
+    variants = {"full/pnn": full["pnn"], "full/a b": full["a b"], "reduced/pnn": reduced["pnn"]}
+    networks = {"reduced/pnn-pseudo-0": pseudo} | {
+        f"{name}-{seed}": trained.network
+        for name, seeds in variants.items()
+        for seed, trained in enumerate(seeds)
+    }
+    assert files == {f"{name}.safetensors" for name in networks} and len(files) == 6
+    batch = run.patches("test", "full").batch([0, 3])
+    for name, network in networks.items():
+        kept = TrainedNetwork.load(folder / f"{name}.safetensors")
+        hrms = kept.network.to(memory_format=torch.channels_last)(batch.lrms, batch.pan)
+        assert torch.equal(hrms, network(batch.lrms, batch.pan)), name
+        assert (kept.name, kept.sensor, kept.max_value) == ("pnn", run.dataset.sensor, 2047)
+        resolution, _, rest = name.partition("/")
+        variant, _, seed = rest.rpartition("-")
+        said = {"dataset": "tiny", "variant": variant, "resolution": resolution, "seed": seed}
+        assert said.items() <= kept.origin.items()
+        assert kept.origin["manifest"] == run.dataset.manifest.digest()
+        assert type(run.config).model_validate_json(kept.origin["config"]) == run.config
+
+
+def test_a_network_file_says_what_the_manifest_divides_by(opened, tmp_path):
+    (tmp_path / "tiny.yaml").write_text(f"{MANIFEST}max_value: 1.0\n")
+    run = opened()
+    run.pseudo_supervisor()
+    [path] = (run.folder / "networks").rglob("*.safetensors")
+    assert TrainedNetwork.load(path).max_value == 1.0
+
+
+def test_later_settings_replace_a_network_of_the_same_name(opened):
+    for iterations in (1, 2):
+        run = opened(stage2_iterations=iterations)
+        [trained] = run.stage2({"pnn": None}, run.pseudo_supervisor(), "full")["pnn"]
+        kept = TrainedNetwork.load(run.folder / "networks" / "full" / "pnn-0.safetensors")
+        assert same(kept.network.state_dict(), trained.network.state_dict())
+
+
+def test_pseudo_supervisors_of_one_run_do_not_replace_each_other_and_a_classical_one_leaves_no_file(opened):
+    run = opened(pseudo_iterations=1)
+    for trial in (run, run.with_network("pannet"), opened(pseudo="gsa", warm_start=False)):
+        trial.pseudo_supervisor()
+    kept = sorted(path.name for path in (run.folder / "networks" / "reduced").iterdir())
+    assert kept == ["pannet-pseudo-0.safetensors", "pnn-pseudo-0.safetensors"]
+
+
+def test_a_pseudo_supervisor_that_is_another_network_is_kept_under_its_own_name(opened):
+    run = opened(network="pannet", pseudo="pnn", warm_start=False)
+    run.pseudo_supervisor()
+    assert TrainedNetwork.load(run.folder / "networks/reduced/pnn-pseudo-0.safetensors").name == "pnn"
+
+
+def keep(folder, *names):
+    """Files under these names in a run's folder; what is in them is not looked at."""
+    for name in names:
+        path = folder / "networks" / f"{name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_a_run_means_its_network_with_language_of_full_resolution_and_the_first_seed(tmp_path):
+    keep(tmp_path, "full/pnn-0", "full/random CLIP-0", "full/shuffled prompts-0", "reduced/pannet-C-0")
+    keep(tmp_path, "full/pnn-C-10", "full/pnn-C-9", "full/pnn-C-copy")
+    assert find_network(tmp_path) == tmp_path / "networks" / "full" / "pnn-C-9.safetensors"
+    assert find_network(str(tmp_path)) == find_network(tmp_path)
+
+
+def test_a_run_finds_what_it_trained(opened):
+    run = opened(stage2_iterations=1)
+    run.stage1(run.new_supervisor(), "supervisor")
+    variants = {"pnn": None, "pnn-C": run.adapted_supervisor()}
+    trained = run.stage2(variants, run.pseudo_supervisor(), "full")["pnn-C"][0]
+    kept = TrainedNetwork.load(find_network(run.folder))
+    assert same(kept.network.state_dict(), trained.network.state_dict())
+
+
+def test_a_file_means_itself(tmp_path):
+    keep(tmp_path, "full/pnn-3")
+    path = tmp_path / "networks" / "full" / "pnn-3.safetensors"
+    assert find_network(path) == path
+
+
+def test_of_several_compared_networks_a_finished_run_means_its_own(tmp_path):
+    keep(tmp_path, "full/pnn-C-0", "full/pannet-C-0", "full/pannet-C-1")
+    write_json(tmp_path / "run.json", {"config": {"network": "pannet"}})
+    assert find_network(tmp_path).name == "pannet-C-0.safetensors"
+
+
+def test_a_run_that_leaves_its_network_open_is_refused_with_the_files_to_choose_from(tmp_path):
+    keep(tmp_path, "full/pnn-0", "reduced/pnn-C-0")
+    with pytest.raises(CheckpointError, match="(?s)has 0 networks.*give a file:.*pnn-0.*reduced/pnn-C-0"):
+        find_network(tmp_path)
+    keep(tmp_path, "full/pnn-C-0", "full/pannet-C-0")
+    with pytest.raises(
+        CheckpointError, match="(?s)has 2 networks.*give a file:.*full/pannet-C-0.safetensors"
+    ):
+        find_network(tmp_path)
+    write_json(tmp_path / "run.json", {"config": {"network": "ship"}})
+    with pytest.raises(CheckpointError, match="has 2 networks"):
+        find_network(tmp_path)
+
+
+def test_a_path_without_networks_is_refused(tmp_path):
+    (tmp_path / "stage2").mkdir()
+    for path in (tmp_path, tmp_path / "missing", tmp_path / "missing.safetensors"):
+        with pytest.raises(CheckpointError, match="give runs/DATASET/NAME, or a file") as refusal:
+            find_network(path)
+        assert str(path) in str(refusal.value)
 
 
 def test_a_wrong_field_is_refused_before_the_folder_is_made(opened, tmp_path):

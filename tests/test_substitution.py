@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from clippan_lib import mtf
 from clippan_lib.fusion.classical import brovey, bt_h, gihs, gs, pracs, substitution
-from clippan_lib.fusion.classical.statistics import correlation, percentile
+from clippan_lib.fusion.classical.statistics import Percentile, Spread
 
 MATCHING = {"gihs": gihs, "brovey": brovey, "gs": gs}
 REFERENCE = {"bt_h": "BT_H", "brovey": "Brovey", "gihs": "IHS", "gs": "GS", "pracs": "PRACS"}
@@ -71,7 +71,7 @@ def test_a_pan_without_structure_adds_nothing(name):
 def test_the_mean_of_the_bands_becomes_pan_in_their_unit(method):
     lrms, pan = pair()
     before, after = (image.mean(1, keepdim=True) for image in (mtf.exp23(lrms, 4), method(lrms, pan, 4)))
-    assert_same(correlation(after, pan), np.ones((2, 1, 1, 1)))
+    assert_same(Spread(after=after, pan=pan).tally().correlation("after", "pan"), np.ones((2, 1, 1, 1)))
     assert_same(after.mean((2, 3)), before.mean((2, 3)))
     assert_same(after.std((2, 3)), before.std((2, 3)))
 
@@ -131,7 +131,7 @@ def test_bt_h_of_constant_bands_does_not_sharpen_their_rounding():
 def test_percentiles_are_hazens(seed, height, width, percent):
     image = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(seed)).double()
     expected = np.percentile(image, percent, axis=(2, 3), method="hazen", keepdims=True)
-    assert_same(percentile(image, percent), expected)
+    assert_same(Percentile(image, percent).tally().percentile(), expected)
 
 
 def test_pracs_of_one_band_is_the_weighted_residue_of_pan_over_that_band():

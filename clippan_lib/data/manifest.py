@@ -128,6 +128,25 @@ class MatPairSource(_Block):
         return (self.path,)
 
 
+class GeoTiffSource(_Block):
+    """One scene as delivered: an MS and a PAN GeoTIFF (or VRT) of one place, DN, read by `scenes.open_pair`.
+
+    `bands` says which of the MS file each band of the sensor is, by number from 1 or by description; without
+    it descriptions decide, else the order. As scenes a split gives at most `areas` squares without NoData.
+    """
+
+    kind: Literal["geotiff"]
+    ms: _Path
+    pan: _Path
+    bands: tuple[Annotated[int, Field(ge=1)], ...] | tuple[str, ...] | None = None
+    areas: int = Field(default=20, ge=1)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files, or folders of files, below data_root."""
+        return (self.ms, self.pan)
+
+
 class NbuSource(_Block):
     """NBU's two folders of .mat files: the same file name in both is one scene."""
 
@@ -175,7 +194,7 @@ class PanCollectionSource(_Block):
 
 
 Source = Annotated[
-    SyntheticSource | MatPairSource | NbuSource | PanCollectionSource,
+    SyntheticSource | MatPairSource | GeoTiffSource | NbuSource | PanCollectionSource,
     Field(discriminator="kind"),
 ]
 
@@ -185,8 +204,8 @@ class Manifest(_Block):
 
     `sensor` is a name in `clippan_lib.sensors.SENSORS` or a block that describes another sensor. `max_value`
     is what stored values are divided by where that is not the sensor's largest DN (float data: 1.0).
-    `split` belongs to sources that are cut here (mat_pair, nbu) and to no other. `downloads` says where files
-    of the source can be had directly, by path below data_root; a user gets the others by hand.
+    `split` belongs to sources that are cut here (mat_pair, geotiff, nbu) and to no other. `downloads` says
+    where files of the source can be had directly, by path below data_root; a user gets the others by hand.
     """
 
     name: str = Field(pattern="^[a-z0-9_]+$")
@@ -210,7 +229,7 @@ class Manifest(_Block):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "Manifest":
-        kind, cut_here = self.source.kind, isinstance(self.source, MatPairSource | NbuSource)
+        kind, cut_here = self.source.kind, isinstance(self.source, MatPairSource | GeoTiffSource | NbuSource)
         if cut_here and self.split is None:
             raise ValueError(
                 f"split is missing; give a {kind} source shares, e.g. train 0.6, val 0.2, test 0.2"
@@ -220,6 +239,24 @@ class Manifest(_Block):
         if isinstance(self.source, SyntheticSource) and self.source.size % self.resolve_sensor().ratio ** 2:
             step = self.resolve_sensor().ratio ** 2
             raise ValueError(f"source.size {self.source.size} must be a multiple of ratio squared, {step}")
+        return self
+
+    @model_validator(mode="after")
+    def _bands_are_the_sensors(self) -> "Manifest":
+        if not isinstance(self.source, GeoTiffSource) or self.source.bands is None:
+            return self
+        bands, sensor = self.source.bands, self.resolve_sensor()
+        if len(bands) != sensor.n_bands:
+            raise ValueError(
+                f"source.bands lists {len(bands)}, but sensor {sensor.name} has {sensor.n_bands}; "
+                "give one for each, or describe a sensor that has only those you want"
+            )
+        for band, own in zip(bands, sensor.bands, strict=True):
+            if str(band).lower() != own and str(band).lower() in sensor.bands:
+                raise ValueError(
+                    f"source.bands has {band} where sensor {sensor.name} has {own}; keep to its order, "
+                    f"{', '.join(sensor.bands)}"
+                )
         return self
 
     @model_validator(mode="after")

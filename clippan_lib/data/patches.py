@@ -16,13 +16,13 @@ from clippan_lib.sensors import Sensor
 class PatchSet:
     """Square patches that tile every scene of a stack from the top left.
 
-    What does not fill a patch at the bottom and right edges is left out.
+    What does not fill a patch at the bottom and right edges is left out, and so are patches with NoData.
 
     Args:
         stack: the scenes.
         size: side of a patch in LRMS px.
         stride: step between patches in LRMS px; None is `size`, without overlap. Overlap stays within the split.
-    Raises: DataError if a patch is larger than the scenes, or the stride below 1.
+    Raises: DataError if a patch is larger than the scenes, the stride below 1, or NoData in every patch.
     """
 
     def __init__(self, stack: SceneStack, size: int, stride: int | None = None) -> None:
@@ -36,9 +36,10 @@ class PatchSet:
         self.stack, self.size, self.stride = stack, size, stride or size
         self._columns = (stack.width - size) // self.stride + 1
         self._per_scene = self._columns * ((stack.height - size) // self.stride + 1)
+        self._places = stack.usable(size, self.stride)
 
     def __len__(self) -> int:
-        return len(self.stack.names) * self._per_scene
+        return len(self._places)
 
     @property
     def sensor(self) -> Sensor:
@@ -58,7 +59,7 @@ class PatchSet:
 
     def scene_of(self, index: int) -> int:
         """The position, in the list of scenes, of the scene that a patch was cut from."""
-        return index // self._per_scene
+        return self._places[index] // self._per_scene
 
     def batch(self, indices: Sequence[int] | Tensor) -> Batch:
         """Patches side by side.
@@ -73,9 +74,10 @@ class PatchSet:
             raise DataError(
                 f"patch indices {index.tolist()} must be a list, not empty, within 0..{len(self) - 1}"
             )
-        scenes, places = (index // self._per_scene).tolist(), (index % self._per_scene).tolist()
-        tops = [place // self._columns * self.stride for place in places]
-        lefts = [place % self._columns * self.stride for place in places]
+        places = [divmod(self._places[number], self._per_scene) for number in index.tolist()]
+        scenes = [scene for scene, _ in places]
+        tops = [place // self._columns * self.stride for _, place in places]
+        lefts = [place % self._columns * self.stride for _, place in places]
         read = self.stack.read(Windows(scenes, tops, lefts, self.size, self.size))
         return Batch(read.lrms, read.pan, read.gt, index)
 
@@ -109,14 +111,14 @@ class Dataset:
         return self._reader.available
 
     def scenes(self, split: str, resolution: str) -> list[Scene]:
-        """Whole scenes (or regions of the one scene) of a split.
+        """Whole scenes of a split: of a single scene its region, or areas without NoData if it is a GeoTIFF.
 
         Args:
             split: "train", "val" or "test".
             resolution: "full", as measured, or "reduced", degraded by `ratio` so that a reference exists.
         Raises: DataError if the data cannot give it, saying what there is.
         """
-        stack = self._open(split, resolution)
+        stack = self._open(split, resolution).areas()
         return [Scene(stack, position) for position in range(len(stack.names))]
 
     def patches(self, split: str, resolution: str, size: int, stride: int | None = None) -> PatchSet:

@@ -4,7 +4,7 @@ import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from clippan_lib.data.arrays import (
     require_key,
     to_unit,
 )
+from clippan_lib.data.geotiff import LargeStack, Mask, complete
 from clippan_lib.data.hdf5 import Hdf5Stack
 from clippan_lib.data.manifest import Manifest
 from clippan_lib.data.scene import RESOLUTIONS, Batch, DataError, MemoryStack, Resolution, SceneStack
@@ -28,6 +29,11 @@ from clippan_lib.sensors import Sensor
 
 SPLIT_SEEDS = {"train": 0, "val": 60_000, "test": 80_000}
 ALONE = torch.zeros(1, dtype=torch.int64)  # index of a batch of one
+# GeoTIFF pairs, lengths in LRMS px
+GAP = 16  # between splits: no MS pixel is reached from both sides by the interpolation of `open_pair`
+LEAST = 32  # sides of a split, for the block-wise metrics
+SCAN = 512  # side of the windows in which NoData is looked for
+OVERSHOOT = 0.6  # of that interpolation, where 2 x 2 MS px are saturated among zeros; an edge has 0.13
 Key = tuple[str, Resolution]
 
 
@@ -64,7 +70,7 @@ class MeasuredReader(Reader):
         """What each split that is not empty is made of: seeds, a slice of the scene's side, or files."""
 
     @abstractmethod
-    def measured(self, split: str) -> MemoryStack:
+    def measured(self, split: str) -> MemoryStack | LargeStack:
         """The split's scenes at full resolution."""
 
     @property
@@ -163,6 +169,76 @@ class MatPairReader(MatReader):
         )
 
 
+class GeoTiffReader(MeasuredReader):
+    """One scene as delivered, its sides cut into the splits' regions before anything is degraded.
+
+    MS values are those that `scenes.open_pair` interpolates, clipped to [0, max_value]; PAN values are those
+    stored. A split is read once, window by window, to find its NoData and values that are refused.
+    """
+
+    def __init__(self, manifest: Manifest, root: Path) -> None:
+        super().__init__(manifest, root)
+        # Not at the top: it imports this package itself
+        from clippan_lib.scenes import open_pair
+
+        self.ms, self.pan = root / self.source.ms, root / self.source.pan
+        for path in (self.ms, self.pan):
+            check_exists(path)
+        self.pair = open_pair(self.ms, self.pan, bands=self.source.bands, sensor=self.sensor)
+        self._valid = cache(self._find_valid)
+
+    @cached_property
+    def parts(self) -> dict[str, slice]:
+        """The splits' slices along the manifest's axis, in LRMS px of the common grid; gaps between them."""
+        split, size = self.manifest.split, (self.pair.height, self.pair.width)
+        shares = {name: share for name, share in split.fractions.items() if share}
+        side = size[split.axis == "columns"] - GAP * (len(shares) - 1)
+        if min(size) < LEAST or min(shares.values()) * side < LEAST:
+            raise DataError(
+                f"{self.ms}: {size[0]} x {size[1]} LRMS px, cut along {split.axis} into {len(shares)} splits "
+                f"{GAP} px apart, leave one with less than {LEAST} x {LEAST}; give fewer splits a share, "
+                "or the smallest a larger one"
+            )
+        cut = cut_side(side, shares, self.sensor.ratio)
+        return {
+            name: slice(part.start + GAP * before, part.stop + GAP * before)
+            for before, (name, part) in enumerate(cut.items())
+        }
+
+    def region(self, split: str) -> Region:
+        """Rows and columns of a split, in LRMS px of the common grid."""
+        part = self.parts[split]
+        by_columns = self.manifest.split.axis == "columns"
+        return (slice(0, self.pair.height), part) if by_columns else (part, slice(0, self.pair.width))
+
+    def measured(self, split: str) -> LargeStack:
+        region, valid = self.region(split), self._valid(split)
+
+        def load(*window: slice) -> Batch:
+            sides = zip(region, window, strict=True)
+            return self._read(tuple(slice(a.start + b.start, a.start + b.stop) for a, b in sides))[0]
+
+        name = (f"{self.manifest.name}_{split}",)
+        return LargeStack(name, self.sensor, "full", *valid.shape, False, load, valid, self.source.areas)
+
+    def _find_valid(self, split: str) -> Mask:
+        rows, columns = (
+            [slice(at, min(at + SCAN, side.stop)) for at in range(side.start, side.stop, SCAN)]
+            for side in self.region(split)
+        )
+        return torch.cat([torch.cat([self._read((row, column))[1] for column in columns], 1) for row in rows])
+
+    def _read(self, region: Region) -> tuple[Batch, Mask]:
+        """A region of the scene, and its LRMS pixels that hold no NoData, neither themselves nor in PAN."""
+        window = self.pair.read(*region)
+        where = "rows {0.start}..{0.stop}, columns {1.start}..{1.stop} (LRMS px)".format(*region)
+        lrms = to_unit(window.lrms.numpy(), f"{self.ms}: {where}", self.max_value, OVERSHOOT).clamp(0, 1)
+        pan = to_unit(window.pan.numpy(), f"{self.pan}: {where}", self.max_value)
+        ratio = self.sensor.ratio
+        valid = window.lrms_valid[0, 0] & complete(window.pan_valid[0, 0], ratio, ratio)
+        return Batch(lrms, pan, None, ALONE), valid
+
+
 def _numbers_by_value(name: str) -> list[tuple[bool, int, str]]:
     parts = re.split(r"(\d+)", name)
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
@@ -234,6 +310,7 @@ class PanCollectionReader(Reader):
 READERS: dict[str, type[Reader]] = {
     "synthetic": SyntheticReader,
     "mat_pair": MatPairReader,
+    "geotiff": GeoTiffReader,
     "nbu": NbuReader,
     "pancollection": PanCollectionReader,
 }

@@ -1,7 +1,7 @@
 """Scenes: LRMS and PAN (and a reference where there is one) of one place, read by windows."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -89,6 +89,22 @@ class SceneStack(ABC):
     @abstractmethod
     def read(self, windows: Windows) -> Batch:
         """The pixels of the windows, in their order; `index` holds the scenes."""
+
+    def usable(self, size: int, stride: int) -> Sequence[int]:
+        """Numbers of the windows of a regular tiling (px of LRMS) that hold no NoData.
+
+        They are counted scene after scene and row by row, those with NoData too.
+        Raises: DataError if there is none.
+        """
+        rows, columns = ((side - size) // stride + 1 for side in (self.height, self.width))
+        return range(len(self.names) * rows * columns)
+
+    def areas(self) -> "SceneStack":
+        """What is looked at and judged as a whole: the scenes, or parts of one too large for that.
+
+        Raises: DataError if no part is free of NoData.
+        """
+        return self
 
 
 @dataclass(eq=False)

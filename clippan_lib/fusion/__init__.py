@@ -1,9 +1,11 @@
 """The registry of fusion methods: a name, and one signature (lrms, pan) → hrms for all of them.
 
-A new network is one file, one line in `NETWORKS` and one row in the conformance test.
+A new network is one file, one line in `NETWORKS` and one row in the conformance test; with `reach`, as `as_staged`
+reads it, it fuses scenes in tiles without seams.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from clippan_lib.fusion import classical
 from clippan_lib.fusion.arbrpn import ArbRPN
+from clippan_lib.fusion.classical.stages import Stages
 from clippan_lib.fusion.drpnn import DRPNN
 from clippan_lib.fusion.fusionnet import FusionNet
 from clippan_lib.fusion.lambda_pnn import LambdaPNN
@@ -37,7 +40,7 @@ NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {
     "ship": SHIP,
 }
 
-Bind = Callable[[Sensor, int], Method]
+Bind = Callable[[Sensor | None, int], Method]
 
 
 def _free(method: Callable[..., Tensor]) -> Bind:
@@ -107,3 +110,51 @@ def get_method(name: str, sensor: Sensor, ratio: int) -> Method:
     if name in NETWORKS:
         return build_network(name, sensor.n_bands, ratio)
     raise ValueError(f"unknown fusion method {name!r}; known: {', '.join([*CLASSICAL, *NETWORKS])}")
+
+
+@dataclass(frozen=True)
+class StagedMethod:
+    """A method bound to a sensor, for scenes that are fused tile by tile; picklable.
+
+    Args:
+        stages: (lrms, pan) of a tile → the generator that asks for what it needs of the whole scene.
+        reach: LRMS px of apron that a tile needs on all sides; None if the method looks at its whole image, so
+            that each tile is an image of its own.
+        align: LRMS px; a tile, apron included, must start at a multiple of it.
+    """
+
+    stages: Callable[[Tensor, Tensor], Stages]
+    reach: int | None
+    align: int = 1
+
+
+def staged_method(name: str, sensor: Sensor | None, ratio: int) -> StagedMethod:
+    """A classical method as `get_method` binds it, in stages.
+
+    Args:
+        name: a key of `CLASSICAL`.
+        sensor: its MTF gains; None for a method that uses none.
+        ratio: PAN-to-MS scale of the images, which may differ from the sensor's.
+    Raises: ValueError on an unknown name, listing the known ones.
+    """
+    if name not in CLASSICAL:
+        raise ValueError(f"unknown classical method {name!r}; known: {', '.join(CLASSICAL)}")
+    bound = CLASSICAL[name](sensor, ratio)
+    return StagedMethod(partial(bound.func.stages, **bound.keywords), bound.func.reach(ratio))
+
+
+def as_staged(network: nn.Module) -> StagedMethod:
+    """A network in stages: it asks for nothing of the scene.
+
+    Args:
+        network: in the mode and on the device where it shall run. It may say how far a pixel depends on others,
+            as attribute `reach`, and where its windows start, as `align`, as in `StagedMethod`; one without
+            `reach` is taken to look at its whole image.
+    """
+    reach, align = getattr(network, "reach", None), getattr(network, "align", 1)
+    return StagedMethod(partial(_at_once, network), reach, align)
+
+
+def _at_once(network: nn.Module, lrms: Tensor, pan: Tensor) -> Stages:
+    yield from ()
+    return network(lrms, pan)

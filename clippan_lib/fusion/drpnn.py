@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from clippan_lib.fusion.reach import of_lms
 from clippan_lib.mtf import upsample
 from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
 
@@ -34,6 +35,11 @@ class DRPNN(nn.Module):
         self.hidden = nn.ModuleList(_conv(_FILTERS, _FILTERS) for _ in range(_HIDDEN))
         self.conv2 = _conv(_FILTERS, bands + 1)
         self.conv3 = _conv(bands + 1, bands)
+
+    @property
+    def reach(self) -> int:
+        """LRMS px of apron that a tile needs."""
+        return of_lms(self.ratio, 33)
 
     def forward(self, lrms: LRMS, pan: PAN) -> HRMS:
         """Fuse a pair.

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from clippan_lib.fusion.reach import of_lms
 from clippan_lib.fusion.residual import DetailNetwork
 from clippan_lib.mtf import upsample
 from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
@@ -22,6 +23,11 @@ class FusionNet(nn.Module):
         super().__init__()
         self.ratio = ratio
         self.details = DetailNetwork(bands, bands)
+
+    @property
+    def reach(self) -> int:
+        """LRMS px of apron that a tile needs."""
+        return of_lms(self.ratio, self.details.reach)
 
     def forward(self, lrms: LRMS, pan: PAN) -> HRMS:
         """Fuse a pair.

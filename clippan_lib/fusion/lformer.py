@@ -1,10 +1,13 @@
 """LFormer: window attention computed once and carried from stage to stage (Hou et al. 2024)."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clippan_lib.fusion.reach import of_lms
 from clippan_lib.fusion.residual import ResidualBlock
 from clippan_lib.mtf import upsample
 from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
@@ -218,6 +221,18 @@ class LFormer(nn.Module):
         self.modulations = nn.ModuleList(Modulation(attention_dim, hidden) for _ in range(stages))
         self.blocks = _residual_blocks(2, hidden + attention_dim)
         self.last = nn.Conv2d(hidden + attention_dim, bands, 1)
+
+    @property
+    def align(self) -> int:
+        """LRMS px; a tile that starts at a multiple of it is cut into the same windows as the scene."""
+        return _WINDOW // math.gcd(_WINDOW, self.ratio)
+
+    @property
+    def reach(self) -> int:
+        """LRMS px of apron that a tile needs, a multiple of `align`."""
+        # a window for the last blocks and one for each stage but the first, whose details look 14 pixels further
+        reach = of_lms(self.ratio, _WINDOW * len(self.modulations) + 14)
+        return -(-reach // self.align) * self.align
 
     def forward(self, lrms: LRMS, pan: PAN) -> HRMS:
         """Fuse a pair.

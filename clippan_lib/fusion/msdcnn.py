@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clippan_lib.fusion.reach import of_lms
 from clippan_lib.mtf import upsample
 from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
 
@@ -55,6 +56,11 @@ class MSDCNN(nn.Module):
         # With torch's own bias one band in eight began below zero everywhere, where the last ReLU passes no
         # gradient; a network of one band would then never learn
         nn.init.constant_(self.shallow3.bias, 0.5)
+
+    @property
+    def reach(self) -> int:
+        """LRMS px of apron that a tile needs."""
+        return of_lms(self.ratio, 12)
 
     def forward(self, lrms: LRMS, pan: PAN) -> HRMS:
         """Fuse a pair.

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from clippan_lib.fusion.reach import of_lms
 from clippan_lib.fusion.residual import DetailNetwork
 from clippan_lib.mtf import upsample
 from clippan_lib.shapes import HRMS, LRMS, PAN, Image, check_pair
@@ -54,6 +55,12 @@ class PanNet(nn.Module):
             bands, bands, kernel, ratio, padding=(kernel - ratio) // 2, bias=bias
         )
         self.details = DetailNetwork(bands + 1, bands)
+
+    @property
+    def reach(self) -> int:
+        """LRMS px of apron that a tile needs."""
+        lifted = (self.details.reach + (3 * self.ratio - 1) // 2) // self.ratio
+        return max(of_lms(self.ratio), lifted + _BOX // 2)
 
     def forward(self, lrms: LRMS, pan: PAN) -> HRMS:
         """Fuse a pair.

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from clippan_lib.fusion.reach import of_lms
 from clippan_lib.mtf import upsample
 from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
 
@@ -53,6 +54,11 @@ class PNN(nn.Module):
             nn.init.zeros_(conv.bias)
         if self.residual:
             nn.init.normal_(self.conv3.weight, std=1e-4)
+
+    @property
+    def reach(self) -> int:
+        """LRMS px of apron that a tile needs."""
+        return of_lms(self.ratio, self.pad)
 
     def forward(self, lrms: LRMS, pan: PAN) -> HRMS:
         """Fuse a pair.

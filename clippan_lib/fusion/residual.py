@@ -34,6 +34,8 @@ class DetailNetwork(nn.Module):
         bands: of the details.
     """
 
+    reach = 2 * _BLOCKS + 2  # pixels
+
     def __init__(self, channels: int, bands: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, _FILTERS, 3, padding=1)

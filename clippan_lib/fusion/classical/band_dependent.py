@@ -8,13 +8,20 @@ from torch import Tensor
 
 from clippan_lib.fusion.classical.least_squares import (
     Gamma,
-    blocks,
     least_squares,
     nonnegative,
     normal_equations,
 )
+from clippan_lib.fusion.classical.stages import Images, Stages, staged
+from clippan_lib.fusion.classical.statistics import Spread
+from clippan_lib.fusion.reach import of_lms
 from clippan_lib.mtf import degrade, filter_image, imresize, mtf_kernel, upsample
 from clippan_lib.shapes import HRMS, LRMS, PAN, Image, check_pair
+
+
+def _reach(ratio: int) -> int:
+    """The bands' kernels, of 41 LRMS pixels, on what `imresize` makes of the EXP image."""
+    return 20 + of_lms(ratio, ratio + ratio // 2)
 
 
 def _bdsd_pair(
@@ -26,17 +33,23 @@ def _bdsd_pair(
     return torch.cat([blurred, degrade(pan, [gnyq_pan], ratio)], 1), lrms - blurred
 
 
-def _inject(lms: Image, pan: PAN, gamma: Gamma) -> HRMS:
-    rows, columns = gamma.shape[1:3]
-    details = torch.einsum(
-        "bkipjq,bijkm->bmipjq", blocks(torch.cat([lms, pan], 1), rows, columns), gamma.to(lms)
-    )
-    return lms + details.reshape(lms.shape)
+def _blocks(image: Images, rows: int, columns: int) -> Float[Tensor, "_ _ p q"]:
+    """Cut into rows x columns blocks, each an image of the batch."""
+    b, c, height, width = image.shape
+    parts = image.reshape(b, c, rows, height // rows, columns, width // columns)
+    return parts.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
 
 
+def _inject(lms: Image, pan: PAN, gamma: Gamma, rows: int = 1, columns: int = 1) -> HRMS:
+    weights = gamma.to(lms).unflatten(0, (len(lms), rows, columns))
+    parts = torch.cat([lms, pan], 1).unflatten(2, (rows, -1)).unflatten(4, (columns, -1))
+    return lms + torch.einsum("bkipjq,bijkm->bmipjq", parts, weights).reshape(lms.shape)
+
+
+@staged(_reach)
 def bdsd(
     lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float], gnyq_pan: float, block: int | None = None
-) -> HRMS:
+) -> Stages:
     """BDSD: the details are the combination of bands and PAN that is best at low resolution, per block.
 
     Garzelli, Nencini & Capobianco 2008, as in the toolbox: the low resolution is the bicubic
@@ -49,7 +62,7 @@ def bdsd(
         gnyq: MTF gain at Nyquist, one per band, in (0, 1).
         gnyq_pan: the same of PAN.
         block: side of the blocks in PAN pixels, a multiple of `ratio` that divides both sides; None is one
-            block, the whole image.
+            block, the whole image, the only choice for a scene in tiles.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`, or the block does not fit the pair.
     """
@@ -62,10 +75,16 @@ def bdsd(
     grid = (1, 1) if block is None else (height // block, width // block)
     lms = upsample(lrms, ratio)
     x, y = _bdsd_pair(lms, pan, ratio, gnyq, gnyq_pan)
-    return _inject(lms, pan, least_squares(blocks(x, *grid), blocks(y, *grid)))
+    if block is None:
+        (spread,) = yield (Spread(x=x, y=y),)
+    else:
+        spread = Spread(x=_blocks(x, *grid), y=_blocks(y, *grid)).tally()
+    gamma = least_squares(spread.products("x", "x"), spread.products("x", "y"))
+    return _inject(lms, pan, gamma, *grid)
 
 
-def bdsd_pc(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float], gnyq_pan: float) -> HRMS:
+@staged(_reach)
+def bdsd_pc(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float], gnyq_pan: float) -> Stages:
     """BDSD-PC: global BDSD with physical signs, PAN added and bands taken away (Vivone 2019).
 
     Args:
@@ -82,6 +101,7 @@ def bdsd_pc(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float], gnyq_pan: f
     x, y = _bdsd_pair(lms, pan, ratio, gnyq, gnyq_pan)
     sign = torch.ones(x.shape[1], 1, dtype=torch.float64, device=x.device)
     sign[:-1] = -1
-    gram, cross, scale = normal_equations(blocks(x, 1, 1), blocks(y, 1, 1))
+    (spread,) = yield (Spread(x=x, y=y),)
+    gram, cross, scale = normal_equations(spread.products("x", "x"), spread.products("x", "y"))
     gamma = sign * nonnegative(gram * sign * sign.mT, sign * cross) / scale
     return _inject(lms, pan, gamma)

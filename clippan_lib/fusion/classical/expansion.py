@@ -1,10 +1,13 @@
 """EXP: interpolation alone, what every other method starts from and must beat."""
 
+from clippan_lib.fusion.classical.stages import Stages, staged
+from clippan_lib.fusion.reach import of_lms
 from clippan_lib.mtf import upsample
-from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
+from clippan_lib.shapes import LRMS, PAN, check_pair
 
 
-def exp(lrms: LRMS, pan: PAN, ratio: int) -> HRMS:
+@staged(of_lms)
+def exp(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
     """EXP: the LRMS interpolated to the size of PAN (Aiazzi et al. 2002); PAN is not used.
 
     Args:
@@ -15,4 +18,5 @@ def exp(lrms: LRMS, pan: PAN, ratio: int) -> HRMS:
     Raises: ValueError if the pair does not fit `ratio`.
     """
     check_pair(lrms, pan, ratio)
+    yield from ()
     return upsample(lrms, ratio)

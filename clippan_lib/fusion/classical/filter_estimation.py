@@ -5,12 +5,13 @@ import torch.nn.functional as F
 from jaxtyping import Float64
 from torch import Tensor
 
-from clippan_lib.fusion.classical.least_squares import blocks, least_squares
+from clippan_lib.fusion.classical.least_squares import least_squares
 from clippan_lib.fusion.classical.lowpass import wavelet_smoothing
 from clippan_lib.fusion.classical.multiresolution import matched, modulated
-from clippan_lib.fusion.classical.statistics import centred, deviation, quotient
+from clippan_lib.fusion.classical.stages import Stages, staged
+from clippan_lib.fusion.classical.statistics import Spread, centred, quotient
 from clippan_lib.mtf import decimate, filter_image, separable, upsample
-from clippan_lib.shapes import HRMS, LRMS, PAN, Image, check_pair
+from clippan_lib.shapes import LRMS, PAN, Image, check_pair
 
 _ITERATIONS = 5
 _LEAST_TAP = 1e-3
@@ -45,8 +46,9 @@ def _blur(pan: PAN, psf: Kernel) -> PAN:
 
 def _combine(bands: Image, target: PAN) -> PAN:
     """The combination of the bands that is closest to the target."""
-    weights = least_squares(blocks(bands, 1, 1), blocks(target, 1, 1))[:, 0, 0, :, :, None]
-    return (weights * bands).sum(1, keepdim=True)
+    spread = Spread(bands=bands, target=target).tally()
+    weights = least_squares(spread.products("bands", "bands"), spread.products("bands", "target"))
+    return torch.einsum("bck,bchw->bkhw", weights, bands)
 
 
 def _penalty(pan: PAN, regularisation: float) -> Float64[Tensor, "b 1 H half"]:
@@ -119,7 +121,8 @@ def estimate_psf(
     return psf
 
 
-def fe_hpm(lrms: LRMS, pan: PAN, ratio: int, taps: int = 25, regularisation: float = 1e-4) -> HRMS:
+@staged(lambda ratio: None)  # the filter is estimated by Fourier transform of all pixels
+def fe_hpm(lrms: LRMS, pan: PAN, ratio: int, taps: int = 25, regularisation: float = 1e-4) -> Stages:
     """FE-HPM: each band modulated by PAN over its low-pass, the filter estimated from the pair itself.
 
     Vivone et al. 2015; `estimate_psf` says in what it departs from the toolbox.
@@ -136,7 +139,8 @@ def fe_hpm(lrms: LRMS, pan: PAN, ratio: int, taps: int = 25, regularisation: flo
     """
     check_pair(lrms, pan, ratio)
     lms = upsample(lrms, ratio)
+    (spread,) = yield (Spread(lms=lms, pan=pan),)
     psf = estimate_psf(lms, pan, ratio, taps, regularisation)
     pan_low = upsample(decimate(_blur(pan, psf), ratio), ratio)
-    gain = quotient(deviation(lms), deviation(pan))
-    return modulated(lms, matched(pan, pan, lms, gain), matched(pan_low, pan, lms, gain))
+    gain = quotient(spread.deviation("lms"), spread.deviation("pan"))
+    return modulated(lms, matched(pan, spread, gain), matched(pan_low, spread, gain))

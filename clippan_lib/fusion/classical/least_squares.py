@@ -1,39 +1,34 @@
-"""Least squares of bands on bands, in float64: per block, free or with non-negative weights."""
+"""Least squares from products of columns, in float64: free, or with non-negative weights."""
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from clippan_lib.shapes import Image
-
-Blocks = Float[Tensor, "b _ rows p columns q"]
-Gamma = Float64[Tensor, "b rows columns k m"]
-Gram = Float64[Tensor, "b rows columns k k"]
+Gram = Float64[Tensor, "*n k k"]
+Gamma = Float64[Tensor, "*n k m"]
 
 # relative to unit diagonals: far below what real images resolve, far above float64 rounding
 _TINY = 1e-13
 
 
-def blocks(image: Image, rows: int, columns: int) -> Blocks:
-    b, c, height, width = image.shape
-    return image.reshape(b, c, rows, height // rows, columns, width // columns)
+def normal_equations(gram: Gram, cross: Gamma) -> tuple[Gram, Gamma, Float64[Tensor, "*n k 1"]]:
+    """Least squares with columns scaled to unit length: matrix, right side, and the scale to divide weights by.
 
-
-def normal_equations(x: Blocks, y: Blocks) -> tuple[Gram, Gamma, Float64[Tensor, "b rows columns k 1"]]:
-    """Least squares of y on x per block, columns scaled to unit length: matrix, right side, the scale."""
-    x, y = x.double(), y.double()
-    length = x.square().sum((3, 5), keepdim=True).sqrt()
+    Args:
+        gram: (*n, k, k), products of the predictors, centred where there is an intercept.
+        cross: (*n, k, m), products of the predictors with the targets.
+    """
+    length = gram.diagonal(dim1=-2, dim2=-1)[..., None].sqrt()
     scale = torch.where(length > 0, length, 1.0)
-    x = x / scale
-    gram = torch.einsum("bkipjq,blipjq->bijkl", x, x)
-    cross = torch.einsum("bkipjq,bmipjq->bijkm", x, y)
     ridge = _TINY * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    return gram + ridge, cross, scale.permute(0, 2, 4, 1, 3, 5).flatten(-2)
+    return gram / (scale * scale.mT) + ridge, cross / scale, scale
 
 
-def least_squares(x: Blocks, y: Blocks) -> Gamma:
-    gram, cross, scale = normal_equations(x, y)
-    return torch.linalg.solve(gram, cross) / scale
+def least_squares(gram: Gram, cross: Gamma) -> Gamma:
+    """The weights of the predictors in each target; of dependent predictors the least."""
+    gram, cross, scale = normal_equations(gram, cross)
+    # a direction that the ridge alone holds up would let the rounding of the products through, a thousandfold
+    return torch.linalg.pinv(gram, rtol=2 * _TINY, hermitian=True) @ cross / scale
 
 
 def _backtrack(
@@ -48,9 +43,7 @@ def _backtrack(
     return torch.where(passive, x + step * (solution - x), 0.0), passive, ~blocked.any(-1, keepdim=True)
 
 
-def nonnegative(
-    gram: Float64[Tensor, "*n k k"], cross: Float64[Tensor, "*n k m"]
-) -> Float64[Tensor, "*n k m"]:
+def nonnegative(gram: Gram, cross: Gamma) -> Gamma:
     """argmin over x >= 0 of x'gram x/2 - x'cross: the active set method of Lawson & Hanson 1974, ch. 23.
 
     All problems advance together, each with its own set; a finished one stands still.

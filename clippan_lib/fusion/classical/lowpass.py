@@ -24,3 +24,8 @@ def wavelet_smoothing(length: int, ratio: int) -> np.ndarray:
 def wavelet_lowpass(length: int, ratio: int) -> np.ndarray:
     """(length/ratio, length) weights of the toolbox's LPfilterPlusDec: `wavelet_smoothing`, decimated."""
     return wavelet_smoothing(length, ratio)[ratio // 2 :: ratio]
+
+
+def wavelet_reach(ratio: int) -> int:
+    """How far `wavelet_smoothing` looks, in PAN px: 2 pixels a level, going down and coming up."""
+    return 4 * int(np.ceil(np.log2(ratio)))

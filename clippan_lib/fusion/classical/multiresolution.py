@@ -5,15 +5,17 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from clippan_lib.fusion.classical.lowpass import wavelet_smoothing
-from clippan_lib.fusion.classical.statistics import PerBand, deviation, mean, quotient, slope
+from clippan_lib.fusion.classical.lowpass import wavelet_reach, wavelet_smoothing
+from clippan_lib.fusion.classical.stages import Stages, staged
+from clippan_lib.fusion.classical.statistics import Moments, PerBand, Spread, quotient
+from clippan_lib.fusion.reach import of_fine, of_lms
 from clippan_lib.mtf import degrade, filter_image, imresize, lowpass_kernel, separable, upsample
-from clippan_lib.shapes import HRMS, LRMS, PAN, Image, check_pair
+from clippan_lib.shapes import LRMS, PAN, Image, check_pair
 
 
-def matched(image: Float[Tensor, "b _ H W"], pan: PAN, lms: Image, gain: PerBand) -> Image:
+def matched(image: Float[Tensor, "b _ H W"], spread: Moments, gain: PerBand) -> Image:
     """PAN, or a low-pass of it, in the unit of each band: PAN's mean becomes the band's, contrast times gain."""
-    return gain * (image - mean(pan)) + mean(lms)
+    return gain * (image - spread.mean("pan")) + spread.mean("lms")
 
 
 def modulated(lms: Image, matched_pan: Image, matched_low: Image) -> Image:
@@ -21,17 +23,26 @@ def modulated(lms: Image, matched_pan: Image, matched_low: Image) -> Image:
     return lms * (1 + quotient(matched_pan - matched_low, matched_low))
 
 
+def _glp_reach(ratio: int) -> int:
+    """Of `_lowpass`, for kernels of 41 pixels."""
+    return of_lms(ratio) + of_fine(ratio, 20)
+
+
 def _lowpass(image: Image, gnyq: Sequence[float], ratio: int) -> Image:
     return upsample(degrade(image, gnyq, ratio), ratio)
 
 
-def _equalised(pan: PAN, lms: Image, ratio: int) -> Image:
+def _equalising(lms: Image, pan: PAN, ratio: int) -> Spread:
+    return Spread(lms=lms, pan=pan, pan_low=filter_image(pan, lowpass_kernel(ratio)))
+
+
+def _equalised(pan: PAN, spread: Moments) -> Image:
     """PAN per band, such that its Gaussian low-pass has the mean and the deviation of the band."""
-    gain = quotient(deviation(lms), deviation(filter_image(pan, lowpass_kernel(ratio))))
-    return matched(pan, pan, lms, gain)
+    return matched(pan, spread, quotient(spread.deviation("lms"), spread.deviation("pan_low")))
 
 
-def mtf_glp(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> HRMS:
+@staged(_glp_reach)
+def mtf_glp(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> Stages:
     """MTF-GLP: each band plus the details of PAN above the band's MTF, PAN equalised to the band.
 
     Aiazzi et al. 2006, as in the toolbox: the equalised PAN is filtered, mean included, by kernels that sum
@@ -47,11 +58,13 @@ def mtf_glp(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> HRMS:
     """
     check_pair(lrms, pan, ratio)
     lms = upsample(lrms, ratio)
-    equalised = _equalised(pan, lms, ratio)
+    (spread,) = yield (_equalising(lms, pan, ratio),)
+    equalised = _equalised(pan, spread)
     return lms + equalised - _lowpass(equalised, gnyq, ratio)
 
 
-def mtf_glp_fs(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> HRMS:
+@staged(_glp_reach)
+def mtf_glp_fs(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> Stages:
     """MTF-GLP-FS: details of PAN above each band's MTF, with gains regressed at full scale.
 
     Vivone, Restaino & Chanussot 2018: the gain is the covariance of PAN with the band over that of PAN with
@@ -68,10 +81,12 @@ def mtf_glp_fs(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> HRMS:
     check_pair(lrms, pan, ratio)
     lms = upsample(lrms, ratio)
     pan_low = _lowpass(pan.expand(-1, lrms.shape[1], -1, -1), gnyq, ratio)
-    return lms + quotient(slope(lms, pan), slope(pan_low, pan)) * (pan - pan_low)
+    (spread,) = yield (Spread(lms=lms, pan=pan, pan_low=pan_low),)
+    return lms + quotient(spread.slope("lms", "pan"), spread.slope("pan_low", "pan")) * (pan - pan_low)
 
 
-def mtf_glp_hpm(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> HRMS:
+@staged(_glp_reach)
+def mtf_glp_hpm(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> Stages:
     """MTF-GLP-HPM: each band modulated by PAN over its low-pass, PAN equalised to the band.
 
     Aiazzi et al. 2003, 2006, as in the toolbox: the equalised PAN is filtered, mean included, by kernels that
@@ -87,11 +102,13 @@ def mtf_glp_hpm(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> HRMS
     """
     check_pair(lrms, pan, ratio)
     lms = upsample(lrms, ratio)
-    equalised = _equalised(pan, lms, ratio)
+    (spread,) = yield (_equalising(lms, pan, ratio),)
+    equalised = _equalised(pan, spread)
     return modulated(lms, equalised, _lowpass(equalised, gnyq, ratio))
 
 
-def mtf_glp_hpm_r(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> HRMS:
+@staged(_glp_reach)
+def mtf_glp_hpm_r(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> Stages:
     """MTF-GLP-HPM-R: each band modulated by PAN over its low-pass, PAN matched to the band by regression.
 
     Vivone, Restaino & Chanussot 2018, divided through by the gain, so that a gain of 0
@@ -108,11 +125,13 @@ def mtf_glp_hpm_r(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> HR
     check_pair(lrms, pan, ratio)
     lms = upsample(lrms, ratio)
     pan_low = _lowpass(pan.expand(-1, lrms.shape[1], -1, -1), gnyq, ratio)
-    gain = slope(lms, pan_low)
-    return modulated(lms, matched(pan, pan, lms, gain), matched(pan_low, pan, lms, gain))
+    (spread,) = yield (Spread(lms=lms, pan=pan, pan_low=pan_low),)
+    gain = spread.slope("lms", "pan_low")
+    return modulated(lms, matched(pan, spread, gain), matched(pan_low, spread, gain))
 
 
-def awlp(lrms: LRMS, pan: PAN, ratio: int) -> HRMS:
+@staged(lambda ratio: max(of_lms(ratio), of_fine(ratio, wavelet_reach(ratio)), 4))
+def awlp(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
     """AWLP: à-trous wavelet details of PAN, shared among the bands in proportion to their brightness.
 
     Otazu et al. 2005, revisited by Vivone, Alparone, Garzelli & Lolli 2019: PAN is first equalised to each
@@ -128,6 +147,7 @@ def awlp(lrms: LRMS, pan: PAN, ratio: int) -> HRMS:
     check_pair(lrms, pan, ratio)
     lms = upsample(lrms, ratio)
     fine, coarse = pan.shape[-2:], lrms.shape[-2:]
-    gain = quotient(deviation(lms), deviation(imresize(imresize(pan, coarse), fine)))
+    (spread,) = yield (Spread(lms=lms, pan_low=imresize(imresize(pan, coarse), fine)),)
+    gain = quotient(spread.deviation("lms"), spread.deviation("pan_low"))
     details = gain * (pan - separable(pan, *(wavelet_smoothing(side, ratio) for side in fine)))
     return lms + details * quotient(lms, lms.mean(1, keepdim=True))

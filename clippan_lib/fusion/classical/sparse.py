@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from clippan_lib.fusion.classical.statistics import centred, deviation, mean, quotient
+from clippan_lib.fusion.classical.stages import Stages, staged
+from clippan_lib.fusion.classical.statistics import Spread, quotient
 from clippan_lib.mtf import decimate, degrade, filter_image, imresize, mtf_kernel, upsample
-from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
+from clippan_lib.shapes import LRMS, PAN, check_pair
 
 Details = Float64[Tensor, "b c H W"]
 Patches = Float64[Tensor, "b n c k"]
@@ -112,9 +113,10 @@ def _reconstruct(
     return details / (rows[:, None] * columns)
 
 
+@staged(lambda ratio: None)  # every patch of PAN is an atom of every other
 def sr_d(
     lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float], patch: int = 7, overlap: int = 4, atoms: int = 10
-) -> HRMS:
+) -> Stages:
     """SR-D: details of PAN patches, combined as they best give the bands' details at low resolution.
 
     Vicinanza, Restaino, Vivone, Dalla Mura & Chanussot 2015, as in the toolbox (its name: CS), whose low-pass
@@ -145,9 +147,11 @@ def sr_d(
             f"than patch, atoms {atoms} at least 1"
         )
     lms = upsample(lrms, ratio).double()
-    lowpass = filter_image(lms, mtf_kernel(gnyq, ratio))
     pan = pan.double()
-    matched = quotient(deviation(lms), deviation(pan)) * centred(pan) + mean(lms)
+    (spread,) = yield (Spread(lms=lms, pan=pan),)
+    lowpass = filter_image(lms, mtf_kernel(gnyq, ratio))
+    gain = quotient(spread.deviation("lms"), spread.deviation("pan"))
+    matched = gain * spread.centred("pan", pan) + spread.mean("lms")
     details = matched - imresize(degrade(matched, gnyq, ratio), matched.shape[-2:])
     wanted = decimate(lms - lowpass, ratio)
     details = _reconstruct(details, degrade(details, gnyq, ratio), wanted, patch, overlap, atoms)

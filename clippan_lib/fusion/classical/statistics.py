@@ -1,26 +1,24 @@
-"""Means, deviations and slopes over an image, per band."""
+"""Means, deviations, covariances and percentiles of a scene, per band: requests of `stages`, and of one image."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
+from clippan_lib.fusion.classical.stages import Core, Images
 from clippan_lib.shapes import Image
 
 PerBand = Float[Tensor, "b c 1 1"]
-Batched = Float[Tensor, "b _ _ _"]
+Batched = Float[Tensor, "b ..."]
+Matrix = Float64[Tensor, "b _ _"]
 
-
-def mean(image: Image) -> PerBand:
-    return image.mean((-2, -1), keepdim=True)
-
-
-def centred(image: Image) -> Image:
-    """The image less its mean, per band; exactly 0 where a band is constant to its rounding."""
-    difference = image - mean(image)
-    # the published interpolation taps, rounded to twelve digits, turn a constant into one to 4e-10
-    rounding = max(32 * torch.finfo(image.dtype).eps, 1e-8)
-    flat = mean(difference.square()) <= rounding**2 * mean(image.square())
-    return difference.masked_fill(flat, 0.0)
+# values that are summed at a time: as float64 they stay in the cache
+_CHUNK = 2**18
 
 
 def quotient(numerator: Batched, denominator: Batched) -> Batched:
@@ -28,27 +26,186 @@ def quotient(numerator: Batched, denominator: Batched) -> Batched:
     return numerator / denominator.masked_fill(denominator == 0, torch.inf)
 
 
-def slope(image: Image, predictor: Float[Tensor, "b _ H W"]) -> PerBand:
-    """Least-squares slope of `image` on `predictor`, per band; 0 where the predictor is constant."""
-    difference = centred(predictor)
-    return quotient(mean((image - mean(image)) * difference), mean(difference.square()))
+@dataclass(frozen=True)
+class Moments:
+    """Means and covariances of the bands of some images, over all pixels counted.
+
+    Args:
+        bands: name of an image to its place among the k bands of all.
+        dtype: of the images, and of answers that are put together with them.
+        count: pixels counted.
+        means: (b, k).
+        scatter: (b, k, k), sums of products of differences from the means.
+    """
+
+    bands: dict[str, slice]
+    dtype: torch.dtype
+    count: int
+    means: Float64[Tensor, "b k"]
+    scatter: Float64[Tensor, "b k k"]
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """Over the pixels of both (Chan, Golub & LeVeque 1979): nothing large is taken from something large."""
+        count = self.count + other.count
+        share = other.count / max(count, 1)
+        step = other.means - self.means
+        between = self.count * share * step[:, :, None] * step[:, None]
+        scatter = self.scatter + other.scatter + between
+        return replace(self, count=count, means=self.means + share * step, scatter=scatter)
+
+    def mean(self, name: str) -> PerBand:
+        return self._per_band(self.means[:, self.bands[name]])
+
+    def deviation(self, name: str) -> PerBand:
+        """0 where a band is constant to its rounding, as in all that follows."""
+        return self._per_band(self._paired(name, name).sqrt())
+
+    def centred(self, name: str, image: Image) -> Image:
+        """The image less its mean; exactly 0 where it is constant."""
+        flat = self._flat()[:, self.bands[name], None, None]
+        return (image - self.mean(name)).masked_fill(flat, 0.0)
+
+    def covariance(self, name: str, other: str) -> Matrix:
+        return self._covariance()[:, self.bands[name], self.bands[other]]
+
+    def products(self, name: str, other: str) -> Matrix:
+        """Means of the products of the bands, which are not centred."""
+        scatter = self.scatter / max(self.count, 1) + self.means[:, :, None] * self.means[:, None]
+        return scatter[:, self.bands[name], self.bands[other]]
+
+    def slope(self, name: str, predictor: str) -> PerBand:
+        """Least-squares slope on the predictor, of one band or as many; 0 where that is constant."""
+        variance = self._paired(predictor, predictor)
+        return self._per_band(quotient(self._paired(name, predictor), variance))
+
+    def correlation(self, name: str, other: str) -> PerBand:
+        """Of each band with the other's, of which there is one or as many; 0 where either is constant."""
+        variances = self._paired(name, name) * self._paired(other, other)
+        return self._per_band(quotient(self._paired(name, other), variances.sqrt()))
+
+    def with_combination(self, name: str, of: str, weights: Float64[Tensor, "b _ m"]) -> "Moments":
+        """With one more image: the sums of the bands of `of`, times their weights."""
+        k = self.means.shape[1]
+        unchanged = torch.eye(k, dtype=weights.dtype, device=weights.device).expand(len(weights), -1, -1)
+        combined = weights.new_zeros(len(weights), k, weights.shape[-1])
+        combined[:, self.bands[of]] = weights
+        maps = torch.cat([unchanged, combined], 2)
+        return replace(
+            self,
+            bands=self.bands | {name: slice(k, maps.shape[-1])},
+            means=(self.means[:, None] @ maps)[:, 0],
+            scatter=maps.mT @ (self.count * self._covariance()) @ maps,
+        )
+
+    def _flat(self) -> Bool[Tensor, "b k"]:
+        # the published interpolation taps, rounded to twelve digits, turn a constant into one to 4e-10
+        rounding = max(32 * torch.finfo(self.dtype).eps, 1e-8)
+        variance = self.scatter.diagonal(dim1=1, dim2=2) / max(self.count, 1)
+        return variance <= rounding**2 * (variance + self.means.square())
+
+    def _covariance(self) -> Float64[Tensor, "b k k"]:
+        flat = self._flat()
+        return (self.scatter / max(self.count, 1)).masked_fill(flat[:, :, None] | flat[:, None], 0.0)
+
+    def _paired(self, name: str, other: str) -> Float64[Tensor, "b c"]:
+        """Covariances of the bands of two images one by one, or of all with the only band of the other."""
+        index = torch.arange(self.means.shape[1], device=self.means.device)
+        rows, columns = torch.broadcast_tensors(index[self.bands[name]], index[self.bands[other]])
+        return self._covariance()[:, rows, columns]
+
+    def _per_band(self, values: Float64[Tensor, "b c"]) -> PerBand:
+        return values[..., None, None].to(self.dtype)
+
+
+class Spread:
+    """Request for the `Moments` of images of one size."""
+
+    def __init__(self, **images: Images) -> None:
+        self.images = images
+
+    def tally(self, core: Core | None = None) -> Moments:
+        places, start = {}, 0
+        for name, image in self.images.items():
+            places[name] = slice(start, start := start + image.shape[1])
+        return reduce(add, (_moments(chunk, places) for chunk in self._chunks(core, start)))
+
+    def _chunks(self, core: Core | None, bands: int) -> Iterator[Float[Tensor, "b k n"]]:
+        images, valid = [*self.images.values()], None
+        if core is not None:
+            valid = core.counted(images[0])
+            images, valid = [core.cut(image) for image in images], None if valid.all() else valid
+        batch, _, height, width = images[0].shape
+        rows = max(1, _CHUNK // (batch * bands * width))
+        for top in range(0, height, rows):
+            part = slice(top, top + rows)
+            stack = torch.cat([image[..., part, :] for image in images], 1)
+            yield stack.flatten(2) if valid is None else stack[..., valid[part]]
+
+
+def _moments(pixels: Float[Tensor, "b k n"], bands: dict[str, slice]) -> Moments:
+    values, count = pixels.double(), pixels.shape[-1]
+    means = values.sum(-1) / max(count, 1)
+    values = values - means[..., None]
+    return Moments(bands, pixels.dtype, count, means, values @ values.mT)
+
+
+@dataclass(frozen=True)
+class Lowest:
+    """The lowest values of each band, as many as a percentile needs; not in order.
+
+    Args:
+        percent: of the percentile.
+        count: pixels counted.
+        values: (b, c, n) of them.
+        kept: largest n.
+    """
+
+    percent: float
+    count: int
+    values: Float[Tensor, "b c n"]
+    kept: int
+
+    def __add__(self, other: "Lowest") -> "Lowest":
+        values = _lowest(torch.cat([self.values, other.values], -1), self.kept)
+        return replace(self, count=self.count + other.count, values=values)
+
+    def percentile(self) -> PerBand:
+        """MATLAB's prctile: linear between sorted values, value k of n standing at 100 (k - 1/2)/n."""
+        ordered, last = self.values.sort(-1).values, self.count - 1
+        position = min(max(self.count * self.percent / 100 - 0.5, 0.0), last)
+        below, above = ordered[..., int(position)], ordered[..., min(int(position) + 1, last)]
+        return torch.lerp(below, above, position % 1)[..., None, None]
+
+
+def _lowest(values: Float[Tensor, "b c n"], kept: int) -> Float[Tensor, "b c m"]:
+    return values.topk(kept, largest=False, sorted=False).values if kept < values.shape[-1] else values
+
+
+class Percentile:
+    """Request for the `Lowest` values of an image: those up to a percentile, of which 0 is the minimum."""
+
+    def __init__(self, image: Image, percent: float) -> None:
+        self.image, self.percent = image, percent
+
+    def tally(self, core: Core | None = None) -> Lowest:
+        if core is None:
+            values, pixels = self.image.flatten(2), self.image.shape[-2:].numel()
+        else:
+            values, pixels = core.cut(self.image)[..., core.counted(self.image)], core.scene_pixels
+        kept = math.ceil(pixels * self.percent / 100) + 2
+        return Lowest(self.percent, values.shape[-1], _lowest(values, kept), kept)
+
+
+# Of one image in memory
+
+
+def mean(image: Image) -> PerBand:
+    return Spread(image=image).tally().mean("image")
+
+
+def centred(image: Image) -> Image:
+    return Spread(image=image).tally().centred("image", image)
 
 
 def deviation(image: Image) -> PerBand:
-    """Standard deviation over all pixels, per band; 0 where a band is constant."""
-    return mean(centred(image).square()).sqrt()
-
-
-def correlation(image: Image, other: Float[Tensor, "b _ H W"]) -> PerBand:
-    """Correlation coefficient per band; 0 where either is constant."""
-    covariance = mean(centred(image) * centred(other))
-    return quotient(covariance, deviation(image) * deviation(other))
-
-
-def percentile(image: Image, percent: float) -> PerBand:
-    """MATLAB's prctile, per band: linear between sorted values, value k of n standing at 100 (k - 1/2)/n."""
-    ordered = image.flatten(2).sort(-1).values
-    last = ordered.shape[-1] - 1
-    position = min(max((last + 1) * percent / 100 - 0.5, 0.0), last)
-    below, above = ordered[..., int(position)], ordered[..., min(int(position) + 1, last)]
-    return torch.lerp(below, above, position % 1)[..., None, None]
+    return Spread(image=image).tally().deviation("image")

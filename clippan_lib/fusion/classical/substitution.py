@@ -1,36 +1,37 @@
 """Component substitution: one component of the bands, a combination of them, is replaced by PAN."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
-from clippan_lib.fusion.classical.least_squares import blocks, least_squares
-from clippan_lib.fusion.classical.lowpass import wavelet_lowpass
-from clippan_lib.fusion.classical.statistics import (
-    PerBand,
-    centred,
-    correlation,
-    deviation,
-    mean,
-    percentile,
-    quotient,
-    slope,
-)
+from clippan_lib.fusion.classical.least_squares import least_squares
+from clippan_lib.fusion.classical.lowpass import wavelet_lowpass, wavelet_reach
+from clippan_lib.fusion.classical.stages import Stages, staged
+from clippan_lib.fusion.classical.statistics import Moments, PerBand, Percentile, Spread, quotient
+from clippan_lib.fusion.reach import of_fine, of_lms
 from clippan_lib.mtf import filter_image, imresize, lowpass_kernel, separable, upsample
-from clippan_lib.shapes import HRMS, LRMS, PAN, Image, check_pair
+from clippan_lib.shapes import LRMS, PAN, Image, check_pair
 
 # shares of the first percentile of blue, green, red and near infrared that are haze
 _HAZE_SHARES = (0.95, 0.45, 0.40, 0.05)
 
 
-def _detail(pan: PAN, pan_low: PAN, intensity: PAN) -> PAN:
+def _detail(pan0: PAN, intensity0: PAN, gain: PerBand) -> PAN:
     """PAN, given mean and deviation of the intensity, less the intensity; 0 where either is constant."""
-    gain = quotient(deviation(intensity), deviation(pan_low))
-    matched = gain * (pan - mean(pan_low)) + mean(intensity)
-    return (matched - intensity).masked_fill(gain == 0, 0.0)
+    return (gain * pan0 - intensity0).masked_fill(gain == 0, 0.0)
 
 
-def gihs(lrms: LRMS, pan: PAN, ratio: int) -> HRMS:
+def _pan_detail(spread: Moments, pan: PAN, intensity: PAN) -> PAN:
+    gain = quotient(spread.deviation("intensity"), spread.deviation("pan"))
+    return _detail(spread.centred("pan", pan), spread.centred("intensity", intensity), gain)
+
+
+def _combined(weights: Float64[Tensor, "b c k"], bands: Image) -> Float[Tensor, "b k H W"]:
+    return torch.einsum("bck,bchw->bkhw", weights.to(bands), bands)
+
+
+@staged(of_lms)
+def gihs(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
     """GIHS: every band gets PAN less the mean of the bands (generalised IHS, Tu et al. 2001).
 
     PAN is first given the mean and the deviation of that intensity, as in the toolbox.
@@ -44,10 +45,13 @@ def gihs(lrms: LRMS, pan: PAN, ratio: int) -> HRMS:
     """
     check_pair(lrms, pan, ratio)
     lms = upsample(lrms, ratio)
-    return lms + _detail(pan, pan, lms.mean(1, keepdim=True))
+    intensity = lms.mean(1, keepdim=True)
+    (spread,) = yield (Spread(pan=pan, intensity=intensity),)
+    return lms + _pan_detail(spread, pan, intensity)
 
 
-def brovey(lrms: LRMS, pan: PAN, ratio: int) -> HRMS:
+@staged(of_lms)
+def brovey(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
     """Brovey: every band modulated by PAN over the mean of the bands (Gillespie, Kahle & Walker 1987).
 
     PAN is first given the mean and the deviation of that intensity, as in the toolbox.
@@ -62,16 +66,12 @@ def brovey(lrms: LRMS, pan: PAN, ratio: int) -> HRMS:
     check_pair(lrms, pan, ratio)
     lms = upsample(lrms, ratio)
     intensity = lms.mean(1, keepdim=True)
-    return lms * (1 + quotient(_detail(pan, pan, intensity), intensity))
+    (spread,) = yield (Spread(pan=pan, intensity=intensity),)
+    return lms * (1 + quotient(_pan_detail(spread, pan, intensity), intensity))
 
 
-def _haze(lms: Image) -> PerBand:
-    if lms.shape[1] != len(_HAZE_SHARES):
-        return lms.amin((-2, -1), keepdim=True)
-    return percentile(lms, 1.0) * lms.new_tensor(_HAZE_SHARES)[:, None, None]
-
-
-def bt_h(lrms: LRMS, pan: PAN, ratio: int) -> HRMS:
+@staged(lambda ratio: max(of_lms(ratio), of_fine(ratio, 20)))
+def bt_h(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
     """BT-H: Brovey above the haze, the intensity fitted to the low-passed PAN (Lolli et al. 2017).
 
     As in the toolbox, the haze is the least value of each band; but four bands are taken for blue, green, red
@@ -87,15 +87,23 @@ def bt_h(lrms: LRMS, pan: PAN, ratio: int) -> HRMS:
     check_pair(lrms, pan, ratio)
     lms = upsample(lrms, ratio)
     pan_low = filter_image(pan, lowpass_kernel(ratio))
-    weights = least_squares(blocks(lms, 1, 1), blocks(pan_low, 1, 1))[:, 0, 0, :, :, None]
-    haze = _haze(lms)
+    of_haze = lms.shape[1] == len(_HAZE_SHARES)
+    spread, dark = yield Spread(lms=lms, pan_low=pan_low), Percentile(lms, 1.0 if of_haze else 0.0)
+    haze = dark.percentile()
+    if of_haze:
+        haze = haze * lms.new_tensor(_HAZE_SHARES)[:, None, None]
+    weights = least_squares(spread.products("lms", "lms"), spread.products("lms", "pan_low"))
+    spread = spread.with_combination("intensity", "lms", weights)
     # centred: a constant band brings its value, not its rounding, which would be all that stands above its haze
-    intensity = (weights.to(lms) * (centred(lms) + mean(lms) - haze)).sum(1, keepdim=True)
-    gain = quotient(_detail(pan, pan_low, intensity), intensity)
-    return torch.maximum(lms, haze) + (lms - haze).clamp(min=0) * gain
+    intensity0 = _combined(weights, spread.centred("lms", lms))
+    intensity = intensity0 + _combined(weights, spread.mean("lms") - haze)
+    gain = quotient(spread.deviation("intensity"), spread.deviation("pan_low"))
+    detail = _detail(pan - spread.mean("pan_low"), intensity0, gain)
+    return torch.maximum(lms, haze) + (lms - haze).clamp(min=0) * quotient(detail, intensity)
 
 
-def gs(lrms: LRMS, pan: PAN, ratio: int) -> HRMS:
+@staged(of_lms)
+def gs(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
     """GS: Gram-Schmidt, mode 1, whose intensity is the mean of the bands (Laben & Brower 2000).
 
     PAN is first given the mean and the deviation of that intensity, as in the toolbox.
@@ -110,10 +118,12 @@ def gs(lrms: LRMS, pan: PAN, ratio: int) -> HRMS:
     check_pair(lrms, pan, ratio)
     lms = upsample(lrms, ratio)
     intensity = lms.mean(1, keepdim=True)
-    return lms + slope(lms, intensity) * _detail(pan, pan, intensity)
+    (spread,) = yield (Spread(lms=lms, pan=pan, intensity=intensity),)
+    return lms + spread.slope("lms", "intensity") * _pan_detail(spread, pan, intensity)
 
 
-def gsa(lrms: LRMS, pan: PAN, ratio: int) -> HRMS:
+@staged(lambda ratio: max(of_lms(ratio), of_fine(ratio, wavelet_reach(ratio))))
+def gsa(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
     """GSA: Gram-Schmidt with the intensity fitted to PAN at low resolution (Aiazzi, Baronti & Selva 2007).
 
     Args:
@@ -125,12 +135,12 @@ def gsa(lrms: LRMS, pan: PAN, ratio: int) -> HRMS:
     """
     check_pair(lrms, pan, ratio)
     lms = upsample(lrms, ratio)
-    lms0, lrms0, pan0 = centred(lms), centred(lrms), centred(pan)
-    pan_lr = separable(pan0, *(wavelet_lowpass(side, ratio) for side in pan.shape[-2:]))
-    bands = torch.cat([lrms0, torch.ones_like(lrms0[:, :1])], 1)
-    weights = least_squares(blocks(bands, 1, 1), blocks(pan_lr, 1, 1))[:, 0, 0, :-1, :, None]
-    intensity = (weights.to(lms) * lms0).sum(1, keepdim=True)
-    return lms + slope(lms, intensity) * (pan0 - intensity)
+    pan_lr = separable(pan, *(wavelet_lowpass(side, ratio) for side in pan.shape[-2:]))
+    fine, low = yield Spread(lms=lms, pan=pan), Spread(lrms=lrms, pan=pan_lr)
+    weights = least_squares(low.covariance("lrms", "lrms"), low.covariance("lrms", "pan"))
+    intensity0 = _combined(weights, fine.centred("lms", lms))
+    gain = fine.with_combination("intensity", "lms", weights).slope("lms", "intensity")
+    return lms + gain * (fine.centred("pan", pan) - intensity0)
 
 
 def _blurred(image: Image, ratio: int) -> Image:
@@ -139,14 +149,13 @@ def _blurred(image: Image, ratio: int) -> Image:
     return imresize(imresize(image, (height // ratio, width // ratio)), (height, width))
 
 
-def _explained(target: Float[Tensor, "b k H W"], bands: Image) -> Float[Tensor, "b k H W"]:
-    """What the bands and a constant explain, by least squares, of the target at their resolution."""
-    bands0 = centred(bands)
-    weights = least_squares(blocks(bands0, 1, 1), blocks(target - mean(target), 1, 1))[:, 0, 0]
-    return mean(target) + torch.einsum("bck,bchw->bkhw", weights.to(bands), bands0)
+def _explaining(spread: Moments, target: str) -> Float64[Tensor, "b c k"]:
+    """Weights of the matched bands, beside a constant, in what they explain of the target by least squares."""
+    return least_squares(spread.covariance("matched", "matched"), spread.covariance("matched", target))
 
 
-def pracs(lrms: LRMS, pan: PAN, ratio: int, beta: float = 0.95) -> HRMS:
+@staged(lambda ratio: of_lms(ratio, ratio + 5 * ratio // 2))
+def pracs(lrms: LRMS, pan: PAN, ratio: int, beta: float = 0.95) -> Stages:
     """PRACS: an adaptive mixture of PAN and the band replaces what all bands explain of it (Choi et al. 2011).
 
     Args:
@@ -159,14 +168,21 @@ def pracs(lrms: LRMS, pan: PAN, ratio: int, beta: float = 0.95) -> HRMS:
     """
     check_pair(lrms, pan, ratio)
     lms = upsample(lrms, ratio)
-    matched = quotient(deviation(pan), deviation(lms)) * (lms - mean(lms)) + mean(pan)
+    (spread,) = yield (Spread(lms=lms, pan=pan),)
+    contrast = spread.deviation("lms")
+    matched = quotient(spread.deviation("pan"), contrast) * (lms - spread.mean("lms")) + spread.mean("pan")
     matched = matched.clamp(min=0)
-    intensity = _explained(_blurred(pan, ratio), matched)
-    share = correlation(matched, intensity)
+    (spread,) = yield (Spread(lms=lms, matched=matched, pan_low=_blurred(pan, ratio)),)
+    spread = spread.with_combination("intensity", "matched", _explaining(spread, "pan_low"))
+    share, similarity = (spread.correlation(name, "intensity") for name in ("matched", "lms"))
     partial = share * pan + (1 - share) * matched
-    partial_low = _explained(_blurred(partial, ratio), matched)
-    detail = partial - partial_low - mean(partial - partial_low)
-    spread = deviation(lms)
-    weight = beta * correlation(lms, partial_low) * quotient(spread, spread.mean(1, keepdim=True))
-    stability = 1 - (1 - correlation(lms, intensity) * quotient(lms, partial_low)).abs()
-    return lms + weight * stability * detail
+    (spread,) = yield (Spread(lms=lms, matched=matched, partial=partial, blurred=_blurred(partial, ratio)),)
+    weights = _explaining(spread, "blurred")
+    spread = spread.with_combination("partial_low", "matched", weights)
+    partial_low0 = _combined(weights, spread.centred("matched", matched))
+    partial_low = partial_low0 + spread.mean("blurred")
+    weight = (
+        beta * spread.correlation("lms", "partial_low") * quotient(contrast, contrast.mean(1, keepdim=True))
+    )
+    stability = 1 - (1 - similarity * quotient(lms, partial_low)).abs()
+    return lms + weight * stability * (partial - spread.mean("partial") - partial_low0)

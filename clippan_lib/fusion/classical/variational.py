@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from jaxtyping import Float64
 from torch import Tensor
 
-from clippan_lib.fusion.classical.least_squares import blocks, nonnegative, normal_equations
-from clippan_lib.fusion.classical.statistics import centred, deviation, mean
+from clippan_lib.fusion.classical.least_squares import nonnegative, normal_equations
+from clippan_lib.fusion.classical.stages import Stages, staged
+from clippan_lib.fusion.classical.statistics import Spread, deviation, mean
 from clippan_lib.mtf import mtf_kernel, upsample
-from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
+from clippan_lib.shapes import LRMS, PAN, check_pair
 
 Fine = Float64[Tensor, "b c H W"]
 FinePan = Float64[Tensor, "b 1 H W"]
@@ -103,11 +104,13 @@ def _spread(image: Coarse) -> PerBand:
 
 def pan_weights(lrms: Coarse, pan_lr: Float64[Tensor, "b 1 h w"]) -> PerBand:
     """Non-negative weights of the bands in PAN, least squares with an intercept and a ridge."""
-    gram, cross, scale = normal_equations(blocks(centred(lrms), 1, 1), blocks(centred(pan_lr), 1, 1))
+    spread = Spread(lrms=lrms, pan=pan_lr).tally()
+    gram, cross, scale = normal_equations(spread.covariance("lrms", "lrms"), spread.covariance("lrms", "pan"))
     ridge = _RIDGE * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    return (nonnegative(gram + ridge, cross) / scale)[:, 0, 0, :, :, None]
+    return (nonnegative(gram + ridge, cross) / scale)[..., None]
 
 
+@staged(lambda ratio: None)  # each iteration spreads a change by a pixel and more
 def tv(
     lrms: LRMS,
     pan: PAN,
@@ -116,7 +119,7 @@ def tv(
     weights: Sequence[float] | None = None,
     strength: float = 1e-3,
     iterations: int = 50,
-) -> HRMS:
+) -> Stages:
     """TV: the image that, seen by the sensors, gives LRMS and PAN, and has little total variation.
 
     Palsson, Sveinsson & Ulfarsson 2014: `minimise`, with the image in units of each band's deviation, an LRMS
@@ -149,6 +152,7 @@ def tv(
         raise ValueError(f"strength {strength} must be above 0 and iterations {iterations} at least 1")
     ms, fine = lrms.double(), pan.double()
     rows, columns = (torch.from_numpy(sampling_matrix(gnyq, side, ratio)).to(ms) for side in pan.shape[-2:])
+    yield from ()
     pan_lr = (rows @ fine @ columns.mT).mean(1, keepdim=True)
     unit, pan_unit = _spread(ms), _spread(pan_lr)
     if weights is None:

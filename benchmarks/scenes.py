@@ -1,0 +1,198 @@
+"""Whole scenes: throughput and peak memory of `clippan sharpen`, beside `gdal_pansharpen` on the same files in one run.
+
+    python benchmarks/scenes.py --sides 4096 8192 16384 --methods brovey gsa pnn --out benchmarks/results/scenes.json
+
+Every row is a command in a process of its own, from its start to its finished file (tiled, DEFLATE, overviews): wall
+and processor time, and the largest resident set. `gdal_pansharpen.py` (Debian: gdal-bin, python3-gdal), the weighted
+Brovey of GDAL with cubic resampling, writes with the same options, and `gdaladdo` makes its overviews; both are left
+out, with a note, where they are not installed. A network is also run bare: forward passes over tiles of
+the same size, without apron, files or overlap, which `over_bare` divides by.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from affine import Affine
+
+from clippan_lib.data.synthetic import render
+from clippan_lib.files import write_json
+from clippan_lib.fusion import NETWORKS, build_network
+from clippan_lib.fusion.trained import TrainedNetwork
+from clippan_lib.scenes.output import BLOCK, LEVEL, SceneTile, write_scene
+from clippan_lib.sensors import Sensor, get_sensor
+
+STRIP = 1024  # PAN px, rows written at once
+GDAL = ("gdal_pansharpen.py", "gdaladdo")
+
+
+def mirrored(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(c, height, width) out of an image and its mirror images, so that no edge is seen."""
+    index = [
+        np.arange(length) % (2 * side) for length, side in zip((height, width), image.shape[1:], strict=True)
+    ]
+    rows, columns = (np.minimum(i, 2 * side - 1 - i) for i, side in zip(index, image.shape[1:], strict=True))
+    return image[:, rows[:, None], columns]
+
+
+def write_pair(folder: Path, side: int, sensor: Sensor) -> None:
+    """A synthetic scene as ms.tif and pan.tif, uint16; `side` in PAN px, a multiple of the sensor's ratio."""
+    scene = render(0, sensor, 1024)
+    for name, key, scale in (("ms", "lrms", sensor.ratio), ("pan", "pan", 1)):
+        image = (scene[key] * sensor.max_value).round().clamp(0, sensor.max_value).numpy().astype(np.uint16)
+        length, height = side // scale, STRIP // scale
+        whole = mirrored(image, length, length)
+        write_scene(
+            folder / f"{name}.tif",
+            (SceneTile(row, 0, whole[:, row : row + height], None) for row in range(0, length, height)),
+            height=length,
+            width=length,
+            bands=sensor.bands if name == "ms" else ("pan",),
+            dtype="uint16",
+            nodata=None,
+            crs=None,
+            transform=Affine(0.5 * scale, 0, 400_000, 0, -0.5 * scale, 5_000_000),
+            tags={},
+        )
+
+
+def measured(*commands: Sequence[str | Path]) -> dict[str, float]:
+    """Wall and processor seconds of commands one after the other, and the largest of their peaks."""
+    row = {"seconds": 0.0, "cpu_seconds": 0.0, "peak_mib": 0.0}
+    for command in commands:
+        start = time.perf_counter()
+        process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        row["seconds"] += time.perf_counter() - start
+        row["cpu_seconds"] += usage.ru_utime + usage.ru_stime
+        row["peak_mib"] = max(
+            row["peak_mib"], usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+        )
+        if status:
+            raise SystemExit(f"{command[0]} failed")
+    return row
+
+
+def gdal(folder: Path) -> dict[str, float]:
+    """GDAL's own pansharpening of the pair, with our output options."""
+    options = {
+        "TILED": "YES",
+        "BLOCKXSIZE": BLOCK,
+        "BLOCKYSIZE": BLOCK,
+        "COMPRESS": "DEFLATE",
+        "ZLEVEL": LEVEL,
+    }
+    options |= {"PREDICTOR": 2, "NUM_THREADS": "ALL_CPUS", "BIGTIFF": "IF_SAFER"}
+    created = [word for name, value in options.items() for word in ("-co", f"{name}={value}")]
+    out = folder / "gdal.tif"
+    return measured(
+        [GDAL[0], "-q", "-threads", "ALL_CPUS", *created, folder / "pan.tif", folder / "ms.tif", out],
+        [GDAL[1], "-q", "-r", "average", "--config", "GDAL_NUM_THREADS", "ALL_CPUS", out],
+    )
+
+
+def ours(folder: Path, method: str | Path, tile: int, sensor: Sensor) -> dict[str, float]:
+    files = [word for name in ("ms", "pan") for word in (f"--{name}", folder / f"{name}.tif")]
+    known = [] if Path(method).is_file() else ["--sensor", sensor.name]
+    options = [
+        "--out",
+        folder / "ours.tif",
+        "--method",
+        method,
+        "--tile",
+        str(tile),
+        "--device",
+        "cpu",
+        *known,
+    ]
+    return measured([Path(sys.executable).with_name("clippan"), "sharpen", *files, *options])
+
+
+@torch.inference_mode()
+def bare(name: str, side: int, tile: int, sensor: Sensor) -> float:
+    """Seconds of a network's forward passes over a scene, on tiles without apron."""
+    network = build_network(name, sensor.n_bands, sensor.ratio).eval().to(memory_format=torch.channels_last)
+    lengths = [min(tile, side - start) for start in range(0, side, tile)]
+    sizes = [(height, width) for height in lengths for width in lengths]
+    images = {
+        (height, width): (
+            torch.rand(1, sensor.n_bands, height // sensor.ratio, width // sensor.ratio),
+            torch.rand(1, 1, height, width),
+        )
+        for height, width in set(sizes)
+    }
+    for pair in images.values():
+        network(*pair)
+    start = time.perf_counter()
+    for size in sizes:
+        network(*images[size])
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--sensor", default="QB")
+    parser.add_argument("--sides", type=int, nargs="+", default=[4096, 8192], help="of PAN, in pixels")
+    parser.add_argument(
+        "--methods", nargs="+", default=["brovey", "gsa"], help="classical methods and networks"
+    )
+    parser.add_argument("--tile", type=int, default=1280, help="side of a tile, in pixels of PAN")
+    parser.add_argument(
+        "--folder", type=Path, help="for the scenes; needs some GB (default: a temporary one)"
+    )
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/scenes.json"))
+    options = parser.parse_args()
+    sensor, rows = get_sensor(options.sensor), []
+    has_gdal = all(map(shutil.which, GDAL))
+    if not has_gdal:
+        print(f"{' or '.join(GDAL)} is not installed: no comparison", file=sys.stderr)
+    print(
+        f"{'method':10}{'Mpx':>6}{'s':>8}{'CPU s':>8}{'Mpx/s':>8}{'peak MiB':>10}{'of GDAL':>9}{'over bare':>11}"
+    )
+    for side in options.sides:
+        with tempfile.TemporaryDirectory(dir=options.folder) as name:
+            folder = Path(name)
+            write_pair(folder, side, sensor)
+            reference = gdal(folder) if has_gdal else None
+            found = [{"method": "gdal", **reference}] if has_gdal else []
+            for method in options.methods:
+                row, given = {"method": method}, method
+                if method in NETWORKS:
+                    given = folder / f"{method}.safetensors"
+                    network = build_network(method, sensor.n_bands, sensor.ratio)
+                    TrainedNetwork(network, method, sensor, float(sensor.max_value), {}).save(given)
+                    row["bare_seconds"] = bare(method, side, options.tile, sensor)
+                found.append(row | ours(folder, given, options.tile, sensor))
+        for row in found:
+            row |= {"side": side, "megapixels_per_second": side**2 / 1e6 / row["seconds"]}
+            if reference:
+                row["of_gdal"] = reference["seconds"] / row["seconds"]
+            if "bare_seconds" in row:
+                row["over_bare"] = row["seconds"] / row["bare_seconds"]
+            print(
+                f"{row['method']:10}{side**2 / 1e6:6.0f}{row['seconds']:8.1f}{row['cpu_seconds']:8.1f}"
+                f"{row['megapixels_per_second']:8.2f}{row['peak_mib']:10.0f}{row.get('of_gdal', np.nan):9.2f}"
+                f"{row.get('over_bare', np.nan):11.2f}",
+                flush=True,
+            )
+        rows += found
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "sensor": sensor.name,
+        "tile": options.tile,
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+    }
+    write_json(options.out, {**settings, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

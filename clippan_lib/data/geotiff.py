@@ -1,0 +1,117 @@
+"""One scene that is too large to hold and may have holes: read by windows, looked at and judged by areas."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from clippan_lib.data.scene import Batch, DataError, SceneStack, Windows, wald
+
+AREA_SIDES = (256, 128, 64, 32)  # LRMS px at full resolution; the block-wise metrics need 32
+MTF_REACH = 20  # px to which the MTF filter reaches, the widest of those that degrade
+Mask = Bool[Tensor, "h w"]
+
+
+def complete(valid: Mask, size: int, stride: int) -> Bool[Tensor, "rows columns"]:
+    """Which windows of a regular tiling are valid throughout.
+
+    Args:
+        valid: pixels.
+        size, stride: of the square windows, px; what does not fill one at the bottom and right is left out.
+    """
+    return valid.unfold(0, size, stride).all(-1).unfold(1, size, stride).all(-1)
+
+
+@dataclass(eq=False)
+class LargeStack(SceneStack):
+    """One scene; nothing of it is kept.
+
+    Args:
+        load: a window (rows and columns, LRMS px) as a batch of one.
+        valid: LRMS pixels that hold no NoData, neither themselves nor in PAN (nor in the reference).
+        most: areas at most.
+    """
+
+    load: Callable[[slice, slice], Batch]
+    valid: Mask
+    most: int
+
+    def read(self, windows: Windows) -> Batch:
+        found = [
+            self.load(slice(top, top + windows.height), slice(left, left + windows.width))
+            for top, left in zip(windows.tops, windows.lefts, strict=True)
+        ]
+        lrms, pan = (torch.cat([getattr(batch, key) for batch in found]) for key in ("lrms", "pan"))
+        gt = torch.cat([batch.gt for batch in found]) if self.has_gt else None
+        return Batch(lrms, pan, gt, torch.tensor(windows.scenes))
+
+    def usable(self, size: int, stride: int) -> list[int]:
+        places = complete(self.valid, size, stride).flatten().nonzero().flatten().tolist()
+        if not places:
+            raise DataError(
+                f"{self.names[0]}: no window of {size} x {size} LRMS px ({self.resolution} resolution) is "
+                "free of NoData; choose a smaller one, or give the split a larger share"
+            )
+        return places
+
+    def areas(self) -> "AreaStack":
+        """The largest squares of `AREA_SIDES` of which one at least holds no NoData, evenly spread.
+
+        Both resolutions give the same ground.
+        """
+        ratio = self.sensor.ratio
+        scale = ratio if self.resolution == "full" else 1  # areas are whole pixels of reduced resolution
+        for side in (side // ratio * scale for side in AREA_SIDES):
+            if side <= min(self.height, self.width) and complete(self.valid, side, side).any():
+                break
+        places, columns = self.usable(side, side), self.width // side
+        chosen = torch.linspace(0, len(places) - 1, min(self.most, len(places))).round().long()
+        corners = [tuple(side * at for at in divmod(places[place], columns)) for place in chosen]
+        measured = ratio // scale  # LRMS px as measured in one of this resolution
+        names = tuple(f"{self.names[0]}_{measured * top}_{measured * left}" for top, left in corners)
+        return AreaStack(names, self.sensor, self.resolution, side, side, self.has_gt, self, corners)
+
+    def degraded(self) -> "LargeStack":
+        """The scene at reduced resolution; a window is the same part of the whole scene degraded by `wald`.
+
+        Nothing but filled NoData can reach into a window from outside the scene.
+        """
+        ratio, valid = self.sensor.ratio, complete(self.valid, self.sensor.ratio, self.sensor.ratio)
+
+        def load(rows: slice, columns: slice) -> Batch:
+            wide = [_widened(*side, ratio) for side in zip((rows, columns), valid.shape, strict=True)]
+            measured = self.load(*(slice(ratio * part.start, ratio * part.stop) for part in wide))
+            batch = wald(measured.lrms, measured.pan, self.sensor)
+            top, left = rows.start - wide[0].start, columns.start - wide[1].start
+            inner = Windows([0], [top], [left], rows.stop - rows.start, columns.stop - columns.start)
+            lrms, pan, gt = inner.cut(batch.lrms, 1), inner.cut(batch.pan, ratio), inner.cut(batch.gt, ratio)
+            return Batch(lrms, pan, gt, batch.index)
+
+        return LargeStack(self.names, self.sensor, "reduced", *valid.shape, True, load, valid, self.most)
+
+
+def _widened(part: slice, length: int, ratio: int) -> slice:
+    """A window's side, in LRMS px of reduced resolution, and what the filters reach round it."""
+    apron = -(-MTF_REACH // ratio)
+    return slice(max(0, part.start - apron), min(length, part.stop + apron))
+
+
+@dataclass(eq=False)
+class AreaStack(SceneStack):
+    """Equal areas of the one scene of another stack.
+
+    Args:
+        stack: the other one.
+        corners: top and left of each area, LRMS px.
+    """
+
+    stack: SceneStack
+    corners: list[tuple[int, int]]
+
+    def read(self, windows: Windows) -> Batch:
+        corners = [self.corners[area] for area in windows.scenes]
+        tops = [top + below for (top, _), below in zip(corners, windows.tops, strict=True)]
+        lefts = [left + beside for (_, left), beside in zip(corners, windows.lefts, strict=True)]
+        return self.stack.read(replace(windows, tops=tops, lefts=lefts))

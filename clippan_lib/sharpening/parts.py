@@ -1,0 +1,84 @@
+"""Finished tiles of an output, on disk until all are there."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from clippan_lib.files import read_json, write_json
+from clippan_lib.scenes.output import OutputError, SceneTile, to_dtype
+from clippan_lib.sharpening.job import Job
+from clippan_lib.sharpening.tiles import Fused, Tile
+
+
+class Parts:
+    """The folder of finished tiles beside an output; picklable.
+
+    Args:
+        out: the output.
+        job: whose tiles they are.
+    """
+
+    def __init__(self, out: Path, job: Job) -> None:
+        self.out, self.key, self.dtype, self.ratio = out, job.key, job.pair.dtype, job.pair.ratio
+        self.folder = out.with_name(f".{out.name}.tiles")
+        # the tiles, and the output made of them, which compression may not make much smaller
+        self.bytes = 2 * job.size[0] * job.size[1] * job.pair.n_bands * np.dtype(self.dtype).itemsize
+
+    def open(self) -> None:
+        """Make the folder, or take up what the same job left in it; what another job left goes.
+
+        Raises: OutputError if it cannot be made, or its disk is too full.
+        """
+        record = self.folder / "job.json"
+        try:
+            if self.folder.exists() and read_json(record) != {"key": self.key}:
+                shutil.rmtree(self.folder)
+            self.folder.mkdir(exist_ok=True)
+            write_json(record, {"key": self.key})
+            kept = sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
+            free = shutil.disk_usage(self.folder).free
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder}: cannot be made ({error.strerror}); name an output in a folder that can be written"
+            ) from error
+        needed = self.bytes - kept
+        if free < needed:
+            raise OutputError(
+                f"{self.folder}: its disk has {free / 1e9:.2f} GB free, and the fused tiles "
+                f"and the output need {needed / 1e9:.2f} GB; make room, or write to another disk"
+            )
+
+    def path(self, tile: Tile) -> Path:
+        return self.folder / f"{tile.rows.start}_{tile.columns.start}.safetensors"
+
+    def save(self, tile: Tile, fused: Fused) -> None:
+        """Keep a tile, at once or not at all.
+
+        Raises: OutputError if it cannot be written.
+        """
+        arrays = {"image": to_dtype(fused.hrms, self.dtype)}
+        if not fused.valid.all():
+            arrays["valid"] = fused.valid[0, 0].numpy()
+        # safetensors stores the memory, not the values, of an array that is a part of another
+        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        path = self.path(tile)
+        part = path.with_suffix(".part")
+        try:
+            save_file(arrays, part)
+            part.replace(path)
+        except (OSError, SafetensorError) as error:
+            raise OutputError(
+                f"{path}: cannot be written ({error}); make room, and the same command goes on from here"
+            ) from error
+
+    def load(self, tile: Tile) -> SceneTile:
+        """A tile as it goes into the output."""
+        arrays = load_file(self.path(tile))
+        row, column = (self.ratio * part.start for part in (tile.rows, tile.columns))
+        return SceneTile(row, column, arrays["image"], arrays.get("valid"))
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder)

@@ -1,0 +1,127 @@
+"""Sharpen a whole scene, tile by tile: memory is that of a few tiles, and a stopped job goes on where it was."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial, reduce
+from pathlib import Path
+from typing import Any
+
+from clippan_lib.fusion.classical.stages import Tally
+from clippan_lib.progress import Progress
+from clippan_lib.scenes.output import write_scene
+from clippan_lib.sharpening.job import Job
+from clippan_lib.sharpening.parts import Parts
+from clippan_lib.sharpening.tiles import Fused, Tile, TileFuser, cut
+
+# What a method asked of the whole scene, stage by stage
+Answers = tuple[tuple[Tally, ...], ...]
+# Calls a function for each tile, side by side; results come in the order of the tiles
+Each = Callable[[Callable[[Tile], Any], Sequence[Tile]], Iterator[Any]]
+
+THREADS = 3  # one reads, one computes, one writes
+
+
+def sharpen(
+    job: Job, out: str | Path, scheduler: str | None = None, progress: Progress | None = None
+) -> None:
+    """Fuse a scene into a GeoTIFF, which appears once it is complete.
+
+    Finished tiles are kept in `.NAME.tiles` beside it, as large as the output uncompressed; after a stop or an
+    error the same job goes on from them. Reading, computing and writing overlap.
+
+    Args:
+        job: from `plan_job`.
+        out: the file; one that is there is replaced in the end.
+        scheduler: address of a Dask scheduler, whose workers then fuse the tiles; they must see the files, and
+            this folder, under the same paths.
+        progress: called with (what is done, tiles done, tiles in all, {}).
+    Raises: OutputError if the output cannot be written; DataError for files that turn out to be corrupt.
+    """
+    pair, parts = job.pair, Parts(Path(out).resolve(), job)
+    parts.open()
+    tiles = cut(pair, job.side)
+    with _threads() if scheduler is None else _cluster(scheduler) as each:
+        _fuse_all(job, parts, tiles, each, progress or _unseen)
+    rows, columns = job.size
+    write_scene(
+        parts.out,
+        map(parts.load, tiles),
+        height=rows,
+        width=columns,
+        bands=pair.band_names,
+        dtype=pair.dtype,
+        nodata=pair.nodata,
+        crs=pair.crs,
+        transform=pair.transform,
+        tags={"CLIPPAN_METHOD": job.title},
+        progress=progress,
+    )
+    parts.remove()
+
+
+def _unseen(*_: object) -> None:
+    """Progress that nobody watches."""
+
+
+def _fuse_all(job: Job, parts: Parts, tiles: Sequence[Tile], each: Each, progress: Progress) -> None:
+    """Pass over the tiles for each of the method's questions, then over those that have no part yet."""
+    left = [tile for tile in tiles if not parts.path(tile).exists()]
+    answers: Answers = ()
+    while left:
+        visit = partial(_visit, job.fuser, parts, answers)
+        (first,) = each(visit, tiles[:1])
+        others = tiles[1:] if first else [tile for tile in left if tile is not tiles[0]]
+        label = f"statistics {len(answers) + 1}" if first else "fusing"
+        found = _counted(each(visit, others), label, len(tiles), len(tiles) - len(others), progress)
+        if first is None:
+            list(found)
+            return
+        answers += (reduce(_merged, found, first),)
+
+
+def _counted(found: Iterator[Any], label: str, whole: int, done: int, progress: Progress) -> Iterator[Any]:
+    progress(label, done, whole, {})
+    for number, item in enumerate(found, done + 1):
+        progress(label, number, whole, {})
+        yield item
+
+
+def _merged(one: tuple[Tally, ...], other: tuple[Tally, ...]) -> tuple[Tally, ...]:
+    return tuple(a + b for a, b in zip(one, other, strict=True))
+
+
+def _visit(fuser: TileFuser, parts: Parts, answers: Answers, tile: Tile) -> tuple[Tally, ...] | None:
+    """What a tile adds to the next answers; None once it is fused and kept."""
+    outcome = fuser.visit(tile, answers)
+    if not isinstance(outcome, Fused):
+        return outcome
+    parts.save(tile, outcome)
+    return None
+
+
+@contextmanager
+def _threads() -> Iterator[Each]:
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[Each]:
+    from distributed import Client  # half a second, for the few who have a cluster
+
+    with Client(address) as client:
+
+        def each(function: Callable[[Tile], Any], tiles: Sequence[Tile]) -> Iterator[Any]:
+            sent = client.scatter(function, broadcast=True, hash=False)
+            futures = client.map(_call, tiles, function=sent, pure=False)
+            return (future.result() for future in futures)
+
+        yield each
+
+
+def _call(tile: Tile, function: Callable[[Tile], Any]) -> Any:
+    return function(tile)
