@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument(
         "--methods", nargs="+", default=["brovey", "gsa"], help="classical methods and networks"
     )
-    parser.add_argument("--tile", type=int, default=1280, help="side of a tile, in pixels of PAN")
+    parser.add_argument("--tile", type=int, default=1024, help="side of a tile, in pixels of PAN")
     parser.add_argument(
         "--folder", type=Path, help="for the scenes; needs some GB (default: a temporary one)"
     )

@@ -32,6 +32,8 @@ _TAPS23[1::2] = (
     -6.0081482e-5,
 )
 
+_PIECE = 16  # LRMS px
+
 _AT_BORDER = {
     "circular": lambda index, length: index % length,
     "replicate": lambda index, length: index.clip(0, length - 1),
@@ -210,23 +212,33 @@ def _impulse(ratio: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def _interpolation_matrix(length: int, ratio: int, border: Border) -> np.ndarray:
-    """(ratio*length, length) weights along one axis; coarse pixel k lands on ratio*k + ratio//2."""
+def _interpolation_matrix(length: int, ratio: int) -> tuple[np.ndarray, int]:
+    """(ratio*length, length + 2*margin) weights along one axis, and the margin: coarse pixels needed on each side."""
     impulse = _impulse(ratio)
     half = len(impulse) // 2
     margin = (half + ratio // 2) // ratio
-    rows = np.arange(ratio * length)[:, None]
-    taps = rows // ratio + np.arange(-margin, margin + 1)
-    offset = rows - ratio * taps - ratio // 2
-    weights = np.where(np.abs(offset) <= half, impulse[np.clip(offset + half, 0, 2 * half)], 0.0)
-    matrix = np.zeros((ratio * length, length))
-    np.add.at(matrix, (rows, _AT_BORDER[border](taps, length)), weights)
-    return matrix
+    offset = np.arange(ratio * length)[:, None] - ratio * np.arange(-margin, length + margin) - ratio // 2
+    return np.where(np.abs(offset) <= half, impulse[np.clip(offset + half, 0, 2 * half)], 0.0), margin
 
 
-def _interpolate(lrms: LRMS, ratio: int, border: Border) -> Image:
-    rows, columns = (_interpolation_matrix(length, ratio, border) for length in lrms.shape[-2:])
-    return separable(lrms, rows, columns)
+def _interpolate(image: LRMS, ratio: int, border: Border) -> Image:
+    for axis in (-1, -2):
+        # in pieces, each a small matrix product: a matrix for the whole side would be all but empty
+        side = image.shape[axis]
+        pieces = -(-side // _PIECE)
+        length = -(-side // pieces)
+        weights, margin = _interpolation_matrix(length, ratio)
+        taps = _AT_BORDER[border](np.arange(-margin, pieces * length + margin), side)
+        coarse = image.index_select(axis, torch.from_numpy(taps).to(image.device))
+        coarse = coarse.unfold(axis, length + 2 * margin, length)
+        matrix = torch.as_tensor(weights).to(image)
+        if axis == -1:
+            # one product of two matrices: for thousands of small ones threads would wait for each other
+            fine = coarse.reshape(-1, coarse.shape[-1]) @ matrix.mT
+            image = fine.view(*coarse.shape[:-2], -1)[..., : ratio * side]
+        else:
+            image = (matrix @ coarse.mT).flatten(-3, -2)[..., : ratio * side, :]
+    return image
 
 
 def exp23(lrms: LRMS, ratio: int, border: Border = "circular") -> Image:

@@ -2,16 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from clippan_lib.data import Dataset, Manifest, load_manifest, open_dataset
+from clippan_lib.devices import find_device
 from clippan_lib.parameters import Refusal, notebook_parameters, split_assignments
 from clippan_lib.training.config import RunConfig, make_config
+from clippan_lib.training.loop import digest
 
 NEEDED = tuple((split, resolution) for split in ("train", "test") for resolution in ("full", "reduced"))
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
@@ -42,6 +42,7 @@ def plan_run(
     name: str | None = None,
     assignments: Iterable[str] = (),
     notebooks: Path = NOTEBOOKS,
+    only: Collection[str] | None = None,
     runs: Path = Path("runs"),
 ) -> Plan:
     """Check everything that can be checked before a run; write nothing.
@@ -56,14 +57,13 @@ def plan_run(
         name: of the run's folder; made of preset, network and seed (and a digest of `assignments`) if None.
         assignments: texts `name=value`, for fields of `RunConfig` and for parameters of single notebooks.
         notebooks: folder of the notebooks, run in the order of their numbers.
+        only: the names (without .ipynb) of those to run; all if None.
         runs: where runs are kept.
     Raises: Refusal, ManifestError, DataError or another ValueError that says what is wrong.
     """
     dataset = load_manifest(manifest)
     _refuse_incomplete(open_dataset(dataset, data))
-    found = tuple(sorted(notebooks.glob("[0-9][0-9]_*.ipynb")))
-    if not found:
-        raise Refusal(f"no notebook in {notebooks}: clone the repository and `pip install -e .` there")
+    found = _find_notebooks(notebooks, only)
     defaults = {path.stem: notebook_parameters(path) for path in found}
     overrides, extra = split_assignments(assignments, RunConfig.model_fields, defaults)
     if network is not None and overrides.setdefault("network", network) != network:
@@ -74,7 +74,9 @@ def plan_run(
     if seed < 0:
         raise Refusal(f"--seed {seed}: a seed is 0 or more")
     config = make_config(preset, **overrides)
-    name = name or _name(preset, config.network, seed, overrides | extra)
+    if "pseudo" in overrides:
+        overrides["pseudo"] = config.pseudo  # a file's whole path, as the notebooks run in another folder
+    name = name or _name(preset, config, seed, overrides | extra)
     if Path(name).name != name or name.startswith("."):
         raise Refusal(f"--name {name!r} is not the name of a folder")
     folder = (runs / dataset.name / name).resolve()
@@ -93,6 +95,15 @@ def plan_run(
     return Plan(dataset, config, preset, seed, shared["device"], folder, found, parameters)
 
 
+def _find_notebooks(folder: Path, only: Collection[str] | None) -> tuple[Path, ...]:
+    found = {path.stem: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+    missing = [name for name in only or () if name not in found]
+    if missing or not found:
+        which = " and no ".join(missing) or "notebook"
+        raise Refusal(f"no {which} in {folder}: clone the repository and `pip install -e .` there")
+    return tuple(path for name, path in found.items() if only is None or name in only)
+
+
 def _refuse_incomplete(dataset: Dataset) -> None:
     """The notebooks train and judge at both resolutions; PanCollection, say, has no full-resolution training data."""
     missing = [pair for pair in NEEDED if pair not in dataset.available]
@@ -106,24 +117,14 @@ def _refuse_incomplete(dataset: Dataset) -> None:
         )
 
 
-def _name(preset: str, network: str, seed: int, changes: dict[str, Any]) -> str:
+def _name(preset: str, config: RunConfig, seed: int, changes: dict[str, Any]) -> str:
     """Other settings get another folder, so that a trial never replaces a finished run."""
     changes = {
         key: value
         for key, value in changes.items()
-        if key != "network" and (key, value) != ("pseudo", network)
+        if key != "network" and (key, value) != ("pseudo", config.network)
     }
-    digest = hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:6]
-    return f"{preset}_{network}_seed{seed}" + (f"_{digest}" if changes else "")
-
-
-def find_device(device: str) -> str:
-    """The device that "auto", "cpu" or "cuda" means here.
-
-    Raises: Refusal if it asks for a GPU and there is none.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise Refusal("--device cuda: torch sees no GPU here; use --device cpu")
-    return device
+    if given := config.trained_pseudo():
+        changes["pseudo"] = digest(given.network.state_dict())
+    mark = hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:6]
+    return f"{preset}_{config.network}_seed{seed}" + (f"_{mark}" if changes else "")

@@ -1,10 +1,13 @@
-"""How far a long loop is, left in a small file for whoever watches the run."""
+"""How far a long loop is: left in a small file for whoever watches a run, or shown as bars."""
 
 import math
 import time
 from collections.abc import Callable, Mapping
+from io import TextIOBase
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from clippan_lib.files import read_json, write_json
 
@@ -45,3 +48,22 @@ def read_progress(folder: str | Path) -> dict[str, Any] | None:
 def clear_progress(folder: str | Path) -> None:
     """Forget the last loop, so that it is not taken for the current one."""
     (Path(folder) / FILE).unlink(missing_ok=True)
+
+
+def bars(stream: TextIOBase, unit: str) -> Progress:
+    """A callback for long work outside the notebooks: one bar per label on a terminal, nothing in a log.
+
+    Args:
+        stream: where to write, usually standard error.
+        unit: of what is counted; "B" is shown with prefixes.
+    """
+    shown: dict[str, tqdm] = {}
+
+    def show(label: str, done: int, whole: int, _: Mapping[str, float | int]) -> None:
+        if label not in shown:
+            quiet = not stream.isatty()
+            shown[label] = tqdm(file=stream, disable=quiet, desc=label, unit=unit, unit_scale=unit == "B")
+        shown[label].total = whole or None
+        shown[label].update(done - shown[label].n)
+
+    return show

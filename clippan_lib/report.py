@@ -80,8 +80,8 @@ def index_page(plan: Plan, record: dict[str, Any]) -> str:
 <h2>Pictures</h2>
 {_figures(plan.folder)}
 <h2>Notebooks, as they ran</h2>
-<ol start="0">
-{notebooks}</ol>
+<ul>
+{notebooks}</ul>
 <p>Settings, seed, versions and times are in <a href="{RECORD}">{RECORD}</a>,
 all numbers in <a href="{results.FILE}">{results.FILE}</a>.</p>
 </body></html>

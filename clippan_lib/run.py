@@ -3,7 +3,6 @@
 The notebooks' way into the library: each opens the run with the same parameters and asks it for the next stage.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +14,7 @@ from torch import nn
 from clippan_lib import __version__
 from clippan_lib.clip import Supervisor, get_prompts, load_clip
 from clippan_lib.data import Dataset, PatchSet, load_manifest, open_dataset
-from clippan_lib.files import read_json
-from clippan_lib.fusion import Method, build_network, get_method
-from clippan_lib.fusion.checkpoints import CheckpointError
+from clippan_lib.fusion import NETWORKS, Method, build_network, get_method
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.progress import Progress, file_progress
 from clippan_lib.training.batches import PatchStore
@@ -132,7 +129,7 @@ class Run:
     def pseudo_supervisor(self) -> Method:
         """The pseudo-supervisor, trained at reduced resolution by the first call and kept.
 
-        A network is also left as networks/reduced/<network>-pseudo-<seed>.safetensors.
+        A network that was trained here is also left as networks/reduced/<network>-pseudo-<seed>.safetensors.
         """
         pseudo, _ = train_pseudo(
             self.patches("train", "reduced"),
@@ -142,7 +139,7 @@ class Run:
             checkpoint=self.folder / "stage2" / "pseudo.safetensors",
             progress=self.progress,
         )
-        if isinstance(pseudo, nn.Module):
+        if self.config.pseudo in NETWORKS:
             self._keep(pseudo, self.config.pseudo, "reduced", f"{self.config.pseudo}-pseudo", self.seed)
         return pseudo
 
@@ -241,36 +238,3 @@ def open_run(
     folder = Path(run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     return Run(dataset, config, seed, torch.device(device), folder)
-
-
-def find_network(run: str | Path) -> Path:
-    """The file of the trained network that is meant by a run.
-
-    Args:
-        run: a run's folder, or such a file, which is given back.
-    Returns: the network trained at full resolution with language (a variant named "...-C"), of the first seed; if
-        several networks were compared, the one that `run.json` names as the run's own.
-    Raises: CheckpointError if there is no such path or no such network, or several.
-    """
-    path = Path(run)
-    if path.is_file():
-        return path
-    kept = sorted((path / "networks").rglob("*.safetensors"))
-    if not kept:
-        raise CheckpointError(
-            f"{path} is neither a file nor a run's folder with trained networks: give runs/DATASET/NAME, or a file "
-            "of its folder networks/, which 04_stage2_training fills (also from checkpoints of an older version)"
-        )
-    guided: dict[str, dict[int, Path]] = {}
-    for file in (path / "networks" / "full").glob("*.safetensors"):
-        if named := re.fullmatch(r"(.+-C)-(\d+)", file.stem):
-            guided.setdefault(named[1], {})[int(named[2])] = file
-    own = (read_json(path / "run.json") or {}).get("config", {}).get("network")
-    seeds = guided.get(f"{own}-C") or (next(iter(guided.values())) if len(guided) == 1 else None)
-    if seeds is None:
-        listed = "\n".join(str(file) for file in kept)
-        raise CheckpointError(
-            f"{path} has {len(guided)} networks trained at full resolution with language (-C), not one; "
-            f"give a file:\n{listed}"
-        )
-    return seeds[min(seeds)]

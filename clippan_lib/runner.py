@@ -68,7 +68,7 @@ def execute(plan: Plan, stream: io.TextIOBase) -> None:
 
 def _keys(plan: Plan) -> dict[str, str]:
     """Per notebook, a digest of all that decides its result, the notebooks before it included."""
-    keys, previous = {}, f"{_source_digest()} {plan.manifest.digest()}"
+    keys, previous = {}, f"{_source_digest()} {plan.manifest.digest()} {plan.config.key('unsupervised')}"
     for path in plan.notebooks:
         notebook = hashlib.sha256(path.read_bytes()).hexdigest()
         text = json.dumps([previous, plan.parameters[path.stem], notebook])

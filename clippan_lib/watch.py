@@ -2,14 +2,13 @@
 
 import threading
 import time
-from collections.abc import Mapping
 from io import TextIOBase
 from pathlib import Path
 
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from clippan_lib.progress import Progress, clear_progress, read_progress
+from clippan_lib.progress import clear_progress, read_progress
 
 POLL = 0.5
 LOG_EVERY = 15.0
@@ -91,22 +90,3 @@ class Watch:
 
     def _say(self, line: str) -> None:
         print(line, file=self.stream, flush=True)
-
-
-def bars(stream: TextIOBase, unit: str) -> Progress:
-    """A callback for long work outside the notebooks: one bar per label on a terminal, nothing in a log.
-
-    Args:
-        stream: where to write, usually standard error.
-        unit: of what is counted; "B" is shown with prefixes.
-    """
-    shown: dict[str, tqdm] = {}
-
-    def show(label: str, done: int, whole: int, _: Mapping[str, float | int]) -> None:
-        if label not in shown:
-            quiet = not stream.isatty()
-            shown[label] = tqdm(file=stream, disable=quiet, desc=label, unit=unit, unit_scale=unit == "B")
-        shown[label].total = whole or None
-        shown[label].update(done - shown[label].n)
-
-    return show

@@ -12,8 +12,8 @@ from clippan_lib import cli, results
 from clippan_lib.data import DataError
 from clippan_lib.data.fetch import Fetched
 from clippan_lib.parameters import Refusal
+from clippan_lib.progress import bars
 from clippan_lib.runner import RunFailed
-from clippan_lib.watch import bars
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,8 +32,8 @@ def command(monkeypatch, tmp_path) -> SimpleNamespace:
         if asked.outcome:
             raise asked.outcome
 
-    monkeypatch.setattr(cli, "plan_run", plan_run)
-    monkeypatch.setattr(cli, "execute", execute)
+    monkeypatch.setattr("clippan_lib.commands.run.plan_run", plan_run)
+    monkeypatch.setattr("clippan_lib.commands.run.execute", execute)
     return asked
 
 
@@ -99,15 +99,26 @@ def test_a_refused_plan_is_one_line_and_status_2(monkeypatch, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["run"], ["run", "x", "--preset", "fast"], ["run", "x", "--seed", "one"], ["ran", "x"]]
-)
+@pytest.mark.parametrize("arguments", [[], ["run"], ["run", "x", "--seed", "one"], ["ran", "x"]])
 def test_a_misspelt_command_has_status_2_and_shows_its_usage(command, capsys, arguments):
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
     assert caught.value.code == 2
     assert "usage: clippan" in capsys.readouterr().err
     assert not command.executed
+
+
+def test_a_scene_is_sharpened_by_gsa_where_no_method_is_given(monkeypatch, capsys):
+    asked = []
+
+    def plan_job(ms, pan, method, **options):
+        asked.append((ms, pan, method, options["bands"]))
+        raise DataError("enough")
+
+    monkeypatch.setattr("clippan_lib.commands.sharpen.plan_job", plan_job)
+    line = ["sharpen", "--ms", "m.tif", "--pan", "p.tif", "--out", "o.tif", "--bands", "3,1"]
+    assert cli.main(line) == 2 and "clippan: enough" in capsys.readouterr().err
+    assert asked == [(Path("m.tif"), Path("p.tif"), "gsa", [3, 1])]
 
 
 @pytest.fixture
@@ -125,7 +136,7 @@ def served(monkeypatch, tmp_path) -> SimpleNamespace:
             raise asked.outcome
         return asked.outcome
 
-    monkeypatch.setattr(cli, "fetch", fetch)
+    monkeypatch.setattr("clippan_lib.commands.fetch.fetch", fetch)
     return asked
 
 

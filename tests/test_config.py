@@ -1,9 +1,14 @@
 """The settings of a run."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
+from safetensors.torch import save_file
 
-from clippan_lib.fusion import NETWORKS
+from clippan_lib.fusion import NETWORKS, build_network
+from clippan_lib.fusion.trained import TrainedNetwork
+from clippan_lib.sensors import get_sensor
 from clippan_lib.training.config import PRESETS, STAGES, RunConfig, make_config
 
 
@@ -85,7 +90,10 @@ def test_an_unknown_preset_is_refused_with_the_choices():
         ({"stem": "fft"}, r"stem: .*'conv', 'pca', 'rgb' or 'gbnir', got 'fft'"),
         ({"schedule": "step"}, r"schedule: .*'constant' or 'cosine', got 'step'"),
         ({"network": "bdsd", "warm_start": False}, r"network: .*'bdsd'; choose from pnn, lambda_pnn"),
-        ({"pseudo": "shop", "warm_start": False}, r"pseudo: .*'shop'; choose from pnn, .*ship, .*exp"),
+        (
+            {"pseudo": "shop", "warm_start": False},
+            r"pseudo: .*'shop'; choose from pnn, .*ship, .*exp.*NAME.saf",
+        ),
         ({"compared": ["pnn", "pnnn"]}, r"compared: .*'pnnn'; choose from pnn, lambda_pnn"),
         ({"compared": "pnn"}, r"compared: .*valid list, got 'pnn'"),
         ({"prompts": "walt"}, r"prompts: .*unknown prompt set 'walt'; known: wald, khan"),
@@ -115,6 +123,41 @@ def test_the_key_of_a_stage_changes_with_its_own_numbers_and_no_others():
     assert config.key("unsupervised") != other.key("unsupervised")
     assert config.key("supervised") == make_config("demo", w_qnr=0.7, tau_inter=0.2).key("supervised")
     assert config.key("stage1") != make_config("demo", tau_inter=0.2).key("stage1")
+
+
+def trained(path: Path, seed: int = 0) -> str:
+    network = build_network("pnn", 4, 4, seed)
+    TrainedNetwork(network, "pnn", get_sensor("QB"), 2047.0, {"seed": str(seed)}).save(path)
+    return str(path)
+
+
+def test_a_file_of_a_trained_network_can_be_the_pseudo_supervisor(tmp_path, monkeypatch):
+    file = trained(tmp_path / "n.safetensors")
+    config = make_config("demo", pseudo=file)
+    assert (config.warm_start, config.pseudo, config.trained_pseudo().name) == (True, file, "pnn")
+    assert make_config("demo").trained_pseudo() is None
+    monkeypatch.chdir(tmp_path)
+    assert make_config("demo", pseudo="n.safetensors").pseudo == file
+    assert make_config("demo", pseudo=file, network="pannet", warm_start=False).network == "pannet"
+    with pytest.raises(ValueError, match=r"pseudo '/.*n.safetensors' \(a pnn\) must be network 'pannet'"):
+        make_config("demo", pseudo=file, network="pannet")
+
+
+def test_a_file_that_holds_no_such_network_is_refused_with_its_path(tmp_path):
+    gone, foreign = tmp_path / "gone.safetensors", tmp_path / "foreign.safetensors"
+    save_file(build_network("pnn", 4, 4).state_dict(), foreign)
+    with pytest.raises(ValueError, match=r"pseudo: .*gone.safetensors cannot be read.*No such file"):
+        make_config("demo", pseudo=str(gone))
+    with pytest.raises(ValueError, match=r"pseudo: .*foreign.safetensors holds no network"):
+        make_config("demo", pseudo=str(foreign))
+
+
+def test_the_key_holds_the_weights_of_a_file_and_not_its_path(tmp_path):
+    one, other, changed = (
+        make_config("demo", pseudo=trained(tmp_path / f"{name}.safetensors", seed)).key("unsupervised")
+        for name, seed in (("one", 0), ("other", 0), ("changed", 1))
+    )
+    assert one == other != changed
 
 
 def test_the_key_changes_with_whatever_else_is_named():

@@ -6,9 +6,11 @@ from tiny import same
 
 from clippan_lib.clip import shuffled
 from clippan_lib.files import write_json
+from clippan_lib.fusion import build_network
 from clippan_lib.fusion.checkpoints import CheckpointError
-from clippan_lib.fusion.trained import TrainedNetwork
-from clippan_lib.run import MissingStage, find_network, open_run
+from clippan_lib.fusion.trained import TrainedNetwork, find_network
+from clippan_lib.run import MissingStage, open_run
+from clippan_lib.sensors import get_sensor
 
 MANIFEST = """
 name: tiny
@@ -230,3 +232,18 @@ def test_a_wrong_field_is_refused_before_the_folder_is_made(opened, tmp_path):
     with pytest.raises(ValueError, match="unknown field 'stage3_lr'"):
         opened(stage3_lr=1.0)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_given_network_is_the_start_and_not_kept_as_if_it_had_been_trained_here(opened, tmp_path):
+    file = tmp_path / "given.safetensors"
+    TrainedNetwork(build_network("pnn", 4, 4, seed=7), "pnn", get_sensor("QB"), 2047.0, {}).save(file)
+    before = file.read_bytes()
+    run = opened(pseudo=str(file))
+    pseudo = run.pseudo_supervisor()
+    assert same(pseudo.state_dict(), TrainedNetwork.load(file).network.state_dict())
+    assert not (run.folder / "networks").exists()
+    assert [*tmp_path.glob("given*")] == [file] and file.read_bytes() == before
+    assert (run.config.pseudo_title, opened().config.pseudo_title) == (
+        "given, as given",
+        "pnn, reduced-resolution",
+    )

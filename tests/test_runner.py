@@ -18,9 +18,12 @@ from tiny_notebooks import MANIFEST, write_notebook, write_pair
 
 from clippan_lib import results
 from clippan_lib.data import DataError, Dataset, ManifestError
+from clippan_lib.fusion import build_network
+from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.parameters import Refusal
 from clippan_lib.plan import Plan, plan_run
 from clippan_lib.runner import RunFailed, execute
+from clippan_lib.sensors import get_sensor
 
 LEFT_BY_A_FINISHED_RUN = ("index.html", "run.json")
 
@@ -166,7 +169,7 @@ def test_a_wrong_option_is_refused(tmp_path, changes, message):
 def test_a_gpu_that_is_not_there_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     notebooks = write_pair(tmp_path / "notebooks")
-    with pytest.raises(Refusal, match="no GPU"):
+    with pytest.raises(ValueError, match="no GPU"):
         plan(tmp_path, notebooks=notebooks, device="cuda")
     assert plan(tmp_path, notebooks=notebooks, device="auto").device == "cpu"
 
@@ -262,8 +265,9 @@ RUN = """
 import functools, sys
 from pathlib import Path
 from clippan_lib import cli, runner
+from clippan_lib.commands import run
 runner._source_digest = lambda: "one state of the library"
-cli.plan_run = functools.partial(cli.plan_run, notebooks=Path(sys.argv[1]), runs=Path(sys.argv[2]))
+run.plan_run = functools.partial(run.plan_run, notebooks=Path(sys.argv[1]), runs=Path(sys.argv[2]))
 sys.exit(cli.main(["run", sys.argv[3], "--name", "one", "--device", "cpu"]))
 """
 
@@ -309,3 +313,13 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, number, status):
     assert "00_first: finished before" in shown
     assert order(made) == "0 1 1 "
     assert all((made.folder / name).exists() for name in LEFT_BY_A_FINISHED_RUN)
+
+
+def test_other_weights_in_a_given_file_repeat_the_run(tmp_path):
+    notebooks, file = write_pair(tmp_path / "notebooks"), tmp_path / "given.safetensors"
+    for seed in (0, 0, 1):
+        network = build_network("pnn", 8, 4, seed)
+        TrainedNetwork(network, "pnn", get_sensor("WV3"), 2047.0, {}).save(file)
+        made = plan(tmp_path, notebooks=notebooks, assignments=[f"pseudo={file}"])
+        go(made)
+    assert order(made) == "0 1 0 1 "

@@ -1,10 +1,8 @@
 """Whole scenes: tiles leave no trace, a stopped job goes on, and nothing half done has the output's name."""
 
-import multiprocessing
-import os
 import shutil
-import signal
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -170,23 +168,27 @@ def test_type_nodata_crs_and_bands_are_those_of_ms(tmp_path):
         assert 49 < out.read(1, masked=True).mask.sum() <= 49 + 4 * 16
 
 
+UNTIL_THREE = """
+import sys, time
+from clippan_lib.sharpening import plan_job, sharpen
+from clippan_lib.sensors import get_sensor
+def progress(label, done, *_):
+    if label == "fusing" and done == 3:
+        print("three", flush=True)
+        time.sleep(60)
+ms, pan, out = sys.argv[1:]
+sharpen(plan_job(ms, pan, "gsa", sensor=get_sensor("QB"), tile=68), out, None, progress)
+"""
+
+
 def test_a_stopped_job_goes_on_from_its_tiles(tmp_path, monkeypatch):
     paths = scene(tmp_path, dtype=np.uint16)
     job = plan_job(*paths, "gsa", sensor=QB, tile=68)
     whole = fused(tmp_path, 68, "gsa", paths)
-    context = multiprocessing.get_context("fork")
-    stopped = context.Event()
-
-    def until_three(label, done, *_):
-        if label == "fusing" and done == 3:
-            stopped.set()
-            time.sleep(60)
-
-    child = context.Process(target=sharpen, args=(job, tmp_path / "o.tif", None, until_three))
-    child.start()
-    assert stopped.wait(60)
-    os.kill(child.pid, signal.SIGKILL)
-    child.join()
+    script = [sys.executable, "-c", UNTIL_THREE, *map(str, paths), str(tmp_path / "o.tif")]
+    with subprocess.Popen(script, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "three\n"
+        child.kill()
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / ".o.tif.tiles").glob("*.safetensors")}
     assert len(kept) >= 3 and not (tmp_path / "o.tif").exists()
     visited = []
@@ -331,7 +333,11 @@ def no_change(folder):
         (long_integers, [], "values are int64; convert them to one of uint8"),
         (no_change, ["--pan", "gone.tif"], "no such file"),
         (no_change, ["--method", "mtf_glp"], "mtf_glp needs the MTF gains of a sensor"),
-        (no_change, ["--method", "gone"], "gone is neither a file nor a run's folder"),
+        (
+            no_change,
+            ["--method", "gone"],
+            "--method gone: no such file or folder, and no classical method",
+        ),
         (no_change, ["--sensor", "moon"], "unknown sensor 'moon'"),
         (no_change, ["--sensor", "WV3"], "8 bands"),
         (no_change, ["--bands", "1,9"], "bands 1, 9 are wanted"),

@@ -10,6 +10,7 @@ from clippan_lib.figures.plots import (
     scatter_embeddings,
     similarity_matrix,
 )
+from clippan_lib.figures.scenes import scene_overview
 from clippan_lib.figures.stretch import Stretch, error_map, fit_stretch, pick_box
 from clippan_lib.figures.tables import best_in_bold, confidence_interval, mark_best, paired_differences
 
@@ -28,6 +29,7 @@ __all__ = [
     "pick_box",
     "quality_and_speed",
     "scatter_embeddings",
+    "scene_overview",
     "show_images",
     "similarity_matrix",
     "split_map",

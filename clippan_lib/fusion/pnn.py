@@ -72,5 +72,5 @@ class PNN(nn.Module):
         check_pair(lrms, pan, self.ratio)
         lms = upsample(lrms, self.ratio, border="replicate")
         stack = F.pad(torch.cat([lms, pan], dim=1), (self.pad,) * 4, mode="replicate")
-        hrms = self.conv3(F.relu(self.conv2(F.relu(self.conv1(stack)))))
+        hrms = self.conv3(F.relu(self.conv2(F.relu(self.conv1(stack), inplace=True)), inplace=True))
         return lms + hrms if self.residual else hrms

@@ -1,6 +1,7 @@
 """A trained network as one file that needs nothing else: weights, and what its user has to know."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from clippan_lib.files import read_json
 from clippan_lib.fusion import build_network
 from clippan_lib.fusion.checkpoints import CheckpointError
 from clippan_lib.sensors import Sensor
@@ -97,6 +99,39 @@ class TrainedNetwork:
             header.max_value,
             header.origin,
         )
+
+
+def find_network(run: str | Path) -> Path:
+    """The file of the trained network that is meant by a run.
+
+    Args:
+        run: a run's folder, or such a file, which is given back.
+    Returns: the network trained at full resolution with language (a variant named "...-C"), of the first seed; if
+        several networks were compared, the one that `run.json` names as the run's own.
+    Raises: CheckpointError if there is no such path or no such network, or several.
+    """
+    path = Path(run)
+    if path.is_file():
+        return path
+    kept = sorted((path / "networks").rglob("*.safetensors"))
+    if not kept:
+        raise CheckpointError(
+            f"{path} is neither a file nor a run's folder with trained networks: give runs/DATASET/NAME, or a file "
+            "of its folder networks/, which 04_stage2_training fills (also from checkpoints of an older version)"
+        )
+    guided: dict[str, dict[int, Path]] = {}
+    for file in (path / "networks" / "full").glob("*.safetensors"):
+        if named := re.fullmatch(r"(.+-C)-(\d+)", file.stem):
+            guided.setdefault(named[1], {})[int(named[2])] = file
+    own = (read_json(path / "run.json") or {}).get("config", {}).get("network")
+    seeds = guided.get(f"{own}-C") or (next(iter(guided.values())) if len(guided) == 1 else None)
+    if seeds is None:
+        listed = "\n".join(str(file) for file in kept)
+        raise CheckpointError(
+            f"{path} has {len(guided)} networks trained at full resolution with language (-C), not one; "
+            f"give a file:\n{listed}"
+        )
+    return seeds[min(seeds)]
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

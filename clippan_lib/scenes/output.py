@@ -82,16 +82,17 @@ def to_dtype(image: Float[Tensor, "1 c H W"], dtype: str) -> Shaped[np.ndarray, 
     Raises: ValueError on another dtype, or if a value is NaN or infinite.
     """
     _check_dtype(dtype)
-    finite = image.isfinite()
-    if not finite.all():
+    # the extremes are NaN where any value is, and ten times faster than `isfinite`
+    if not torch.stack(image.aminmax()).isfinite().all():
         raise ValueError(
-            f"{int((~finite).sum())} fused values are NaN or infinite, which is a bug of the method; report it"
+            f"{int((~image.isfinite()).sum())} fused values are NaN or infinite, which is a bug of the method; "
+            "report it"
         )
     kind = getattr(torch, dtype)
     if not kind.is_floating_point:
         limits = torch.iinfo(kind)
         # float32 does not hold the limits of 32 bits
-        image = (image.double() if limits.bits == 32 else image).round().clamp(limits.min, limits.max)
+        image = (image.double() if limits.bits == 32 else image).round().clamp_(limits.min, limits.max)
     return image[0].to(kind).cpu().numpy()
 
 

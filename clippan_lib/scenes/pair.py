@@ -51,7 +51,7 @@ class ScenePair:
     """PAN and MS of one place on a common grid, on which MS pixel k lies on PAN pixel ratio*k + ratio//2.
 
     May be read from several threads at once (no two readers share a file handle) and pickled; memory is that of
-    the window, and at most 256 MB of GDAL's blocks.
+    the window, and at most 128 MB of GDAL's blocks.
 
     Args:
         ratio: PAN-to-MS scale, 2 to 8.

@@ -15,7 +15,9 @@ from scipy.ndimage import distance_transform_edt
 from clippan_lib.data.scene import DataError
 
 REACH = 64  # px round valid ones in which NoData is filled: farther than any filter here reaches
-CACHE_BYTES = 2**28  # GDAL's own default is a share of the machine's memory
+CACHE_BYTES = (
+    2**27
+)  # holds a row of windows of untiled files; GDAL's own default is a share of the machine's memory
 
 
 def open_raster(path: Path) -> rasterio.DatasetReader:

@@ -58,7 +58,7 @@ def plan_job(
     *,
     sensor: Sensor | None = None,
     bands: Sequence[int] | Sequence[str] | None = None,
-    tile: int = 1280,
+    tile: int = 1024,
     device: str | torch.device = "cpu",
 ) -> Job:
     """Check what can be checked before pixels are read; nothing is written.

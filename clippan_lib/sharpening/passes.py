@@ -9,7 +9,7 @@ from typing import Any
 
 from clippan_lib.fusion.classical.stages import Tally
 from clippan_lib.progress import Progress
-from clippan_lib.scenes.output import write_scene
+from clippan_lib.scenes.output import SceneTile, write_scene
 from clippan_lib.sharpening.job import Job
 from clippan_lib.sharpening.parts import Parts
 from clippan_lib.sharpening.tiles import Fused, Tile, TileFuser, cut
@@ -40,23 +40,21 @@ def sharpen(
     """
     pair, parts = job.pair, Parts(Path(out).resolve(), job)
     parts.open()
-    tiles = cut(pair, job.side)
-    with _threads() if scheduler is None else _cluster(scheduler) as each:
-        _fuse_all(job, parts, tiles, each, progress or _unseen)
     rows, columns = job.size
-    write_scene(
-        parts.out,
-        map(parts.load, tiles),
-        height=rows,
-        width=columns,
-        bands=pair.band_names,
-        dtype=pair.dtype,
-        nodata=pair.nodata,
-        crs=pair.crs,
-        transform=pair.transform,
-        tags={"CLIPPAN_METHOD": job.title},
-        progress=progress,
-    )
+    with _threads() if scheduler is None else _cluster(scheduler) as each:
+        write_scene(
+            parts.out,
+            _fused(job, parts, each, progress or _unseen),
+            height=rows,
+            width=columns,
+            bands=pair.band_names,
+            dtype=pair.dtype,
+            nodata=pair.nodata,
+            crs=pair.crs,
+            transform=pair.transform,
+            tags={"CLIPPAN_METHOD": job.title},
+            progress=progress,
+        )
     parts.remove()
 
 
@@ -64,19 +62,35 @@ def _unseen(*_: object) -> None:
     """Progress that nobody watches."""
 
 
-def _fuse_all(job: Job, parts: Parts, tiles: Sequence[Tile], each: Each, progress: Progress) -> None:
-    """Pass over the tiles for each of the method's questions, then over those that have no part yet."""
+def _fused(job: Job, parts: Parts, each: Each, progress: Progress) -> Iterator[SceneTile]:
+    """The tiles in their order, each as soon as it is there."""
+    tiles = cut(job.pair, job.side)
     left = [tile for tile in tiles if not parts.path(tile).exists()]
+    fusing = _passes(job, parts, tiles, left, each, progress)
+    waiting = {parts.path(tile) for tile in left}
+    for tile in tiles:
+        if parts.path(tile) in waiting:
+            next(fusing)
+        yield parts.load(tile)
+
+
+def _passes(
+    job: Job, parts: Parts, tiles: Sequence[Tile], left: Sequence[Tile], each: Each, progress: Progress
+) -> Iterator[None]:
+    """Pass over all tiles for each of the method's questions, then over those left; yields as each is fused."""
     answers: Answers = ()
     while left:
         visit = partial(_visit, job.fuser, parts, answers)
-        (first,) = each(visit, tiles[:1])
-        others = tiles[1:] if first else [tile for tile in left if tile is not tiles[0]]
-        label = f"statistics {len(answers) + 1}" if first else "fusing"
-        found = _counted(each(visit, others), label, len(tiles), len(tiles) - len(others), progress)
+        # one tile tells whether there is another question
+        (first,) = each(visit, left[:1])
         if first is None:
-            list(found)
+            yield
+            yield from _counted(
+                each(visit, left[1:]), "fusing", len(tiles), len(tiles) - len(left) + 1, progress
+            )
             return
+        others = [tile for tile in tiles if tile is not left[0]]
+        found = _counted(each(visit, others), f"statistics {len(answers) + 1}", len(tiles), 1, progress)
         answers += (reduce(_merged, found, first),)
 
 

@@ -1,8 +1,10 @@
 """A scene cut into tiles, each read with an apron: what one method makes of one tile."""
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Lock
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +16,14 @@ from clippan_lib.fusion.classical.stages import Core, Tally
 from clippan_lib.scenes.pair import PairWindow, ScenePair
 from clippan_lib.shapes import HRMS
 
-# One tile computes at a time, with all cores, while those of other threads are read and written
-_COMPUTING = Lock()
+
+@lru_cache(maxsize=1)
+def _computer(process: int) -> ThreadPoolExecutor:
+    """The one thread of a process that computes, with all cores, while others read and write tiles.
+
+    One thread, as each would keep memory, and a team of threads, of its own. A forked process has none yet.
+    """
+    return ThreadPoolExecutor(1)
 
 
 @dataclass(frozen=True)
@@ -74,29 +82,31 @@ class TileFuser:
             answers: to the method's questions about the whole scene, stage by stage.
         """
         window = self._read(tile)
-        height, width = window.lrms.shape[-2:]
-        inside = [slice(self.apron, side - self.apron) for side in (height, width)]
-        core = Core(
-            *inside,
-            height,
-            window.lrms_valid,
-            window.pan_valid,
-            self.pair.height * self.pair.width * self.pair.ratio**2,
-        )
-        with _COMPUTING, torch.inference_mode():
-            images = ((image / self.max_value).to(self.device) for image in (window.lrms, window.pan))
-            stages = self.method.stages(*images)
-            try:
-                questions = next(stages)
-                for answer in answers:
-                    questions = stages.send(answer)
-                return tuple(question.tally(core) for question in questions)
-            except StopIteration as end:
-                hrms = self._inner(end.value, inside).cpu() * self.max_value
+        inside = tuple(slice(self.apron, side - self.apron) for side in window.lrms.shape[-2:])
+        computing = _computer(os.getpid()).submit(self._compute, window, inside, answers)
+        outcome = computing.result()
+        if isinstance(outcome, tuple):
+            return outcome
         lrms_valid = window.lrms_valid
         for axis in (-2, -1):
             lrms_valid = lrms_valid.repeat_interleave(self.pair.ratio, axis)
-        return Fused(hrms, self._inner(lrms_valid & window.pan_valid, inside))
+        return Fused(outcome, self._inner(lrms_valid & window.pan_valid, inside))
+
+    @torch.inference_mode()
+    def _compute(
+        self, window: PairWindow, inside: tuple[slice, slice], answers: Sequence[tuple[Tally, ...]]
+    ) -> HRMS | tuple[Tally, ...]:
+        pixels = self.pair.ratio**2 * self.pair.height * self.pair.width
+        core = Core(*inside, window.lrms.shape[-2], window.lrms_valid, window.pan_valid, pixels)
+        lrms, pan = (image.to(self.device) / self.max_value for image in (window.lrms, window.pan))
+        stages = self.method.stages(lrms, pan)
+        try:
+            questions = next(stages)
+            for answer in answers:
+                questions = stages.send(answer)
+            return tuple(question.tally(core) for question in questions)
+        except StopIteration as end:
+            return self._inner(end.value, inside).cpu() * self.max_value
 
     def _inner(self, image: Tensor, inside: Sequence[slice]) -> Tensor:
         rows, columns = (slice(self.pair.ratio * part.start, self.pair.ratio * part.stop) for part in inside)

@@ -2,17 +2,22 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from clippan_lib.clip.prompts import get_prompts
 from clippan_lib.fusion import CLASSICAL, NETWORKS
+from clippan_lib.fusion.trained import TrainedNetwork
+from clippan_lib.training.loop import digest
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+_FILE = ".safetensors"  # a pseudo-supervisor that ends so is a file
 
 
 class RunConfig(BaseModel):
@@ -49,7 +54,7 @@ class RunConfig(BaseModel):
     network: str = "pnn"
     """The fusion network that is trained; PNN is one of the paper's backbones."""
     pseudo: str = "ship"
-    """Network or classical method to imitate; SHIP is the paper's."""
+    """Network or classical method to imitate, or a file of a trained network; SHIP is the paper's."""
     compared: list[str] = [*NETWORKS]
     """Networks that 06_methods_compared trains; the paper's and ours."""
     hrms_source: Literal["bdsd_pc", "bdsd", "gt"] = "bdsd_pc"
@@ -124,7 +129,10 @@ class RunConfig(BaseModel):
     @field_validator("pseudo")
     @classmethod
     def _known_method(cls, name: str) -> str:
-        return _one_of(name, [*NETWORKS, *CLASSICAL])
+        if name.endswith(_FILE):
+            TrainedNetwork.load(name)
+            return str(Path(name).resolve())
+        return _one_of(name, [*NETWORKS, *CLASSICAL, f"NAME{_FILE}"])
 
     @field_validator("prompts")
     @classmethod
@@ -134,15 +142,31 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _warm_start_fits(self) -> "RunConfig":
-        if self.warm_start and self.network != self.pseudo:
+        given = self.trained_pseudo()
+        if self.warm_start and self.network != (given.name if given else self.pseudo):
+            holds = f" (a {given.name})" if given else ""
             raise ValueError(
-                f"warm_start copies weights, so pseudo {self.pseudo!r} must be network {self.network!r}; "
+                f"warm_start copies weights, so pseudo {self.pseudo!r}{holds} must be network {self.network!r}; "
                 "change one of them or set warm_start=False"
             )
         return self
 
+    def trained_pseudo(self) -> TrainedNetwork | None:
+        """What `pseudo` holds if it is a file; None if it is a name.
+
+        Raises: CheckpointError if the file cannot be used.
+        """
+        return TrainedNetwork.load(self.pseudo) if self.pseudo.endswith(_FILE) else None
+
+    @property
+    def pseudo_title(self) -> str:
+        """What tables call the pseudo-supervisor."""
+        if self.pseudo in NETWORKS:
+            return f"{self.pseudo}, reduced-resolution"
+        return f"{Path(self.pseudo).stem}, as given"
+
     def key(self, stage: str, *extra: object) -> str:
-        """What a checkpoint of one stage depends on, as a SHA-256.
+        """What a checkpoint of one stage depends on, as a SHA-256; of a file its weights, not its path.
 
         Args:
             stage: a key of `STAGES`.
@@ -150,6 +174,8 @@ class RunConfig(BaseModel):
         Raises: ValueError on an unknown stage, listing the known ones.
         """
         fields = self.model_dump(include=set(STAGES[_one_of(stage, [*STAGES])]))
+        if "pseudo" in fields and (given := self.trained_pseudo()):
+            fields["pseudo"] = digest(given.network.state_dict())
         text = json.dumps([stage, fields, [str(item) for item in extra]], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""The pseudo-supervisor: a network trained with ground truth at reduced resolution, or a classical method."""
+"""The pseudo-supervisor: a network trained at reduced resolution, one that is given, or a classical method."""
 
 from pathlib import Path
 
@@ -6,6 +6,8 @@ import torch
 
 from clippan_lib.data import PatchSet
 from clippan_lib.fusion import CLASSICAL, Method, build_network, get_method
+from clippan_lib.fusion.checkpoints import CheckpointError
+from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.progress import Progress
 from clippan_lib.training.batches import PatchStore
 from clippan_lib.training.config import RunConfig
@@ -24,7 +26,8 @@ def train_pseudo(
 ) -> tuple[Method, History]:
     """What Stage II imitates (L_ship of Eq. 12, CLIPPan): `config.pseudo`, trained at reduced resolution.
 
-    Departs from the paper in: any registered network or classical method takes the place of SHIP.
+    Departs from the paper in: any registered network, classical method or file of a trained network takes the place
+    of SHIP.
 
     Args:
         patches: training patches at reduced resolution, with ground truth.
@@ -33,9 +36,14 @@ def train_pseudo(
         device: where to compute.
         checkpoint: see `fit`.
         progress: see `fit`; the label is "pseudo".
-    Returns: the frozen network and its history; a classical method comes untrained, with an empty history.
-    Raises: ValueError on full-resolution patches; whatever `train_fusion` raises.
+    Returns: the frozen network and its history; a file's network and a classical method come as they are, with an
+        empty history.
+    Raises: CheckpointError on a file that cannot be used, or whose network is for another sensor; ValueError on
+        full-resolution patches; whatever `train_fusion` raises.
     """
+    if given := config.trained_pseudo():
+        _refuse_another_sensor(given, patches, config.pseudo)
+        return given.network.to(device), History()
     if config.pseudo in CLASSICAL:
         return get_method(config.pseudo, patches.sensor, patches.ratio), History()
     if patches.resolution != "reduced":
@@ -63,3 +71,15 @@ def train_pseudo(
         progress=progress,
     )
     return network.requires_grad_(False).eval(), history
+
+
+def _refuse_another_sensor(given: TrainedNetwork, patches: PatchSet, file: str) -> None:
+    seen, wanted = (
+        f"{sensor.name} (ratio {sensor.ratio}, bands {', '.join(sensor.bands)})"
+        for sensor in (given.sensor, patches.sensor)
+    )
+    if seen != wanted:
+        raise CheckpointError(
+            f"{file} was trained for sensor {seen}, and these patches are of {wanted}; "
+            "give a network of this sensor, or the name of one to train"
+        )

@@ -1,0 +1,40 @@
+"""clippan sharpen --adapt."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from clippan_lib import report
+from clippan_lib.fusion import CLASSICAL
+from clippan_lib.fusion.trained import find_network
+from clippan_lib.parameters import Refusal
+from clippan_lib.runner import execute
+from clippan_lib.sensors import Sensor
+from clippan_lib.sharpening.adapt import plan_adaptation
+
+
+def adapt(options: argparse.Namespace, sensor: Sensor | None, start: Path | str | None) -> Path:
+    """Train on the scene itself.
+
+    Returns: the network's file.
+    Raises: Refusal or another ValueError; RunFailed if a notebook fails.
+    """
+    if start in CLASSICAL:
+        raise Refusal(
+            f"--adapt trains a network, and {start} is a classical method: leave --method out, or give a run to "
+            "begin with"
+        )
+    plan = plan_adaptation(
+        options.ms,
+        options.pan,
+        options.out,
+        sensor=sensor,
+        bands=options.bands,
+        preset=options.adapt,
+        seed=options.seed,
+        device=options.device,
+        start=start,
+    )
+    execute(plan, sys.stderr)
+    print(f"Report: {plan.folder / report.PAGE}")
+    return find_network(plan.folder)

@@ -1,0 +1,149 @@
+"""Training on the very scene that is to be sharpened: its manifest, and a plan of the notebooks for it."""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from clippan_lib.data import DataError, Manifest, ManifestError, open_dataset
+from clippan_lib.files import write_text
+from clippan_lib.fusion.trained import TrainedNetwork
+from clippan_lib.parameters import Refusal
+from clippan_lib.plan import NOTEBOOKS, Plan, plan_run
+from clippan_lib.sensors import SENSORS, Sensor
+from clippan_lib.training.config import make_config
+
+STAGES = ("01_data_preparation", "02_stage1_adaptation", "04_stage2_training", "05_zooms_and_errors")
+SPLIT = {"train": 0.6, "val": 0.2, "test": 0.2}
+
+
+def plan_adaptation(
+    ms: str | Path,
+    pan: str | Path,
+    out: str | Path,
+    *,
+    sensor: Sensor | None = None,
+    bands: Sequence[int] | Sequence[str] | None = None,
+    preset: str = "demo",
+    seed: int = 0,
+    device: str = "auto",
+    start: Path | None = None,
+    runs: Path = Path("runs"),
+    notebooks: Path = NOTEBOOKS,
+) -> Plan:
+    """Plan the training of Stage II on a scene, without ground truth; Stage I and a report belong to it.
+
+    What can be checked is checked first; then the scene's manifest is written, as runs/NAME/scene.yaml. NAME comes
+    from `out` and from the manifest's content, the state of the files included: other files get another folder.
+
+    Args:
+        ms, pan, bands: as for `open_pair`.
+        out: what will be written in the end; its folder must be there.
+        sensor: of the scene; may be left out with `start`, whose network has its own.
+        preset, seed, device, runs, notebooks: as for `plan_run`.
+        start: a file of a trained network, with which Stage II begins; without it a pseudo-supervisor is trained
+            at reduced resolution first.
+    Returns: the plan, for `runner.execute`; `find_network` then knows the network in its folder.
+    Raises: Refusal, DataError, ManifestError or another ValueError that says what is wrong.
+    """
+    out = Path(out).resolve()
+    if not out.parent.is_dir():
+        raise Refusal(f"{out.parent}: no such folder; make it, or name an output in another")
+    trained = start and TrainedNetwork.load(start)
+    if trained and sensor not in (None, trained.sensor):
+        raise Refusal(
+            f"{start} was trained for sensor {trained.sensor.name}, not {sensor.name}; leave the sensor out"
+        )
+    sensor = trained.sensor if trained else sensor
+    if sensor is None:
+        raise Refusal("adapting needs the scene's sensor: give --sensor, or a run to begin with as --method")
+    files = [Path(path).resolve() for path in (ms, pan)]
+    root = Path(os.path.commonpath([file.parent for file in files]))
+    manifest = _manifest(files, root, out, sensor, bands, trained and trained.max_value)
+    _refuse_unfit(manifest, root, make_config(preset).patch)
+    scene = runs / manifest.name / "scene.yaml"
+    _write(manifest, scene)
+    return plan_run(
+        scene,
+        data=root,
+        preset=preset,
+        network=trained and trained.name,
+        seed=seed,
+        device=device,
+        assignments=["n_seeds=1", *(_begin_with(start) if start else ())],
+        notebooks=notebooks,
+        only=STAGES,
+        runs=runs,
+    )
+
+
+def _begin_with(start: Path) -> list[str]:
+    return [f"pseudo={json.dumps(str(start.resolve()))}", "warm_start=true"]
+
+
+def _manifest(
+    files: Sequence[Path],
+    root: Path,
+    out: Path,
+    sensor: Sensor,
+    bands: Sequence[int] | Sequence[str] | None,
+    max_value: float | None,
+) -> Manifest:
+    ms, pan = (file.relative_to(root).as_posix() for file in files)
+    content: dict[str, Any] = {
+        "name": re.sub("[^a-z0-9]+", "_", out.stem.lower()).strip("_") or "scene",
+        "title": f"{ms} and {pan}, for {out.name}",
+        "sensor": sensor.name if SENSORS.get(sensor.name) == sensor else asdict(sensor),
+        "source": {"kind": "geotiff", "ms": ms, "pan": pan, "bands": bands and tuple(bands)},
+        "split": SPLIT,
+        "max_value": max_value,
+        "licence": "that of the files",
+        "citation": "none",
+        "homepage": "none",
+        "how_to_get": f"In {root}: {'; '.join(map(_state, files))}.",
+    }
+    try:
+        manifest = Manifest(**content)
+    except ValidationError as error:
+        found = "; ".join(detail["msg"].removeprefix("Value error, ") for detail in error.errors())
+        raise ManifestError(f"{files[0]} and {files[1]} make no data set: {found}") from None
+    return manifest.model_copy(update={"name": f"{manifest.name}_{manifest.digest()[:6]}"})
+
+
+def _state(file: Path) -> str:
+    try:
+        found = file.stat()
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); correct the path") from error
+    return f"{file.name}, {found.st_size} bytes of {datetime.fromtimestamp(found.st_mtime, UTC).isoformat()}"
+
+
+def _refuse_unfit(manifest: Manifest, root: Path, patch: int) -> None:
+    """Look at every pixel now: an hour of training should not end at a value in the test area."""
+    dataset = open_dataset(manifest, root)
+    try:
+        for split, resolution in dataset.available:
+            dataset.patches(split, resolution, patch)
+    except DataError as error:
+        raise DataError(
+            f"{error}\nFor other splits, patches or largest values write a manifest (data_manifests/own_scene.yaml), "
+            "run it by `clippan run`, and give the run as --method without --adapt"
+        ) from error
+
+
+def _write(manifest: Manifest, scene: Path) -> None:
+    content = manifest.model_dump(mode="json", exclude_defaults=True)
+    try:
+        scene.parent.mkdir(parents=True, exist_ok=True)
+        write_text(scene, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    except OSError as error:
+        raise Refusal(
+            f"{scene}: cannot be written ({error.strerror}); run the command where runs/ can be made"
+        ) from error
