@@ -1,4 +1,4 @@
-"""A fused scene, streamed row by row of tiles into one GeoTIFF that appears only when it is whole."""
+"""A fused scene, streamed tile by tile into one GeoTIFF that appears only when it is whole."""
 
 import os
 import re
@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from torch import Tensor
 from clippan_lib.progress import Progress
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
-BLOCK = 512  # px
+BLOCK = 256  # px
 LEVEL = 1  # of DEFLATE: on measured scenes no larger than the default, 6, in less than half of its time
 SMALLEST_SIDE = 256  # px; overviews end with the first whose smaller side is below
 COLOURS = {name: ColorInterp[name] for name in ("red", "green", "blue")}
@@ -47,10 +46,6 @@ SETTINGS = {
     "ZLEVEL_OVERVIEW": LEVEL,
 }
 SIDE_FILES = (".aux.xml", ".msk", ".ovr")  # what GDAL reads beside a file
-
-Rows = tuple[
-    Shaped[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]
-]  # across the scene, and which pixels are valid
 
 
 class OutputError(OSError):
@@ -112,8 +107,9 @@ def write_scene(
 ) -> None:
     """Write a tiled, compressed GeoTIFF with averaged overviews; an older one stays until this is whole.
 
-    Memory is that of two rows of tiles and of GDAL's cache, and where a mask may be needed a bit per pixel,
-    compressed. What a killed writer of the same file left is removed.
+    Memory is that of a tile and of GDAL's cache, and where a mask may be needed a bit per pixel, compressed.
+    Tiles whose borders fall on those of blocks are compressed once; others fill the cache with parts of blocks.
+    What a killed writer of the same file left is removed.
 
     Args:
         tiles: all of the scene, each once: from left to right, row by row; those of a row equally high.
@@ -141,13 +137,13 @@ def write_scene(
         "crs": crs,
         "transform": transform,
     }
-    rows = _rows(tiles, (len(bands), height, width), dtype, nodata)
+    tiles = _checked(tiles, (len(bands), height, width), dtype)
     with _whole_or_not_there(path) as part, rasterio.Env(**SETTINGS):
         with rasterio.open(part, "w", **layout) as dataset:
             dataset.descriptions = bands
             dataset.colorinterp = [COLOURS.get(band, ColorInterp.undefined) for band in bands]
             dataset.update_tags(**tags)
-            mask = _write_image(dataset, _block_rows(rows), progress)
+            mask = _write_image(dataset, tiles, progress)
         _finish(part, mask)
 
 
@@ -202,26 +198,17 @@ def _refusal(path: Path, reason: BaseException) -> OutputError:
     )
 
 
-def _rows(
-    tiles: Iterable[SceneTile], shape: tuple[int, int, int], dtype: str, nodata: float | int | None
-) -> Iterator[Rows]:
-    """The rows of tiles, NoData filled in."""
-    bands, height, width = shape
-    row = column = 0
+def _checked(tiles: Iterable[SceneTile], shape: tuple[int, int, int], dtype: str) -> Iterator[SceneTile]:
+    """The tiles, as long as they make up the scene."""
+    _, height, width = shape
+    row = column = of_row = 0
     for tile in tiles:
-        of_row = len(valid) if column else None
-        _check_tile(tile, (row, column), of_row, shape, dtype)
-        _, h, w = tile.image.shape
-        if column == 0:
-            image, valid = np.empty((bands, h, width), dtype), np.ones((h, width), bool)
-        part = slice(column, column + w)
-        if tile.valid is not None:
-            valid[:, part] = tile.valid
-        image[..., part] = tile.image if nodata is None else _marked(tile.image, valid[:, part], nodata)
+        _check_tile(tile, (row, column), of_row if column else None, shape, dtype)
+        yield tile
+        _, of_row, w = tile.image.shape
         column += w
         if column == width:
-            yield image, valid
-            row, column = row + h, 0
+            row, column = row + of_row, 0
     if (row, column) != (height, 0):
         raise ValueError(
             f"tiles end at row {row}, column {column} of {height} x {width} px; give all of them"
@@ -241,11 +228,14 @@ def _check_tile(
         )
 
 
-def _marked(image: np.ndarray, valid: np.ndarray, nodata: float | int) -> np.ndarray:
-    clash = image == nodata
+def _marked(tile: SceneTile, nodata: float | int | None) -> Shaped[np.ndarray, "c h w"]:
+    """The tile's image, NoData filled in."""
+    if nodata is None:
+        return tile.image
+    image, clash = tile.image, tile.image == nodata
     if clash.any():
         image = np.where(clash, _beside(nodata, image.dtype), image)
-    return image if valid.all() else np.where(valid, image, image.dtype.type(nodata))
+    return image if tile.valid is None else np.where(tile.valid, image, image.dtype.type(nodata))
 
 
 def _beside(nodata: float | int, dtype: np.dtype) -> np.generic:
@@ -255,44 +245,35 @@ def _beside(nodata: float | int, dtype: np.dtype) -> np.generic:
     return dtype.type(nodata * (1 - 2**-19) if nodata else np.finfo(dtype).tiny)
 
 
-def _block_rows(rows: Iterable[Rows]) -> Iterator[Rows]:
-    """The same in rows of blocks, so that none is compressed twice."""
-    rest = None
-    for image, valid in rows:
-        if rest is not None:
-            image, valid = np.concatenate((rest[0], image), 1), np.concatenate((rest[1], valid))
-        whole = len(valid) // BLOCK * BLOCK
-        for row in range(0, whole, BLOCK):
-            yield image[:, row : row + BLOCK], valid[row : row + BLOCK]
-        rest = (image[:, whole:], valid[whole:]) if whole < len(valid) else None
-    if rest is not None:
-        yield rest
-
-
-def _write_image(dataset: DatasetWriter, rows: Iterable[Rows], progress: Progress | None) -> list[bytes]:
-    """Returns: the packed mask of each row of blocks; empty if none is needed."""
+def _write_image(
+    dataset: DatasetWriter, tiles: Iterable[SceneTile], progress: Progress | None
+) -> list[tuple[Window, bytes]]:
+    """Returns: the packed mask of each tile; empty if none is needed."""
     packed, masked = [], False
-    for row, (image, valid) in zip(count(0, BLOCK), rows, strict=False):
-        dataset.write(image, window=Window(0, row, dataset.width, len(valid)))
+    for tile in tiles:
+        _, h, w = tile.image.shape
+        window = Window(tile.column, tile.row, w, h)
+        dataset.write(_marked(tile, dataset.nodata), window=window)
         if dataset.nodata is None:
-            packed.append(zlib.compress(np.packbits(valid), 1))
+            valid = np.ones((h, w), bool) if tile.valid is None else tile.valid
+            packed.append((window, zlib.compress(np.packbits(valid), 1)))
             masked |= not valid.all()
-        if progress is not None:
-            progress("writing", row + len(valid), dataset.height, {})
+        if progress is not None and tile.column + w == dataset.width:
+            progress("writing", tile.row + h, dataset.height, {})
     return packed if masked else []
 
 
-def _finish(part: Path, mask: list[bytes]) -> None:
+def _finish(part: Path, mask: list[tuple[Window, bytes]]) -> None:
     """Add mask and overviews, and look whether all is there.
 
     The file must have been closed: GDAL's compressing threads use memory that it frees when a mask is made.
     """
     _check_whole(part, 1)
     with rasterio.open(part, "r+") as dataset:
-        for row, packed in zip(count(0, BLOCK), mask, strict=False):
-            shape = min(BLOCK, dataset.height - row), dataset.width
+        for window, packed in mask:
+            shape = window.height, window.width
             bits = np.unpackbits(np.frombuffer(zlib.decompress(packed), np.uint8), count=shape[0] * shape[1])
-            dataset.write_mask(255 * bits.reshape(shape), window=Window(0, row, shape[1], shape[0]))
+            dataset.write_mask(255 * bits.reshape(shape), window=window)
         levels = (min(dataset.shape) // SMALLEST_SIDE).bit_length()
         if levels:
             dataset.build_overviews([2**level for level in range(1, levels + 1)], Resampling.average)

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from inspect import signature
+from math import lcm
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from clippan_lib import __version__
 from clippan_lib.data.scene import DataError
 from clippan_lib.fusion import CLASSICAL, as_staged, classical, staged_method
 from clippan_lib.fusion.trained import TrainedNetwork
-from clippan_lib.scenes.output import DTYPES
+from clippan_lib.scenes.output import BLOCK, DTYPES
 from clippan_lib.scenes.pair import ScenePair, open_pair
 from clippan_lib.sensors import Sensor
 from clippan_lib.sharpening.tiles import TileFuser
@@ -93,6 +94,13 @@ def plan_job(
         )
         title = f"{trained.name} of {method}"
         identity = [hashlib.sha256(Path(method).read_bytes()).hexdigest()]
+    if pair.dtype not in DTYPES:
+        raise DataError(f"{paths[0]}: values are {pair.dtype}; convert them to one of {', '.join(DTYPES)}")
+    apron = -(-(WIDE_APRON if staged.reach is None else staged.reach) // staged.align) * staged.align
+    # borders on those of the output's blocks, so that none is compressed twice, if tiles are large enough
+    step = lcm(pair.ratio * staged.align, BLOCK)
+    step = step if tile >= step else pair.ratio * staged.align
+    side = max(tile // step, 1) * step // pair.ratio
     if pair.dtype not in DTYPES:
         raise DataError(f"{paths[0]}: values are {pair.dtype}; convert them to one of {', '.join(DTYPES)}")
     apron, side = (
