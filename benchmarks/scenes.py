@@ -31,16 +31,21 @@ from clippan_lib.scenes.output import BLOCK, LEVEL, SceneTile, write_scene
 from clippan_lib.sensors import Sensor, get_sensor
 
 STRIP = 1024  # PAN px, rows written at once
+WATCH = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss)
+"""
 GDAL = ("gdal_pansharpen.py", "gdaladdo")
 
 
-def mirrored(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(c, height, width) out of an image and its mirror images, so that no edge is seen."""
-    index = [
-        np.arange(length) % (2 * side) for length, side in zip((height, width), image.shape[1:], strict=True)
-    ]
-    rows, columns = (np.minimum(i, 2 * side - 1 - i) for i, side in zip(index, image.shape[1:], strict=True))
-    return image[:, rows[:, None], columns]
+def mirrored(image: np.ndarray, rows: range, columns: range) -> np.ndarray:
+    """A window of the plane that an image and its mirror images fill, so that no edge is seen."""
+    height, width = image.shape[1:]
+    down, right = (np.array(part) % (2 * side) for part, side in ((rows, height), (columns, width)))
+    down, right = np.minimum(down, 2 * height - 1 - down), np.minimum(right, 2 * width - 1 - right)
+    return image[:, down[:, None], right]
 
 
 def write_pair(folder: Path, side: int, sensor: Sensor) -> None:
@@ -49,10 +54,10 @@ def write_pair(folder: Path, side: int, sensor: Sensor) -> None:
     for name, key, scale in (("ms", "lrms", sensor.ratio), ("pan", "pan", 1)):
         image = (scene[key] * sensor.max_value).round().clamp(0, sensor.max_value).numpy().astype(np.uint16)
         length, height = side // scale, STRIP // scale
-        whole = mirrored(image, length, length)
+        strips = (range(top, min(top + height, length)) for top in range(0, length, height))
         write_scene(
             folder / f"{name}.tif",
-            (SceneTile(row, 0, whole[:, row : row + height], None) for row in range(0, length, height)),
+            (SceneTile(rows.start, 0, mirrored(image, rows, range(length)), None) for rows in strips),
             height=length,
             width=length,
             bands=sensor.bands if name == "ms" else ("pan",),
@@ -69,15 +74,14 @@ def measured(*commands: Sequence[str | Path]) -> dict[str, float]:
     row = {"seconds": 0.0, "cpu_seconds": 0.0, "peak_mib": 0.0}
     for command in commands:
         start = time.perf_counter()
-        process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        row["seconds"] += time.perf_counter() - start
-        row["cpu_seconds"] += usage.ru_utime + usage.ru_stime
-        row["peak_mib"] = max(
-            row["peak_mib"], usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+        # through a small process: a child's peak begins with the size of the one that it was forked from
+        done = subprocess.run(
+            [sys.executable, "-c", WATCH, *map(str, command)], stdout=subprocess.PIPE, text=True, check=True
         )
-        if status:
-            raise SystemExit(f"{command[0]} failed")
+        row["seconds"] += time.perf_counter() - start
+        cpu, peak = map(float, done.stdout.splitlines()[-1].split())
+        row["cpu_seconds"] += cpu
+        row["peak_mib"] = max(row["peak_mib"], peak / (2**20 if sys.platform == "darwin" else 2**10))
     return row
 
 

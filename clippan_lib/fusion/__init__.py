@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clippan_lib.fusion import classical
@@ -23,6 +24,7 @@ from clippan_lib.fusion.pan_mamba import PanMamba
 from clippan_lib.fusion.pannet import PanNet
 from clippan_lib.fusion.pnn import PNN
 from clippan_lib.fusion.ship import SHIP
+from clippan_lib.mtf import upsample
 from clippan_lib.sensors import Sensor
 
 Method = Callable[[Tensor, Tensor], Tensor]
@@ -149,7 +151,8 @@ def as_staged(network: nn.Module) -> StagedMethod:
     Args:
         network: in the mode and on the device where it shall run. It may say how far a pixel depends on others,
             as attribute `reach`, and where its windows start, as `align`, as in `StagedMethod`; one without
-            `reach` is taken to look at its whole image.
+            `reach` is taken to look at its whole image. One with `fuse(lms, pan)`, which looks `pixels` PAN
+            pixels far, is spared most of the apron.
     """
     reach, align = getattr(network, "reach", None), getattr(network, "align", 1)
     return StagedMethod(partial(_at_once, network), reach, align)
@@ -157,4 +160,10 @@ def as_staged(network: nn.Module) -> StagedMethod:
 
 def _at_once(network: nn.Module, lrms: Tensor, pan: Tensor) -> Stages:
     yield from ()
-    return network(lrms, pan)
+    if not hasattr(network, "fuse"):
+        return network(lrms, pan)
+    # the layers need less of the apron than the interpolation before them
+    margin = network.ratio * network.reach - network.pixels
+    lms = upsample(lrms, network.ratio, border="replicate")
+    inner = (..., slice(margin, -margin), slice(margin, -margin))
+    return F.pad(network.fuse(lms[inner], pan[inner]), (margin,) * 4)

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from clippan_lib.fusion.reach import of_lms
 from clippan_lib.mtf import upsample
-from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
+from clippan_lib.shapes import HRMS, LRMS, PAN, Image, check_pair
 
 _FILTERS = 32
 _HIDDEN = 8
@@ -37,9 +37,14 @@ class DRPNN(nn.Module):
         self.conv3 = _conv(bands + 1, bands)
 
     @property
+    def pixels(self) -> int:
+        """How far `fuse` looks, PAN px."""
+        return 33
+
+    @property
     def reach(self) -> int:
         """LRMS px of apron that a tile needs."""
-        return of_lms(self.ratio, 33)
+        return of_lms(self.ratio, self.pixels)
 
     def forward(self, lrms: LRMS, pan: PAN) -> HRMS:
         """Fuse a pair.
@@ -51,7 +56,11 @@ class DRPNN(nn.Module):
         Raises: ValueError if the sizes are not `ratio` apart.
         """
         check_pair(lrms, pan, self.ratio)
-        stack = torch.cat([upsample(lrms, self.ratio, border="replicate"), pan], dim=1)
+        return self.fuse(upsample(lrms, self.ratio, border="replicate"), pan)
+
+    def fuse(self, lms: Image, pan: PAN) -> HRMS:
+        """The same from LRMS that is upsampled already, (b, c, ratio*h, ratio*w)."""
+        stack = torch.cat([lms, pan], dim=1)
         maps = F.relu(self.conv1(stack))
         for conv in self.hidden:
             maps = F.relu(conv(maps))

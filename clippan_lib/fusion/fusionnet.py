@@ -5,7 +5,7 @@ from torch import nn
 from clippan_lib.fusion.reach import of_lms
 from clippan_lib.fusion.residual import DetailNetwork
 from clippan_lib.mtf import upsample
-from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
+from clippan_lib.shapes import HRMS, LRMS, PAN, Image, check_pair
 
 
 class FusionNet(nn.Module):
@@ -25,9 +25,14 @@ class FusionNet(nn.Module):
         self.details = DetailNetwork(bands, bands)
 
     @property
+    def pixels(self) -> int:
+        """How far `fuse` looks, PAN px."""
+        return self.details.reach
+
+    @property
     def reach(self) -> int:
         """LRMS px of apron that a tile needs."""
-        return of_lms(self.ratio, self.details.reach)
+        return of_lms(self.ratio, self.pixels)
 
     def forward(self, lrms: LRMS, pan: PAN) -> HRMS:
         """Fuse a pair.
@@ -39,5 +44,8 @@ class FusionNet(nn.Module):
         Raises: ValueError if the sizes are not `ratio` apart.
         """
         check_pair(lrms, pan, self.ratio)
-        lms = upsample(lrms, self.ratio, border="replicate")
+        return self.fuse(upsample(lrms, self.ratio, border="replicate"), pan)
+
+    def fuse(self, lms: Image, pan: PAN) -> HRMS:
+        """The same from LRMS that is upsampled already, (b, c, ratio*h, ratio*w)."""
         return lms + self.details(pan - lms)

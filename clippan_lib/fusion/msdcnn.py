@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from clippan_lib.fusion.reach import of_lms
 from clippan_lib.mtf import upsample
-from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
+from clippan_lib.shapes import HRMS, LRMS, PAN, Image, check_pair
 
 Maps = Float[Tensor, "b k H W"]
 
@@ -58,9 +58,14 @@ class MSDCNN(nn.Module):
         nn.init.constant_(self.shallow3.bias, 0.5)
 
     @property
+    def pixels(self) -> int:
+        """How far `fuse` looks, PAN px."""
+        return 12
+
+    @property
     def reach(self) -> int:
         """LRMS px of apron that a tile needs."""
-        return of_lms(self.ratio, 12)
+        return of_lms(self.ratio, self.pixels)
 
     def forward(self, lrms: LRMS, pan: PAN) -> HRMS:
         """Fuse a pair.
@@ -72,7 +77,11 @@ class MSDCNN(nn.Module):
         Raises: ValueError if the sizes are not `ratio` apart.
         """
         check_pair(lrms, pan, self.ratio)
-        stack = torch.cat([upsample(lrms, self.ratio, border="replicate"), pan], dim=1)
+        return self.fuse(upsample(lrms, self.ratio, border="replicate"), pan)
+
+    def fuse(self, lms: Image, pan: PAN) -> HRMS:
+        """The same from LRMS that is upsampled already, (b, c, ratio*h, ratio*w)."""
+        stack = torch.cat([lms, pan], dim=1)
         deep = self.conv2(F.relu(self.conv1(stack)))
         deep = self.conv5(self.conv4(F.relu(self.conv3(deep))))
         shallow = self.shallow3(F.relu(self.shallow2(F.relu(self.shallow1(stack)))))

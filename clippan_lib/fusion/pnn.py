@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from clippan_lib.fusion.reach import of_lms
 from clippan_lib.mtf import upsample
-from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
+from clippan_lib.shapes import HRMS, LRMS, PAN, Image, check_pair
 
 
 class PNN(nn.Module):
@@ -56,9 +56,14 @@ class PNN(nn.Module):
             nn.init.normal_(self.conv3.weight, std=1e-4)
 
     @property
+    def pixels(self) -> int:
+        """How far `fuse` looks, PAN px."""
+        return self.pad
+
+    @property
     def reach(self) -> int:
         """LRMS px of apron that a tile needs."""
-        return of_lms(self.ratio, self.pad)
+        return of_lms(self.ratio, self.pixels)
 
     def forward(self, lrms: LRMS, pan: PAN) -> HRMS:
         """Fuse a pair.
@@ -70,7 +75,10 @@ class PNN(nn.Module):
         Raises: ValueError if the sizes are not `ratio` apart.
         """
         check_pair(lrms, pan, self.ratio)
-        lms = upsample(lrms, self.ratio, border="replicate")
+        return self.fuse(upsample(lrms, self.ratio, border="replicate"), pan)
+
+    def fuse(self, lms: Image, pan: PAN) -> HRMS:
+        """The same from LRMS that is upsampled already, (b, c, ratio*h, ratio*w)."""
         stack = F.pad(torch.cat([lms, pan], dim=1), (self.pad,) * 4, mode="replicate")
         hrms = self.conv3(F.relu(self.conv2(F.relu(self.conv1(stack), inplace=True)), inplace=True))
         return lms + hrms if self.residual else hrms
