@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from affine import Affine
+from rasterio import Affine
 
 from clippan_lib.data.synthetic import render
 from clippan_lib.files import write_json

@@ -246,6 +246,14 @@ def test_an_output_in_no_folder_is_refused(tmp_path):
         sharpen(job, tmp_path / "nowhere" / "o.tif")
 
 
+def test_the_inputs_are_not_overwritten(tmp_path):
+    paths = scene(tmp_path)
+    for path in paths:
+        with pytest.raises(OutputError, match="is one of the files to be sharpened"):
+            sharpen(plan_job(*paths, tile=68), path)
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+
+
 def test_a_file_that_turns_out_to_be_corrupt_leaves_the_old_output(tmp_path):
     paths = scene(tmp_path, height=200, width=200, dtype=np.uint16)
     content = paths[1].read_bytes()

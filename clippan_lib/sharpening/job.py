@@ -28,6 +28,7 @@ class Job:
     """All that decides the pixels of an output; made and checked by `plan_job`.
 
     Args:
+        files: MS and PAN.
         fuser: the scene and the method.
         side: of a tile, LRMS px.
         title: the method, in words.
@@ -36,6 +37,7 @@ class Job:
         key: SHA-256 of all this and of the state of the files.
     """
 
+    files: tuple[Path, Path]
     fuser: TileFuser
     side: int
     title: str
@@ -68,13 +70,13 @@ def plan_job(
         ms, pan, bands: as for `open_pair`.
         method: a name of `fusion.CLASSICAL`, or a file of a run's folder networks/.
         sensor: whose MTF gains a classical method uses; a trained network brings its own.
-        tile: side of a tile, PAN px; memory grows with its square.
+        tile: largest side of a tile, PAN px; memory grows with its square.
         device: where to compute.
     Raises: DataError, CheckpointError or another ValueError naming what was seen and what to do.
     """
     if tile < MIN_TILE:
         raise DataError(f"a tile of {tile} PAN px is too small; give {MIN_TILE} or more")
-    paths, device = [Path(path).resolve() for path in (ms, pan)], torch.device(device)
+    paths, device = (Path(ms).resolve(), Path(pan).resolve()), torch.device(device)
     if method in CLASSICAL:
         pair = open_pair(*paths, bands=bands, sensor=sensor)
         if sensor is None and "gnyq" in signature(getattr(classical, method)).parameters:
@@ -88,11 +90,8 @@ def plan_job(
                 f"{method} was trained for sensor {trained.sensor.name}, not {sensor.name}; leave the sensor out"
             )
         pair = open_pair(*paths, bands=bands, sensor=trained.sensor)
-        staged, max_value = (
-            as_staged(trained.network.to(device, memory_format=torch.channels_last)),
-            trained.max_value,
-        )
-        title = f"{trained.name} of {method}"
+        staged = as_staged(trained.network.to(device, memory_format=torch.channels_last))
+        max_value, title = trained.max_value, f"{trained.name} of {method}"
         identity = [hashlib.sha256(Path(method).read_bytes()).hexdigest()]
     if pair.dtype not in DTYPES:
         raise DataError(f"{paths[0]}: values are {pair.dtype}; convert them to one of {', '.join(DTYPES)}")
@@ -101,13 +100,8 @@ def plan_job(
     step = lcm(pair.ratio * staged.align, BLOCK)
     step = step if tile >= step else pair.ratio * staged.align
     side = max(tile // step, 1) * step // pair.ratio
-    if pair.dtype not in DTYPES:
-        raise DataError(f"{paths[0]}: values are {pair.dtype}; convert them to one of {', '.join(DTYPES)}")
-    apron, side = (
-        -(-px // staged.align) * staged.align
-        for px in (WIDE_APRON if staged.reach is None else staged.reach, tile // pair.ratio)
-    )
     files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     decisive = [__version__, files, bands, identity, apron, side]
     key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
-    return Job(TileFuser(pair, staged, apron, max_value, device), side, title, staged.reach is not None, key)
+    fuser = TileFuser(pair, staged, apron, max_value, device)
+    return Job(paths, fuser, side, title, staged.reach is not None, key)

@@ -22,7 +22,8 @@ class Parts:
     """
 
     def __init__(self, out: Path, job: Job) -> None:
-        self.out, self.key, self.dtype, self.ratio = out, job.key, job.pair.dtype, job.pair.ratio
+        self.out, self.inputs, self.key = out, job.files, job.key
+        self.dtype, self.ratio = job.pair.dtype, job.pair.ratio
         self.folder = out.with_name(f".{out.name}.tiles")
         # the tiles, and the output made of them, which compression may not make much smaller
         self.bytes = 2 * job.size[0] * job.size[1] * job.pair.n_bands * np.dtype(self.dtype).itemsize
@@ -30,8 +31,12 @@ class Parts:
     def open(self) -> None:
         """Make the folder, or take up what the same job left in it; what another job left goes.
 
-        Raises: OutputError if it cannot be made, or its disk is too full.
+        Raises: OutputError if it cannot be made, its disk is too full, or the output is one of the inputs.
         """
+        if self.out in self.inputs:
+            raise OutputError(
+                f"{self.out}: is one of the files to be sharpened; give the output another name"
+            )
         record = self.folder / "job.json"
         try:
             if self.folder.exists() and read_json(record) != {"key": self.key}:
