@@ -93,6 +93,20 @@ def with_changed_digits(notebook: NotebookNode) -> tuple[NotebookNode, set[int]]
     return changed, cells
 
 
+def replaying(notebook: NotebookNode) -> NotebookNode:
+    """A copy whose code cells do nothing but give their stored outputs again."""
+    replay = copy.deepcopy(notebook)
+    for cell in replay.cells:
+        if cell.cell_type == "code":
+            cell.source = "import sys"
+            for output in cell.outputs:
+                if output.output_type == "stream":
+                    cell.source += f"\nprint({output.text!r}, end='', file=sys.{output.name}, flush=True)"
+                else:
+                    cell.source += f"\ndisplay({dict(output.data)!r}, raw=True)"
+    return replay
+
+
 def nbval(paths: Sequence[Path], log: Path) -> dict[str, dict[int, str | None]]:
     """Run notebooks where they lie: per file name and code cell, None or why the cell failed.
 
