@@ -57,7 +57,7 @@ def run_record(plan: Plan, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "versions": {"clippan": __version__, "python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
         "platform": platform.platform(),
-        "commit": _commit(plan.notebooks[0].parent),
+        "commit": commit(plan.notebooks[0].parent),
         "seconds": {stem: stamp["seconds"] for stem, stamp in stamps.items()},
         "peak_process_mb": max(stamp["peak_mb"] for stamp in stamps.values()),
     }
@@ -90,13 +90,13 @@ all numbers in <a href="{results.FILE}">{results.FILE}</a>.</p>
 
 def _facts(plan: Plan, record: dict[str, Any]) -> str:
     clip = f"{plan.config.clip_model} ({plan.config.clip_weights or 'shipped weights'})"
-    commit = record["commit"] or "not in a git repository"
+    made_with = record["commit"] or "not in a git repository"
     facts = {
         "Sensor": plan.manifest.resolve_sensor().name,
         "CLIP": clip,
         "Seed": plan.seed,
         "Device": plan.device,
-        "Commit": commit,
+        "Commit": made_with,
         "Time": f"{sum(record['seconds'].values()) / 60:.1f} min",
         "Largest process": f"{record['peak_process_mb']} MiB",
         "Data licence": plan.manifest.licence,
@@ -124,8 +124,8 @@ def _figures(folder: Path) -> str:
     )
 
 
-def _commit(folder: Path) -> str | None:
-    """The commit of the notebooks' repository, marked if files differ from it; None where there is none."""
+def commit(folder: Path) -> str | None:
+    """The commit of a folder's repository, marked if files differ from it; None where there is none."""
     try:
         command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty"]
         done = subprocess.run(command, capture_output=True, text=True)

@@ -149,6 +149,7 @@ class Run:
         pseudo: Method,
         resolution: Literal["full", "reduced"],
         n_seeds: int | None = None,
+        features: Path | None = None,
     ) -> dict[str, list[Trained]]:
         """Train every variant from the same start on the same batches, `config.n_seeds` times.
 
@@ -159,12 +160,13 @@ class Run:
             pseudo: from `pseudo_supervisor`; also the start, with config.warm_start.
             resolution: "full" trains without ground truth (Eqs. 6-12, CLIPPan), "reduced" with L1 to it.
             n_seeds: how often, if not `config.n_seeds`; the first seeds are always the same.
+            features: folder that keeps the embeddings of LRMS and PAN for other runs with the same supervisors.
         Returns: name to one trained network per seed.
         """
         store = PatchStore(self.patches("train", resolution), self.device)
         return {
             name: [
-                self._train(store, supervisor, pseudo, resolution, name, self.seed + number)
+                self._train(store, supervisor, pseudo, resolution, name, self.seed + number, features)
                 for number in range(n_seeds or self.config.n_seeds)
             ]
             for name, supervisor in variants.items()
@@ -178,6 +180,7 @@ class Run:
         resolution: str,
         name: str,
         seed: int,
+        features: Path | None,
     ) -> Trained:
         network = build_network(self.config.network, self.dataset.n_bands, self.dataset.ratio, seed)
         history = train_fusion(
@@ -189,6 +192,7 @@ class Run:
             pseudo=pseudo,
             seed=seed,
             checkpoint=self.folder / "stage2" / resolution / f"{name}-{seed}.safetensors",
+            features=features,
             label=f"Stage II, {resolution} resolution, {name}, seed {seed}",
             progress=self.progress,
         )

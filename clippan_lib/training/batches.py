@@ -1,9 +1,13 @@
 """The patches a run visits: drawn by (seed, iteration) alone, and what is computed of them only once."""
 
+import hashlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from jaxtyping import Int64
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from clippan_lib.data import PatchSet
@@ -54,7 +58,7 @@ class PatchStore:
             given = {"lrms": read.lrms, "pan": read.pan, "gt": read.gt}
             for name, tensor in given.items():
                 if tensor is not None:
-                    self._keep(name, missing, tensor)
+                    self.put(name, missing, tensor)
         return {name: self._rows[name][index] for name in ("lrms", "pan", "gt") if name in self._rows}
 
     @torch.no_grad()
@@ -71,7 +75,15 @@ class PatchStore:
         for chunk in self._missing(name, index).split(_CHUNK):
             if len(chunk):
                 images = {key: value.to(self.device) for key, value in self.images(chunk).items()}
-                self._keep(name, chunk, make(images).cpu())
+                self.put(name, chunk, make(images).cpu())
+
+    def put(self, name: str, index: Int64[Tensor, " size"], rows: Tensor) -> None:
+        """Store what is known of some patches, one row each, in main memory."""
+        if name not in self._rows:
+            self._rows[name] = torch.empty(len(self.patches), *rows.shape[1:], dtype=rows.dtype)
+            self._known[name] = torch.zeros(len(self.patches), dtype=torch.bool)
+        self._rows[name][index] = rows
+        self._known[name][index] = True
 
     def rows(self, name: str, index: Int64[Tensor, " size"]) -> Tensor:
         """What was read or computed under a name, on the device."""
@@ -80,13 +92,6 @@ class PatchStore:
     def _missing(self, name: str, index: Int64[Tensor, " size"]) -> Int64[Tensor, " missing"]:
         known = self._known.get(name)
         return index if known is None else index[~known[index]]
-
-    def _keep(self, name: str, index: Int64[Tensor, " size"], rows: Tensor) -> None:
-        if name not in self._rows:
-            self._rows[name] = torch.empty(len(self.patches), *rows.shape[1:], dtype=rows.dtype)
-            self._known[name] = torch.zeros(len(self.patches), dtype=torch.bool)
-        self._rows[name][index] = rows
-        self._known[name][index] = True
 
 
 class TrainingSet:
@@ -104,7 +109,7 @@ class TrainingSet:
         self._used = torch.cat([self._draw(iteration) for iteration in range(iterations)]).unique()
         self.images = store.images(self._used)
         self._names = {name: name for name in self.images}
-        self._once: dict[str, Callable[[dict[str, Tensor]], Tensor]] = {}
+        self._once: dict[str, tuple[Callable[[dict[str, Tensor]], Tensor], Path | None]] = {}
 
     def key(self) -> str:
         """What the images are, for the key of a checkpoint."""
@@ -112,21 +117,44 @@ class TrainingSet:
         about = f"{patches.sensor} {patches.ratio} {patches.resolution} {len(patches)}"
         return f"{about} {digest(self.images)}"
 
-    def once(self, name: str, make: Callable[[dict[str, Tensor]], Tensor], of: str = "") -> None:
+    def once(
+        self,
+        name: str,
+        make: Callable[[dict[str, Tensor]], Tensor],
+        of: str = "",
+        folder: Path | None = None,
+    ) -> None:
         """Compute something once per patch, before the first step that is taken; a finished run takes none.
 
         Args:
             name: under which `at` gives it.
             make: from lrms, pan (and gt) of some patches to a tensor with one row per patch.
             of: what the result depends on besides the patch, such as the weights of a network.
+            folder: where the result is kept for other runs that visit the same patches; None keeps it here only.
         """
         self._names[name] = f"{name} {of}"
-        self._once[self._names[name]] = make
+        self._once[self._names[name]] = make, folder
 
     def at(self, iteration: int) -> dict[str, Tensor]:
         """The images of an iteration's patches and all that was computed of them, on the device."""
         while self._once:
-            name, make = self._once.popitem()
+            name, (make, folder) = self._once.popitem()
+            kept = (
+                folder
+                and folder / f"{hashlib.sha256(f'{self.key()} {name}'.encode()).hexdigest()}.safetensors"
+            )
+            if kept and kept.is_file():
+                self._store.put(name, self._used, load_file(kept)["rows"])
+                continue
             self._store.compute(name, make, self._used)
+            if kept:
+                _save(kept, self._store.rows(name, self._used).cpu())
         index = self._draw(iteration)
         return {name: self._store.rows(stored, index) for name, stored in self._names.items()}
+
+
+def _save(path: Path, rows: Tensor) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    save_file({"rows": rows.contiguous()}, temporary)
+    os.replace(temporary, path)

@@ -71,8 +71,8 @@ class RunConfig(BaseModel):
     w_fusion: Weight = 1.0
     """Weight of Eq. 5; the paper's, on a mean over features."""
 
-    stage1_iterations: Count = 1000
-    """The paper's."""
+    stage1_iterations: Annotated[int, Field(ge=0)] = 1000
+    """The paper's; 0 leaves the supervisor as it is built, for Table 3."""
     stage1_batch: Annotated[int, Field(ge=2)] = 32
     """The paper's; contrast needs 2 or more."""
     stage1_lr: Positive = 3e-3

@@ -33,7 +33,7 @@ def adapt(
     Args:
         supervisor: not frozen, its stretch fitted; changed in place and moved to `device`.
         patches: training patches, at least 2.
-        config: its Stage I fields, schedule and clip_norm.
+        config: its Stage I fields, schedule and clip_norm; with stage1_iterations=0 nothing is trained.
         seed: of the order of the patches.
         device: where to compute.
         checkpoint: see `fit`.
@@ -48,6 +48,8 @@ def adapt(
             "hrms_source is 'gt', but these patches have no ground truth; choose bdsd_pc or bdsd"
         )
     supervisor.to(device).train()
+    if config.stage1_iterations == 0:
+        return History()
     data = TrainingSet(
         PatchStore(patches, device),
         seed=seed,

@@ -35,6 +35,7 @@ def train_fusion(
     pseudo: Method | None = None,
     seed: int,
     checkpoint: Path | str | None = None,
+    features: Path | None = None,
     label: str = "stage2",
     progress: Progress | None = None,
 ) -> History:
@@ -54,6 +55,7 @@ def train_fusion(
         pseudo: method that is imitated; needed with warm_start, and with w_pseudo unless `supervised`.
         seed: of the order of the patches.
         checkpoint: see `fit`.
+        features: folder that keeps the embeddings of LRMS and PAN for other runs with this supervisor.
         label: see `fit`.
         progress: see `fit`.
     Returns: history of the terms before weighting (spectral, spatial, qnr, pseudo; or gt; and language) and
@@ -67,7 +69,7 @@ def train_fusion(
     fidelity = (
         _supervised(store.patches, config) if supervised else _unsupervised(store, data, pseudo, config)
     )
-    losses = fidelity | _language(supervisor, data, config, store.device)
+    losses = fidelity | _language(supervisor, data, config, store.device, features)
 
     def terms(iteration: int) -> dict[str, Tensor]:
         known = data.at(iteration)
@@ -142,15 +144,19 @@ def _take_weights(network: nn.Module, pseudo: Method | None) -> None:
 
 
 def _language(
-    supervisor: Supervisor | None, data: TrainingSet, config: RunConfig, device: torch.device | str
+    supervisor: Supervisor | None,
+    data: TrainingSet,
+    config: RunConfig,
+    device: torch.device | str,
+    features: Path | None,
 ) -> Losses:
     if supervisor is None or config.w_language == 0:
         return {}
     supervisor.to(device).freeze()
     texts = supervisor.embed_texts()
     of = identity(supervisor)
-    data.once("lrms_features", lambda images: supervisor.embed_lrms(images["lrms"]), of)
-    data.once("pan_features", lambda images: supervisor.embed_pan(images["pan"]), of)
+    data.once("lrms_features", lambda images: supervisor.embed_lrms(images["lrms"]), of, features)
+    data.once("pan_features", lambda images: supervisor.embed_pan(images["pan"]), of, features)
 
     def language(hrms: Tensor, known: dict[str, Tensor]) -> Tensor:
         return direction(supervisor.embed_hrms(hrms), known["lrms_features"], known["pan_features"], texts)

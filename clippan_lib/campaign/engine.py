@@ -1,0 +1,238 @@
+"""Run a campaign: each task once, side by side if wanted, and again only what is not finished."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from clippan_lib import report, results
+from clippan_lib.campaign.grid import CLASSICAL, NOTEBOOKS, TITLES, Campaign, Entry, Task
+from clippan_lib.files import read_json, write_json, write_text
+from clippan_lib.metrics import BETTER
+from clippan_lib.plan import Plan
+from clippan_lib.progress import Progress
+from clippan_lib.runner import RunFailed, execute
+
+RECORD, SCORES, FAILURE, LOG = "campaign.json", "scores.csv", "failed.json", "run.log"
+THREADS = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended.
+
+    Args:
+        place: its folder below the folder of runs.
+        failure: why it has no result; None if it has.
+    """
+
+    place: str
+    failure: str | None = None
+
+
+def run_campaign(
+    campaign: Campaign,
+    *,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    progress: Progress | None = None,
+    notebooks: Path = NOTEBOOKS,
+) -> list[Outcome]:
+    """Run what is not finished, then collect the scores in `scores.csv` beside `campaign.json`.
+
+    A task that fails leaves `failed.json` in its folder; those that need it fail too, the others run. The same call
+    again runs what is missing or failed. A finished run is kept, also if the library has changed since: its commit
+    stands in its `run.json`.
+
+    Each run computes on one thread, because the last digits of a training depend on their number: a table is the same
+    for any `jobs`.
+
+    Args:
+        campaign: from `plan_campaign`.
+        jobs: runs side by side on this machine.
+        scheduler: address of a Dask scheduler, whose workers then do the runs; they must see the repository, the data
+            and the runs under the same paths.
+        progress: called with ("runs", done, in all, {}).
+        notebooks: folder of the notebooks.
+    Returns: how each task ended.
+    """
+    started = time.time()
+    campaign.folder.mkdir(parents=True, exist_ok=True)
+    _write_record(campaign, started, None)
+    tasks, outcomes = campaign.tasks, []
+    try:
+        with _engine(min(jobs, len(tasks)), scheduler) as each:
+            for outcome in each(_Perform(campaign.runs, notebooks), tasks):
+                outcomes.append(outcome)
+                if progress:
+                    progress("runs", len(outcomes), len(tasks), {})
+    finally:
+        write_text(campaign.folder / SCORES, collect(campaign).to_csv(index=False))
+    _write_record(campaign, started, time.time() - started)
+    return outcomes
+
+
+def collect(campaign: Campaign) -> pd.DataFrame:
+    """The scores of a campaign, from its run folders alone.
+
+    Returns: one line per row of the table, dataset, seed and resolution of the test scenes: columns dataset, row,
+        baseline, seed, judged, status (done, failed or missing), run, and one per metric, the mean over test scenes.
+    """
+    tables = {task.place: _read_scores(campaign.runs / task.place) for task in campaign.tasks}
+    return pd.DataFrame([_line(entry, *tables[entry.task.place]) for entry in campaign.entries])
+
+
+def _line(entry: Entry, status: str, scores: pd.DataFrame | None) -> dict[str, Any]:
+    line = {
+        "dataset": entry.dataset,
+        "row": entry.row,
+        "baseline": entry.baseline,
+        "seed": entry.seed,
+        "judged": entry.judged,
+        "status": status,
+        "run": entry.task.place,
+    }
+    if scores is None:
+        return line | dict.fromkeys(BETTER)
+    mine = scores[scores["judged"] == entry.judged]
+    if entry.task.notebook == CLASSICAL:
+        mine = mine[mine["method"] == entry.row]
+    return line | mine.reindex(columns=[*BETTER]).mean().to_dict()
+
+
+def _read_scores(folder: Path) -> tuple[str, pd.DataFrame | None]:
+    if not (folder / report.RECORD).is_file():
+        return ("failed" if (folder / FAILURE).is_file() else "missing"), None
+    tables = {title: table for (_, title), table in results.frames(folder).items()}
+    return "done", tables.get("Scores")
+
+
+def _write_record(campaign: Campaign, started: float, seconds: float | None) -> None:
+    datasets = {
+        manifest.name: {
+            "title": manifest.title,
+            "sensor": manifest.resolve_sensor().name,
+            "n_bands": manifest.resolve_sensor().n_bands,
+            "manifest": manifest.file.name,
+        }
+        for manifest in campaign.manifests
+    }
+    record = {
+        "table": campaign.table,
+        "title": TITLES[campaign.table],
+        "preset": campaign.preset,
+        "seeds": list(campaign.seeds),
+        "device": campaign.device,
+        "command": campaign.command,
+        "commit": report.commit(NOTEBOOKS),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": seconds and round(seconds),
+        "datasets": datasets,
+        "config": campaign.config.model_dump(mode="json"),
+    }
+    write_json(campaign.folder / RECORD, record)
+
+
+@dataclass(frozen=True)
+class _Perform:
+    """Do a task, unless it is finished or one that it needs has failed."""
+
+    runs: Path
+    notebooks: Path
+
+    def __call__(self, task: Task, *needed: Outcome) -> Outcome:
+        folder = self.runs / task.place
+        failed = [outcome.place for outcome in needed if outcome.failure]
+        if failed:
+            return self._failed(task, f"it needs {', '.join(failed)}, which failed")
+        try:
+            plan = task.plan(self.runs, self.notebooks)
+            if not _finished(plan):
+                folder.mkdir(parents=True, exist_ok=True)
+                with (folder / LOG).open("a") as log, _threads():
+                    execute(plan, log)
+        except (RunFailed, ValueError) as error:
+            return self._failed(task, str(error))
+        (folder / FAILURE).unlink(missing_ok=True)
+        return Outcome(task.place)
+
+    def _failed(self, task: Task, reason: str) -> Outcome:
+        folder = self.runs / task.place
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / FAILURE, {"reason": reason})
+        return Outcome(task.place, reason)
+
+
+def _finished(plan: Plan) -> bool:
+    record = read_json(plan.folder / report.RECORD)
+    return (
+        record is not None
+        and record["parameters"] == plan.parameters
+        and record["manifest_digest"] == plan.manifest.digest()
+    )
+
+
+@contextmanager
+def _threads() -> Iterator[None]:
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(THREADS)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+# Calls a function for each task and the outcomes of those it needs; outcomes come as they are there
+Each = Callable[[_Perform, Sequence[Task]], Iterator[Outcome]]
+
+
+@contextmanager
+def _engine(jobs: int, scheduler: str | None) -> Iterator[Each]:
+    if jobs == 1 and scheduler is None:
+        yield _one_by_one
+        return
+    from distributed import Client, LocalCluster  # half a second, for those who have several
+
+    if scheduler is not None:
+        with Client(scheduler) as client:
+            yield partial(_side_by_side, client)
+        return
+    with (
+        LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster,
+        Client(cluster) as client,
+    ):
+        yield partial(_side_by_side, client)
+
+
+def _one_by_one(perform: _Perform, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    outcomes: dict[str, Outcome] = {}
+    for task in tasks:
+        needed = [outcomes[need.place] for need in task.needs.values()]
+        outcomes[task.place] = perform(task, *needed)
+        yield outcomes[task.place]
+
+
+def _side_by_side(client: Any, perform: _Perform, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    from distributed import as_completed
+
+    futures: dict[str, Any] = {}
+    for task in tasks:
+        needed = [futures[need.place] for need in task.needs.values()]
+        futures[task.place] = client.submit(perform, task, *needed, pure=False)
+    places = {future.key: place for place, future in futures.items()}
+    for future in as_completed(futures.values(), raise_errors=False):
+        # a worker that dies, for want of memory say, leaves no outcome
+        yield (
+            future.result()
+            if future.status == "finished"
+            else Outcome(places[future.key], str(future.exception()))
+        )
