@@ -28,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="clippan", description="Pansharpening supervised by CLIP.")
     commands = parser.add_subparsers(dest="command", required=True)
     _add_run(commands)
+    _add_table(commands)
     _add_fetch(commands)
     _add_audit(commands)
     _add_sharpen(commands)
@@ -56,6 +57,56 @@ def _add_run(commands: Any) -> None:
         metavar="NAME=VALUE",
         help="set a field of the configuration or a parameter of a notebook; may be repeated",
     )
+
+
+def _add_table(commands: Any) -> None:
+    table = commands.add_parser(
+        "table",
+        help="repeat a table of the paper",
+        description="Trains and judges every row of a table of the paper on each dataset with each seed, shared work "
+        "once, and writes the tables with means, spreads and paired differences into runs/campaigns/NAME/. The same "
+        "command again does what is missing or failed.",
+    )
+    table.add_argument(
+        "table",
+        type=int,
+        choices=range(1, 6),
+        help="1: networks without and with CLIPPan; 2: losses of Stage II; 3: losses of Stage I; 4: stems; 5: prompts",
+    )
+    table.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST", help="files of data_manifests/")
+    table.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S")
+    table.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of the data (default: each manifest's)"
+    )
+    table.add_argument("--preset", default="demo", metavar="P", help="smoke, demo (default) or paper")
+    table.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    table.add_argument("--name", help="of the folder (default: made of table, preset, datasets and changes)")
+    table.add_argument(
+        "--jobs",
+        type=_positive,
+        metavar="N",
+        help="runs side by side, one thread each (default: one per processor, one on a GPU)",
+    )
+    table.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a Dask cluster that does the runs and sees the same files, such as tcp://host:8786",
+    )
+    table.add_argument(
+        "-p",
+        dest="assignments",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a field of the configuration of all runs, such as clip_model=ViT-B-32; may be repeated",
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give 1 or more")
+    return number
 
 
 def _add_fetch(commands: Any) -> None:

@@ -1,6 +1,5 @@
 """Fuse test scenes with every method, judge the results, and compare variants seed by seed."""
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -9,9 +8,10 @@ import torch
 from torch import Tensor
 
 from clippan_lib.data import Batch, Dataset, Scene
-from clippan_lib.figures import confidence_interval
+from clippan_lib.figures.tables import difference_text
 from clippan_lib.fusion import get_method
 from clippan_lib.metrics import full_scores, reduced_scores
+from clippan_lib.statistics import confidence_interval
 
 Method = Callable[[Tensor, Tensor], Tensor]
 # An interpolation, and one method of each family: what every table has.
@@ -151,10 +151,9 @@ def paired_table(scores: pd.DataFrame, variants: Sequence[str], baseline: str) -
     cells = {}
     for variant in variants:
         differences = paired(scores, variant, baseline)
-        intervals = {metric: confidence_interval(values.to_numpy()) for metric, values in differences.items()}
         cells[variant] = {
-            metric: f"{mean:+.4f}" + ("" if math.isnan(half) else f" ± {half:.4f}")
-            for metric, (mean, half) in intervals.items()
+            metric: difference_text(*confidence_interval(values.to_numpy()))
+            for metric, values in differences.items()
         }
     return pd.DataFrame(cells).T.rename_axis("variant")
 

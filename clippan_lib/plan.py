@@ -74,8 +74,10 @@ def plan_run(
     if seed < 0:
         raise Refusal(f"--seed {seed}: a seed is 0 or more")
     config = make_config(preset, **overrides)
-    if "pseudo" in overrides:
-        overrides["pseudo"] = config.pseudo  # a file's whole path, as the notebooks run in another folder
+    for field in {"pseudo", "clip_model", "clip_weights"} & overrides.keys():
+        overrides[field] = getattr(
+            config, field
+        )  # a file's whole path, as the notebooks run in another folder
     name = name or _name(preset, config, seed, overrides | extra)
     if Path(name).name != name or name.startswith("."):
         raise Refusal(f"--name {name!r} is not the name of a folder")

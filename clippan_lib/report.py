@@ -34,13 +34,19 @@ def write(plan: Plan, stamps: dict[str, dict[str, Any]]) -> None:
         plan: of the run, all of whose notebooks are through.
         stamps: per notebook, seconds and the largest process until then.
     """
-    exporter = HTMLExporter()
     for path in plan.notebooks:
-        page, _ = exporter.from_notebook_node(nbformat.read(plan.folder / path.name, 4))
-        write_text(plan.folder / f"{path.stem}.html", page)
+        write_html(plan.folder / path.name)
     record = run_record(plan, stamps)
     write_json(plan.folder / RECORD, record)
     write_text(plan.folder / PAGE, index_page(plan, record))
+
+
+def write_html(notebook: Path) -> Path:
+    """Write an executed notebook as HTML beside itself."""
+    page, _ = HTMLExporter().from_notebook_node(nbformat.read(notebook, 4))
+    path = notebook.with_suffix(".html")
+    write_text(path, page)
+    return path
 
 
 def run_record(plan: Plan, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -118,7 +124,7 @@ def _tables(folder: Path) -> str:
 def _figures(folder: Path) -> str:
     return "\n".join(
         f'<figure><img src="figures/{escape(path.name)}" alt="{caption}" loading="lazy">'
-        f"<figcaption>{caption}</figcaption></figure>"
+        f'<figcaption>{caption} (<a href="figures/{escape(path.stem)}.pdf">PDF</a>)</figcaption></figure>'
         for path in sorted((folder / "figures").glob("*.png"))
         for caption in [escape(path.stem.replace("_", " "))]
     )

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from clippan_lib.files import read_json, write_json, write_text
 
 FILE = "metrics.json"
+_FORMATS = {"png": {"dpi": 120}, "pdf": {"dpi": 300, "metadata": {"CreationDate": None}}}
 
 
 def record(
@@ -63,12 +65,17 @@ def frames(run_dir: str | Path) -> dict[tuple[str, str], pd.DataFrame]:
 
 
 def save_figure(run_dir: str | Path, name: str, figure: Figure) -> Figure:
-    """Keep a figure as figures/<name>.png of a run, and hand it on to be shown."""
+    """Keep a figure as figures/<name>.png and .pdf of a run, and hand it on to be shown.
+
+    The PDF is for print: text stays text (embedded TrueType), and the same figure gives the same bytes.
+    """
     folder = Path(run_dir) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{name}.tmp"
-    figure.savefig(temporary, format="png", dpi=120)
-    os.replace(temporary, folder / f"{name}.png")
+    for ending, how in _FORMATS.items():
+        with rc_context({"pdf.fonttype": 42}):
+            figure.savefig(temporary, format=ending, **how)
+        os.replace(temporary, folder / f"{name}.{ending}")
     return figure
 
 

@@ -106,7 +106,7 @@ def _withdraw(plan: Plan, done: int) -> None:
         _stamp(plan, path).unlink(missing_ok=True)
         for suffix in (".ipynb", ".html", ".failed.ipynb"):
             (plan.folder / f"{path.stem}{suffix}").unlink(missing_ok=True)
-    for path in (plan.folder / "figures").glob("*.png") if done == 0 else ():
+    for path in (plan.folder / "figures").glob("*") if done == 0 else ():
         path.unlink()
     kept = {path.stem.split("_")[0] for path in plan.notebooks[:done]}
     results.keep(plan.folder, lambda section: section.split("_")[0] in kept)
@@ -117,7 +117,7 @@ def _run_notebook(plan: Plan, path: Path, title: str, stream: io.TextIOBase) -> 
     start = time.monotonic()
     running, failed = plan.folder / f".{path.stem}.running.ipynb", plan.folder / f"{path.stem}.failed.ipynb"
     with Watch(plan.folder, title, len(nbformat.read(path, 4).cells), stream) as watch:
-        reason = _execute_notebook(path, running, plan.parameters[path.stem], watch.cell)
+        reason = execute_notebook(path, running, plan.parameters[path.stem], watch.cell)
     if reason:
         if running.exists():
             os.replace(running, failed)
@@ -128,12 +128,18 @@ def _run_notebook(plan: Plan, path: Path, title: str, stream: io.TextIOBase) -> 
     return round(time.monotonic() - start, 1)
 
 
-def _execute_notebook(
-    path: Path, output: Path, parameters: dict[str, Any], on_cell: Callable[..., None]
+def execute_notebook(
+    path: Path, output: Path, parameters: dict[str, Any], on_cell: Callable[..., None] | None = None
 ) -> str | None:
-    """Why the notebook did not come to its end, None if it did.
+    """Run one notebook in its own folder.
 
-    Judged by exceptions: papermill's metadata say "completed" when a kernel died.
+    Args:
+        path: of the notebook.
+        output: where it goes with its outputs.
+        parameters: that replace those of its tagged cell.
+        on_cell: called with (cell, index) when a cell starts.
+    Returns: why it did not come to its end, None if it did. Judged by exceptions: papermill's metadata say "completed"
+        when a kernel died.
     """
     try:
         executed = papermill.execute_notebook(

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import pickle
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,11 +11,18 @@ import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny import SENSOR, TinyPatches, same, state
 from torch import nn
 
 from clippan_lib.clip import model as clip_model
 from clippan_lib.clip.model import ClipTowers, ClipWeightsError, load_clip, prepare_image
 from clippan_lib.clip.prompts import PROMPTS
+from clippan_lib.clip.supervisor import Supervisor
+from clippan_lib.fusion.pnn import PNN
+from clippan_lib.training.batches import PatchStore
+from clippan_lib.training.config import make_config
+from clippan_lib.training.stage1 import adapt
+from clippan_lib.training.stage2 import train_fusion
 
 VIT = {
     "embed_dim": 8,
@@ -162,6 +171,100 @@ def test_a_file_that_is_no_weights_file_is_refused(vit: str, tmp_path: Path):
         load_clip(vit, str(path))
 
 
+def test_the_pt_file_of_a_state_dict_gives_equal_features(tmp_path: Path):
+    """What RemoteCLIP publishes: names and shapes of OpenAI's CLIP, here of its kind of residual network."""
+    given, path = load_clip("embedded", "random:3"), tmp_path / "RemoteCLIP-RN50.pt"
+    torch.save(given.model.state_dict(), path)
+    loaded, image = load_clip("embedded", str(path)), torch.rand(2, 3, 20, 28)
+    assert torch.equal(loaded.encode_image(image), given.encode_image(image))
+    assert torch.equal(loaded.encode_text(["a", "b"]), given.encode_text(["a", "b"]))
+
+
+def test_a_file_of_another_architecture_names_what_does_not_fit(tmp_path: Path):
+    path = tmp_path / "RemoteCLIP-RN50.pt"
+    torch.save(load_clip("embedded", "random:3").model.state_dict(), path)
+    config = open_clip.get_model_config(clip_model._ASSET) | {"vision_cfg": VIT["vision_cfg"]}
+    other = tmp_path / "same-text-other-images.json"
+    other.write_text(json.dumps(config))
+    open_clip.add_model_config(other)
+    with pytest.raises(ClipWeightsError, match=r"RN50\.pt(.|\n)*Missing key(.|\n)*visual\.proj") as refusal:
+        load_clip(other.stem, str(path))
+    assert len(str(refusal.value)) < 2000
+
+
+class Unsafe:
+    """Pickled, it writes a file as soon as it is read."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self):
+        return Path.touch, (self.witness,)
+
+
+def test_a_file_that_holds_more_than_tensors_is_refused_and_runs_nothing(vit: str, tmp_path: Path):
+    path, witness = tmp_path / "weights.pt", tmp_path / "witness"
+    torch.save({"ln_final.weight": Unsafe(witness)}, path)
+    pickle.loads(pickle.dumps(Unsafe(tmp_path / "pickles_do_run")))
+    with pytest.raises(ClipWeightsError, match="only tensors are read"):
+        load_clip(vit, str(path))
+    assert (tmp_path / "pickles_do_run").exists() and not witness.exists()
+
+
+@pytest.mark.parametrize("content", ["text", "list", "nothing"])
+def test_a_pt_file_without_a_state_dict_is_refused(vit: str, tmp_path: Path, content: str):
+    path = tmp_path / "weights.pt"
+    if content == "text":
+        path.write_text("not weights")
+    else:
+        torch.save([torch.zeros(2)] if content == "list" else {}, path)
+    with pytest.raises(ClipWeightsError, match=r"weights\.pt(.|\n)*only tensors are read"):
+        load_clip(vit, str(path))
+
+
+def test_a_tokenizer_that_cannot_be_had_is_told_from_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config = VIT | {"text_cfg": VIT["text_cfg"] | {"hf_tokenizer_name": "owner/name"}}
+    path = tmp_path / "tiny-siglip.json"
+    path.write_text(json.dumps(config))
+    open_clip.add_model_config(path)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(
+        ClipWeightsError, match=r"no tokenizer(.|\n)*pip install transformers(.|\n)*local-dir:"
+    ):
+        load_clip(path.stem, "random:0")
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "std"),
+    [
+        ("ViT-B-16-SigLIP", 0.5, 0.5),
+        ("MobileCLIP-S1", 0.0, 1.0),
+        ("ViT-L-14", open_clip.OPENAI_DATASET_MEAN[0], open_clip.OPENAI_DATASET_STD[0]),
+    ],
+)
+def test_an_architecture_has_the_normalisation_of_its_first_published_weights(
+    name: str, mean: float, std: float
+):
+    normalisation = clip_model._normalisation(name)
+    assert (normalisation["mean"][0], normalisation["std"][0]) == (mean, std)
+
+
+def test_a_file_and_random_weights_get_the_normalisation_of_the_architecture(
+    vit: str, weights_file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    usual = load_clip(vit, "random:3")
+    assert torch.equal(usual.mean, torch.tensor(open_clip.OPENAI_DATASET_MEAN))
+    tag = {"file": str(weights_file), "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.1, 0.3)}
+    other = {"file": str(weights_file), "mean": (0.1, 0.1, 0.1), "std": (0.1, 0.1, 0.1)}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, vit, {"first": tag, "other": other})
+    for weights in (str(weights_file), "random:3", "first"):
+        towers = load_clip(vit, weights)
+        assert torch.equal(towers.mean, torch.tensor(tag["mean"]))
+        assert torch.equal(towers.std, torch.tensor(tag["std"]))
+        assert towers.fingerprint != usual.fingerprint
+    assert torch.equal(load_clip(vit, "other").mean, torch.tensor(other["mean"]))
+
+
 @pytest.mark.parametrize(("name", "file"), [("absent", "absent.json"), ("tiny-vit", "tiny-vit.safetensors")])
 def test_a_missing_file_of_the_embedded_clip_is_named(
     vit: str, name: str, file: str, monkeypatch: pytest.MonkeyPatch
@@ -258,3 +361,27 @@ def test_the_tokens_of_other_tokenizers_are_counted_too():
 
 def test_a_transformer_clip_takes_any_image_size(vit: str):
     assert load_clip(vit, "random:0").encode_image(torch.rand(2, 3, 5, 7)).shape == (2, 8)
+
+
+# Other CLIPs: another size, dimension, image tower and text tower, through both stages.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "size", "dim"), [("ViT-B-32", 224, 512), ("RN50", 224, 1024), ("MobileCLIP2-S0", 256, 512)]
+)
+def test_another_clip_goes_through_both_stages(name: str, size: int, dim: int):
+    torch.manual_seed(0)
+    towers, patches, network = load_clip(name, "random:0"), TinyPatches(count=2), PNN(4, 4, hidden=(6, 4))
+    assert (towers.image_size, towers.dim) == ((size, size), dim)
+    supervisor, kept = Supervisor(towers, SENSOR), state(towers)
+    supervisor.fit_stretch(patches.lrms, patches.pan)
+    start = state(supervisor), state(network)
+    config = make_config("smoke", stage1_iterations=1, stage1_batch=2, stage2_iterations=1, warm_start=False)
+    adapted = adapt(supervisor, patches, config, seed=0, device="cpu").frame()
+    trained = train_fusion(
+        network, PatchStore(patches, "cpu"), config, supervised=True, supervisor=supervisor, seed=0
+    ).frame()
+    assert adapted.notna().all().all() and trained["language"].notna().all()
+    assert not same(start[0], state(supervisor)) and not same(start[1], state(network))
+    assert same(kept, state(towers))

@@ -179,3 +179,12 @@ def test_the_key_of_an_unknown_stage_is_refused():
 def test_every_field_of_a_stage_exists():
     for fields in STAGES.values():
         assert set(fields) <= RunConfig.model_fields.keys()
+
+
+def test_a_file_or_folder_of_a_clip_has_its_whole_path_and_a_tag_stays_a_tag(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.pt").write_bytes(b"")
+    assert make_config("paper", clip_weights="mine.pt").clip_weights == str(tmp_path / "mine.pt")
+    folder = make_config("paper", clip_model="local-dir:clip", clip_weights=None)
+    assert folder.clip_model == f"local-dir:{tmp_path / 'clip'}"
+    assert make_config("paper").clip_weights == "openai" and make_config("demo").clip_weights is None

@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from clippan_lib import figures as fig
+from clippan_lib.figures.style import COLUMN, WIDTH
 from clippan_lib.sensors import get_sensor
 
 QB = get_sensor("QB")
@@ -28,6 +29,10 @@ HISTORY = pd.DataFrame({"iteration": [0, 10, 20], "total": [3.0, 2.0, 1.0], "spe
 TYPES = torch.tensor([0, 1, 2, 2])
 PLANE = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 GAINS = pd.DataFrame({"MPSNR": [1.0, 2, 3, 4, 5], "ERGAS": [-0.1, -0.2, 0.1, 0.0, -0.3]})
+SCORES, SPEED = (
+    pd.Series({"MTF-GLP-HPM-R": 0.9, "PNN": 0.8}, name="Q2n"),
+    pd.Series({"MTF-GLP-HPM-R": 9, "PNN": 0.1}),
+)
 DELTA = torch.zeros(4, 5, 5).index_put((torch.arange(4), torch.tensor(2), torch.tensor(2)), torch.tensor(1.0))
 
 FIGURES: dict[str, Callable[[], Figure]] = {
@@ -39,11 +44,26 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "curves": lambda: fig.curves(
         {"a": HISTORY, "b": [HISTORY, HISTORY]}, ["total", "spectral"], title="Stage I"
     ),
+    "curves in a column": lambda: fig.curves(
+        {"with language and a long name": [HISTORY, HISTORY]},
+        ["total", "spectral"],
+        smooth=2,
+        title="A title that is wider than a single column of a paper",
+        width=COLUMN,
+    ),
+    "quality_and_speed": lambda: fig.quality_and_speed(SCORES, SPEED),
+    "quality_and_speed in a column": lambda: fig.quality_and_speed(SCORES, SPEED, width=COLUMN),
     "scatter_embeddings": lambda: fig.scatter_embeddings(PLANE, PLANE, TYPES, scenes=TYPES),
     "similarity_matrix": lambda: fig.similarity_matrix(torch.eye(3), torch.eye(3) * 0.5),
     "mtf_kernels": lambda: fig.mtf_kernels(DELTA, QB),
     "histograms": lambda: fig.histograms(LRMS, PAN, QB),
     "paired_differences": lambda: fig.paired_differences({"language − none": GAINS}, BETTER),
+    "paired_differences in a column": lambda: fig.paired_differences(
+        {f"L_unsup + L_ship + L_d vs L_unsup + L_{name}": GAINS * 1e-4 for name in "abcdefgh"},
+        BETTER,
+        title="Full resolution: change by the language term",
+        width=COLUMN,
+    ),
 }
 
 
@@ -63,11 +83,23 @@ def test_every_text_is_legible_and_inside_the_figure_and_the_readers_settings_ne
         assert dict(mpl.rcParams) == before
     ticks = {label for ax in figure.axes for label in (*ax.get_xticklabels(), *ax.get_yticklabels())}
     for text in texts(figure):
-        assert text.get_fontsize() >= 9, text
+        assert text.get_fontsize() >= 10, text
         # Ticks beyond the limits of an axis exist and are not drawn.
         if text not in ticks:
             box, frame = text.get_window_extent(), figure.bbox
             assert box.x0 > -2 and box.y0 > -2 and box.x1 < frame.x1 + 2 and box.y1 < frame.y1 + 2, text
+
+
+@pytest.mark.parametrize(("width", "inches"), [(WIDTH, 7.0), (COLUMN, 3.3)])
+def test_ten_points_become_seven_where_a_paper_shrinks_a_figure_to_its_columns(width, inches):
+    assert fig.curves({"run": HISTORY}, ["total"], width=width).get_figwidth() == width
+    assert 10 * inches / width >= 7
+
+
+def test_three_curves_stand_side_by_side_on_a_page_and_two_in_a_column():
+    for width, across in ((WIDTH, 3), (COLUMN, 2)):
+        axes = fig.curves({"run": HISTORY}, ["total", "spectral"] * 2, width=width).axes
+        assert len({round(ax.get_position().x0, 3) for ax in axes}) == across
 
 
 def test_a_figure_shows_itself_in_a_notebook_as_png():
@@ -241,6 +273,12 @@ def test_zooms_share_the_stretch_of_the_input():
         assert np.allclose(ax.images[0].get_array(), stretch.apply(image))
 
 
+def test_zooms_name_the_bands_they_show_and_the_size_of_the_box():
+    stretch = fig.fit_stretch(LRMS, QB.gbnir)
+    title = fig.zooms(RESULTS, LRMS, PAN, QB, stretch=stretch).get_suptitle()
+    assert title == "QB (green, blue, nir): box of 12×12 pixels, magnified ×3"
+
+
 def scales(figure: Figure) -> list[tuple[float, float]]:
     return [ax.images[0].get_clim() for ax in figure.axes if ax.images and ax.images[0].get_array().ndim == 2]
 
@@ -257,6 +295,33 @@ def test_error_maps_have_one_scale_one_colour_bar_and_digital_numbers(columns):
 def test_the_error_scale_can_be_set_and_perfect_results_can_be_drawn():
     assert scales(fig.zooms(RESULTS, LRMS, PAN, QB, gt=GT, error_max=50.0)) == [(0, 50)] * 2
     assert scales(fig.zooms({"perfect": GT}, LRMS, PAN, QB, gt=GT)) == [(0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("size", "box", "x", "y"),
+    [
+        ((24, 36), (4, 8, 12), (0, 36), (24, 0)),
+        ((80, 16), (36, 4, 5), (0, 16), (50, 26)),
+        ((80, 16), (72, 8, 8), (0, 16), (80, 56)),
+        ((16, 80), (0, 2, 8), (0, 24), (16, 0)),
+    ],
+)
+def test_of_an_elongated_scene_the_part_around_the_box_is_shown_and_the_mean_error_is_of_all(size, box, x, y):
+    lrms, pan, gt = noise(1, 4, size[0] // 4, size[1] // 4), noise(1, 1, *size), noise(1, 4, *size, seed=1)
+    image = gt.clone()
+    image[..., : size[0] // 2, :] += 0.01
+    figure = fig.zooms({"EXP": image}, lrms, pan, QB, gt=gt, box=box)
+    shown = [ax for ax in figure.axes if ax.images and (ax.patches or ax.images[0].get_array().ndim == 2)]
+    assert len(shown) == 5 and {(ax.get_xlim(), ax.get_ylim()) for ax in shown} == {(x, y)}
+    assert "mean 10.2" in words(figure) and f"magnified ×{(x[1] - x[0]) / box[2]:.2g}" in words(figure)
+    assert (f"part of {size[0]}×{size[1]}" in words(figure)) == (size != (24, 36))
+
+
+@pytest.mark.parametrize("size", [(16, 80), (80, 16), (24, 36)])
+def test_the_box_is_magnified_three_times_whatever_the_shape_of_the_scene(size):
+    lrms, pan = noise(1, 4, size[0] // 4, size[1] // 4), noise(1, 1, *size)
+    whole, zoom = fig.zooms({"EXP": lrms}, lrms, pan, QB).axes[:2]
+    assert np.ptp(whole.get_xlim()) / np.ptp(zoom.get_xlim()) == pytest.approx(3, rel=0.1)
 
 
 @pytest.mark.parametrize("box", [(-1, 0, 4), (0, 0, 25), (20, 0, 5), (0, 33, 4), (0, 0, 0)])
@@ -383,26 +448,14 @@ def test_histograms_refuse_bands_that_are_not_the_sensors():
 # tables
 
 
-def test_the_interval_of_one_to_five_is_the_textbooks():
-    mean, half = fig.confidence_interval(np.arange(1.0, 6.0))
-    assert mean == 3 and half == pytest.approx(2.7764451 * 2.5**0.5 / 5**0.5, rel=1e-7)
-
-
-def test_one_seed_has_a_mean_and_no_interval():
-    mean, half = fig.confidence_interval(np.array([0.3]))
-    assert mean == 0.3 and np.isnan(half)
+def test_one_seed_is_drawn_without_an_interval():
     fig.paired_differences({"one seed": GAINS[:1]}, BETTER)
-
-
-@pytest.mark.parametrize("values", [[], [1.0, np.nan]])
-def test_an_interval_of_nothing_or_nan_is_refused(values):
-    with pytest.raises(ValueError, match="the same seeds in both runs"):
-        fig.confidence_interval(np.array(values))
 
 
 def test_paired_differences_show_seeds_mean_interval_and_zero_per_metric():
     figure = fig.paired_differences({"language − none": GAINS, "random − none": -GAINS}, BETTER)
-    assert [ax.get_title() for ax in figure.axes] == ["MPSNR (right is better)", "ERGAS (left is better)"]
+    titles = ["MPSNR (dB)\n(right is better)", "ERGAS\n(left is better)"]
+    assert [ax.get_title() for ax in figure.axes] == titles
     ax = figure.axes[0]
     seeds = [
         points.get_offsets()[:, 0].tolist() for points in ax.collections if len(points.get_offsets()) == 5

@@ -10,7 +10,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from notebook_checks import CHECKED, nbval, problems, replaying, with_changed_digits
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+COURSE = sorted((ROOT / "notebooks").glob("*.ipynb"))
+CAMPAIGN = sorted((ROOT / "notebooks" / "campaign").glob("*.ipynb"))
+# Those of the campaign take what the course leaves behind
+NOTEBOOKS = COURSE + CAMPAIGN
 EACH = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -103,7 +106,8 @@ def test_exactly_the_cells_with_a_planted_wrong_number_fail(tiny_path, tmp_path)
 
 
 def test_the_notebooks_of_the_story_are_there_and_numbered():
-    assert [path.stem[:3] for path in NOTEBOOKS] == [f"{number:02d}_" for number in (*range(7), 8)]
+    assert [path.stem[:3] for path in COURSE] == [f"{number:02d}_" for number in range(9)]
+    assert [path.stem[:3] for path in CAMPAIGN] == [f"{number:02d}_" for number in range(1, 7)]
 
 
 @EACH
@@ -115,9 +119,9 @@ def test_a_notebook_keeps_the_rules_of_form(path):
 def as_run(tmp_path_factory) -> dict[str, dict[int, str | None]]:
     """nbval's verdict on the notebooks, run in a copy of what they need."""
     folder = tmp_path_factory.mktemp("workplace")
-    for name in ("notebooks", "data_manifests"):
+    for name in ("notebooks", "data_manifests", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    return nbval([folder / "notebooks" / path.name for path in NOTEBOOKS], folder / "log.xml")
+    return nbval([folder / path.relative_to(ROOT) for path in NOTEBOOKS], folder / "log.xml")
 
 
 @pytest.fixture(scope="module")

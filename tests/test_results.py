@@ -136,11 +136,23 @@ def test_numbers_with_other_names_are_refused():
         results.compared({"a": 1.0}, {"b": 1.0}, tolerance=0.1)
 
 
-def test_a_figure_is_kept_as_png_and_handed_on(tmp_path):
+def test_a_figure_is_kept_as_png_and_as_pdf_and_handed_on(tmp_path):
     figure = Figure()
     assert results.save_figure(tmp_path, "one", figure) is figure
-    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["one.png"]
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["one.pdf", "one.png"]
     assert (tmp_path / "figures" / "one.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "figures" / "one.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_text_of_a_pdf_is_truetype_and_the_same_figure_gives_the_same_bytes(tmp_path):
+    figure = Figure(figsize=(2, 1))
+    figure.text(0.1, 0.5, "± 0.5 × 3")
+    pages = []
+    for folder in ("a", "b"):
+        results.save_figure(tmp_path / folder, "one", figure)
+        pages.append((tmp_path / folder / "figures" / "one.pdf").read_bytes())
+    assert pages[0] == pages[1] and b"CreationDate" not in pages[0]
+    assert b"/FontFile2" in pages[0] and b"/Type3" not in pages[0]
 
 
 def test_a_table_is_kept_as_latex_with_the_best_in_bold_and_its_names_escaped(tmp_path):

@@ -99,6 +99,17 @@ def test_the_loss_falls_on_patches_it_has_seen():
     assert total.iloc[-5:].mean() < 0.95 * total.iloc[0]
 
 
+def test_with_no_iterations_nothing_is_read_and_nothing_moves(monkeypatch):
+    supervisor = tiny_supervisor()
+    before = state(supervisor)
+    monkeypatch.setattr(TinyPatches, "batch", None)
+    assert (
+        adapt(supervisor, TinyPatches(), make_config("smoke", stage1_iterations=0), seed=0, device="cpu").rows
+        == []
+    )
+    assert same(before, state(supervisor))
+
+
 def test_hrms_comes_from_bdsd_once_per_patch(monkeypatch):
     patches, calls, seen = TinyPatches(has_gt=False), [], []
     method = get_method("bdsd_pc", patches.sensor, 4)

@@ -141,6 +141,25 @@ def test_pseudo_and_features_are_computed_once_for_all_runs_of_a_store(monkeypat
     assert (counter.calls["embed_lrms"], counter.calls["embed_pan"]) == (1, 1)
 
 
+def test_features_kept_in_a_folder_serve_other_runs_with_the_same_supervisor_and_no_others(
+    tmp_path, monkeypatch
+):
+    options = {"features": tmp_path / "features"}
+    plain = train(small(), store(), settings(), supervisor=tiny_supervisor())
+    counter = Counter(monkeypatch)
+    for _ in range(2):  # each with a store of its own, as in another process
+        assert train(small(), store(), settings(), supervisor=tiny_supervisor(), **options) == plain
+    assert (counter.calls["embed_lrms"], counter.calls["embed_pan"]) == (1, 1)
+    assert len(list((tmp_path / "features").iterdir())) == 2
+    other = {"supervisor": tiny_supervisor(image_residual=0.9)}
+    assert train(small(), store(), settings(), **other, **options) == train(
+        small(), store(), settings(), **other
+    )
+    assert len(list((tmp_path / "features").iterdir())) == 4
+    assert train(small(), store(seed=1), settings(), **other, **options) != plain
+    assert len(list((tmp_path / "features").iterdir())) == 6
+
+
 def test_another_pseudo_supervisor_or_supervisor_is_not_taken_for_the_first_in_a_store():
     patches, first = store(), tiny_supervisor()
     second = tiny_supervisor(image_residual=0.9)

@@ -13,13 +13,14 @@ import pandas as pd
 
 from clippan_lib import report, results
 from clippan_lib.campaign.grid import CLASSICAL, NOTEBOOKS, TITLES, Campaign, Entry, Task
+from clippan_lib.campaign.tables import RECORD, SCORES
 from clippan_lib.files import read_json, write_json, write_text
 from clippan_lib.metrics import BETTER
 from clippan_lib.plan import Plan
 from clippan_lib.progress import Progress
 from clippan_lib.runner import RunFailed, execute
 
-RECORD, SCORES, FAILURE, LOG = "campaign.json", "scores.csv", "failed.json", "run.log"
+FAILURE, LOG = "failed.json", "run.log"
 THREADS = 1
 
 
@@ -64,7 +65,7 @@ def run_campaign(
     """
     started = time.time()
     campaign.folder.mkdir(parents=True, exist_ok=True)
-    _write_record(campaign, started, None)
+    _write_record(campaign, started)
     tasks, outcomes = campaign.tasks, []
     try:
         with _engine(min(jobs, len(tasks)), scheduler) as each:
@@ -74,7 +75,7 @@ def run_campaign(
                     progress("runs", len(outcomes), len(tasks), {})
     finally:
         write_text(campaign.folder / SCORES, collect(campaign).to_csv(index=False))
-    _write_record(campaign, started, time.time() - started)
+        _write_record(campaign, started)
     return outcomes
 
 
@@ -103,7 +104,7 @@ def _line(entry: Entry, status: str, scores: pd.DataFrame | None) -> dict[str, A
     mine = scores[scores["judged"] == entry.judged]
     if entry.task.notebook == CLASSICAL:
         mine = mine[mine["method"] == entry.row]
-    return line | mine.reindex(columns=[*BETTER]).mean().to_dict()
+    return line | mine.reindex(columns=[*BETTER]).mean(skipna=False).to_dict()
 
 
 def _read_scores(folder: Path) -> tuple[str, pd.DataFrame | None]:
@@ -113,7 +114,12 @@ def _read_scores(folder: Path) -> tuple[str, pd.DataFrame | None]:
     return "done", tables.get("Scores")
 
 
-def _write_record(campaign: Campaign, started: float, seconds: float | None) -> None:
+def _write_record(campaign: Campaign, started: float) -> None:
+    """The time is that of all its runs, whenever and for whichever table they were made; None before all are done."""
+    records = [read_json(campaign.runs / task.place / report.RECORD) for task in campaign.tasks]
+    done = [record for record in records if record]
+    commits = dict.fromkeys(str(record["commit"]) for record in done)
+    seconds = sum(sum(record["seconds"].values()) for record in done)
     datasets = {
         manifest.name: {
             "title": manifest.title,
@@ -130,9 +136,9 @@ def _write_record(campaign: Campaign, started: float, seconds: float | None) -> 
         "seeds": list(campaign.seeds),
         "device": campaign.device,
         "command": campaign.command,
-        "commit": report.commit(NOTEBOOKS),
+        "commit": ", ".join(commits) or None,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "seconds": seconds and round(seconds),
+        "seconds": round(seconds) if len(done) == len(records) else None,
         "datasets": datasets,
         "config": campaign.config.model_dump(mode="json"),
     }
@@ -207,7 +213,7 @@ def _engine(jobs: int, scheduler: str | None) -> Iterator[Each]:
             yield partial(_side_by_side, client)
         return
     with (
-        LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster,
+        LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=":0", memory_limit=0) as cluster,
         Client(cluster) as client,
     ):
         yield partial(_side_by_side, client)

@@ -210,6 +210,7 @@ class Campaign:
         config: of the runs, before a row changes it.
         preset, seeds, device: of all runs.
         assignments: what the user changed.
+        data: folder of the data files; None for each manifest's own.
         folder: runs/campaigns/<name>.
         runs: the folder of all runs.
     """
@@ -221,6 +222,7 @@ class Campaign:
     seeds: tuple[int, ...]
     device: str
     assignments: tuple[str, ...]
+    data: Path | None
     folder: Path
     runs: Path
 
@@ -235,10 +237,11 @@ class Campaign:
 
     @property
     def command(self) -> str:
-        """That makes it, from the repository's root."""
+        """That makes it, from the repository's root; DIR stands for the folder of the data."""
         words = ["clippan", "table", str(self.table)]
         words += [f"data_manifests/{manifest.file.name}" for manifest in self.manifests]
         words += ["--seeds", *map(str, self.seeds), "--preset", self.preset]
+        words += ["--data", "DIR"] if self.data else []
         return shlex.join(words) + "".join(f" -p {shlex.quote(text)}" for text in self.assignments)
 
     @property
@@ -295,7 +298,8 @@ def plan_campaign(
     if not names or len(set(names)) < len(names):
         raise Refusal(f"datasets {names}: give one or more, each once")
     device = find_device(device)
-    grids = [_Grid(dataset, data and data.resolve(), preset, overrides, device) for dataset in datasets]
+    data = data and data.resolve()
+    grids = [_Grid(dataset, data, preset, overrides, device) for dataset in datasets]
     for grid in grids:  # a dataset that is not there is refused now, not in an hour
         grid.supervisor(Row(""), seeds[0]).plan(runs)
     entries = [entry for grid in grids for entry in grid.entries(table, seeds)]
@@ -305,7 +309,16 @@ def plan_campaign(
         raise Refusal(f"--name {name!r} is not the name of a folder")
     folder = (runs / "campaigns" / name).resolve()
     return Campaign(
-        table, tuple(entries), config, preset, tuple(seeds), device, assignments, folder, runs.resolve()
+        table,
+        tuple(entries),
+        config,
+        preset,
+        tuple(seeds),
+        device,
+        assignments,
+        data,
+        folder,
+        runs.resolve(),
     )
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -23,7 +24,7 @@ _RANDOM = "random:"
 
 
 class ClipWeightsError(RuntimeError):
-    """The weights asked for could not be had; the message says what was tried and what to do."""
+    """The weights or the tokenizer could not be had; the message says what was tried and what to do."""
 
 
 def prepare_image(
@@ -134,8 +135,9 @@ def load_clip(model: str = EMBEDDED, weights: str | None = None) -> ClipTowers:
         weights: a pretrained tag of the architecture, the path of a weights file, or "random:SEED" for the
             control with random weights. "embedded", "hf-hub:" and "local-dir:" bring theirs: leave it out.
             A file does not tell its activation: for a file of OpenAI's take an architecture "...-quickgelu".
-    Raises: ValueError on an unknown architecture or a bad argument; ClipWeightsError where the weights
-        cannot be had.
+            Nor does it tell its normalisation: it gets that of the architecture's first published tag.
+    Raises: ValueError on an unknown architecture or a bad argument; ClipWeightsError where the weights or
+        the tokenizer cannot be had.
     """
     seed = _seed(weights)
     config, source = _resolve(model, weights, seed)
@@ -144,23 +146,39 @@ def load_clip(model: str = EMBEDDED, weights: str | None = None) -> ClipTowers:
         # open_clip passes on whatever the hub, the disk or the file's reader raises.
         try:
             network = _create(config, source, load=seed is None)
+        except Exception as error:
+            raise ClipWeightsError(_help(model, weights, _brief(error))) from error
+        try:
             tokenizer = open_clip.get_tokenizer(config)
         except Exception as error:
-            raise ClipWeightsError(_help(model, weights, error)) from error
+            raise ClipWeightsError(
+                f"no tokenizer for CLIP {model!r}: {_brief(error)}.\nIt comes from the Hugging Face hub through "
+                "another package: pip install transformers, and connect once. Without a connection: put the "
+                "tokenizer's files into a folder with open_clip_config.json and the weights, and pass it as "
+                "model='local-dir:folder'"
+            ) from error
     return ClipTowers(network, tokenizer, model, weights)
 
 
 def _create(config: str, source: str | None, load: bool) -> nn.Module:
+    tag = open_clip.get_pretrained_cfg(config, source) if source else {}
     # open_clip 3 no longer takes on the activation a tag was trained with: it only warns and computes others.
-    quick_gelu = bool(source) and open_clip.get_pretrained_cfg(config, source).get("quick_gelu", False)
     return open_clip.create_model(
         config,
         source,
         load_weights=load,
         require_pretrained=load,
         pretrained_text=False,
-        force_quick_gelu=quick_gelu,
+        force_quick_gelu=tag.get("quick_gelu", False),
+        force_preprocess_cfg={} if tag else _normalisation(config),
     )
+
+
+def _normalisation(config: str) -> dict[str, Any]:
+    """Mean and deviation of an architecture's first tag; open_clip takes OpenAI's for all that has no tag."""
+    tags = open_clip.list_pretrained_tags_by_model(config)
+    first = open_clip.get_pretrained_cfg(config, tags[0]) if tags else {}
+    return {key: first[key] for key in ("mean", "std") if key in first}
 
 
 def _resolve(model: str, weights: str | None, seed: int | None) -> tuple[str, str | None]:
@@ -215,11 +233,18 @@ def _help(model: str, weights: str | None, reason: object) -> str:
     return (
         f"no weights for CLIP {model!r} with weights={weights!r}: {reason}.\n"
         f"Published tags of this architecture: {tags}.\n"
+        "Of a file only tensors are read (safetensors, or the .pt of a state_dict): all else could run code.\n"
         "Without a connection: download the weights elsewhere (*.safetensors on the model's page of the "
         "Hugging Face hub) and pass the file's path as `weights`, or a folder that also holds "
         "open_clip_config.json as model='local-dir:folder'; or use model='embedded', without any download. "
         "Random weights are never a fallback: ask for them with weights='random:0'."
     )
+
+
+def _brief(error: Exception) -> str:
+    """A state that does not fit is listed key by key, a thousand of them: the first tell what is wrong."""
+    text = f"{type(error).__name__}: {error}"
+    return text if len(text) <= 600 else f"{text[:600]} ... ({len(text)} characters)"
 
 
 def _count_tokens(tokenizer, text: str) -> int:

@@ -10,14 +10,16 @@ from clippan_lib.figures.plots import (
     scatter_embeddings,
     similarity_matrix,
 )
+from clippan_lib.figures.protocol import protocol_ranking, protocol_spoilings
 from clippan_lib.figures.scenes import scene_overview
 from clippan_lib.figures.stretch import Stretch, error_map, fit_stretch, pick_box
-from clippan_lib.figures.tables import best_in_bold, confidence_interval, mark_best, paired_differences
+from clippan_lib.figures.style import COLUMN
+from clippan_lib.figures.tables import best_in_bold, mark_best, paired_differences
 
 __all__ = [
+    "COLUMN",
     "Stretch",
     "best_in_bold",
-    "confidence_interval",
     "curves",
     "error_map",
     "fit_stretch",
@@ -27,6 +29,8 @@ __all__ = [
     "paired_differences",
     "patch_grid",
     "pick_box",
+    "protocol_ranking",
+    "protocol_spoilings",
     "quality_and_speed",
     "scatter_embeddings",
     "scene_overview",

@@ -18,6 +18,7 @@ Box = tuple[int, int, int]
 _ERROR_COLOURS = "magma"
 _BAR = 0.15  # inches, the height of the colour bar
 _BAR_LABEL = "absolute error, mean over bands (DN)"
+_LONGEST = 1.5  # longer side over shorter of what is shown of a scene
 _LETTER = 0.09  # inches, the mean width of a letter of a title
 
 
@@ -35,11 +36,23 @@ def _gather(
 
 def _checked_box(box: Box | None, detailed: Picture, size: tuple[int, int], ratio: int) -> Box:
     if box is None:
-        return pick_box(detailed, max(1, min(size[1] // 3, size[0])), ratio)
+        width = min(size[1], int(_LONGEST * size[0]))
+        return pick_box(detailed, max(1, min(width // 3, size[0])), ratio)
     top, left, side = box
     if side < 1 or top < 0 or left < 0 or top + side > size[0] or left + side > size[1]:
         raise ValueError(f"box (top, left, size) {box} lies outside the image of {size}")
     return box
+
+
+def _view(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Top, left, height and width of what is shown: all, or the part around the box of an elongated scene."""
+    shown = [min(side, int(_LONGEST * min(size))) for side in size]
+    middles = [corner + box[2] // 2 for corner in box[:2]]
+    corners = [
+        min(max(middle - part // 2, 0), side - part)
+        for middle, part, side in zip(middles, shown, size, strict=True)
+    ]
+    return (*corners, *shown)
 
 
 def _grid(
@@ -67,22 +80,30 @@ def _grid(
     return figure, cells
 
 
-def _draw_image(cells: Sequence[Axes], picture: np.ndarray, size: tuple[int, int], box: Box) -> None:
-    """The whole image with the box, and below it the box alone."""
+def _draw_image(
+    cells: Sequence[Axes], picture: np.ndarray, size: tuple[int, int], view: tuple[int, ...], box: Box
+) -> None:
+    """The image with the box, and below it the box alone."""
     top, left, side = box
     for ax in cells[:2]:
         draw(ax, picture, size)
+    _show(cells[0], *view)
     cells[0].add_patch(Rectangle((left, top), side, side, fill=False, edgecolor=BOX, linewidth=1.8))
-    cells[1].set(xlim=(left, left + side), ylim=(top + side, top))
+    _show(cells[1], top, left, side, side)
     cells[1].spines[:].set(edgecolor=BOX, linewidth=1.8)
     for ax in cells[2:]:
         ax.set_axis_off()
+
+
+def _show(ax: Axes, top: int, left: int, height: int, width: int) -> None:
+    ax.set(xlim=(left, left + width), ylim=(top + height, top))
 
 
 def _draw_errors(
     figure: Figure,
     cells: Mapping[str, list[Axes]],
     errors: Mapping[str, np.ndarray],
+    view: tuple[int, ...],
     limit: float | int | None,
 ) -> None:
     """All error maps on one scale, with one colour bar."""
@@ -92,9 +113,12 @@ def _draw_errors(
         ax = cells[name][2]
         ax.set_axis_on()
         drawn = draw(ax, error, error.shape, cmap=_ERROR_COLOURS, vmin=0.0, vmax=limit)
+        _show(ax, *view)
         ax.set_xlabel(f"mean {error.mean():.3g}")
     bar = next(ax for ax in figure.axes if ax.get_label() == _BAR_LABEL)
-    figure.colorbar(drawn, cax=bar, orientation="horizontal", extend="max", label=_BAR_LABEL)
+    scale = figure.colorbar(drawn, cax=bar, orientation="horizontal", extend="max", label=_BAR_LABEL)
+    # As one picture: viewers of PDF show hairlines between areas that touch.
+    scale.solids.set_rasterized(True)
 
 
 @styled
@@ -112,32 +136,38 @@ def zooms(
 ) -> Figure:
     """The paper's Figures 4 (no ground truth) and 5: images with a green box, the box magnified, error maps.
 
+    Of an elongated scene (3:2 and more) the part around the box is shown; the means below the error maps are of
+    the whole scene.
+
     Args:
         results: method to fused image, (c, H, W) or (1, c, H, W), [0, 1].
         lrms: (c, h, w) or (1, c, h, w), the input, shown first.
         pan: (1, H, W) or (1, 1, H, W), shown second.
         sensor: bands shown, and the digital numbers of the error maps.
         gt: as `results`; shown last and makes the row of error maps.
-        box: top, left, size in PAN pixels; None takes a third of the width (magnified three times, as in the
-            paper), where the ground truth, or PAN, has the most detail.
+        box: top, left, size in PAN pixels; None takes a third of the width shown (magnified three times, as in
+            the paper), where the ground truth, or PAN, has the most detail.
         stretch: shared by all; None fits it to `lrms`, which favours no method.
         error_max: end of the common error scale, in digital numbers; None: 99th percentile of all maps.
         columns: at most so many images side by side; more go on below.
-        title: of the whole figure.
+        title: of the whole figure; sensor, bands shown and size of the box if empty.
     Raises: ValueError on no results, a result with a taken name, unequal sizes, or a box outside the image.
     """
     images = _gather(results, lrms, pan, gt)
     size = full_size(images)
     box = _checked_box(box, pan if gt is None else gt, size, sensor.ratio)
     stretch = stretch or fit_stretch(lrms, sensor.rgb)
-    figure, cells = _grid(list(images), columns, 2 if gt is None else 3, size[0] / size[1])
+    view = _view(box, size)
+    figure, cells = _grid(list(images), columns, 2 if gt is None else 3, view[2] / view[3])
     letters = int(WIDTH / min(columns, len(images)) / _LETTER)
     for name, image in images.items():
-        _draw_image(cells[name], colours(image, name, sensor, stretch), size, box)
+        _draw_image(cells[name], colours(image, name, sensor, stretch), size, view, box)
         cells[name][0].set_title(fill(name, letters))
     if gt is not None:
         errors = {name: (error_map(hrms, gt) * sensor.max_value).numpy() for name, hrms in results.items()}
-        _draw_errors(figure, cells, errors, error_max)
-    magnified = f"box of {box[2]}×{box[2]} pixels, magnified ×{size[1] / box[2]:.2g}"
-    figure.suptitle(title or f"{sensor.name}: {magnified}")
+        _draw_errors(figure, cells, errors, view, error_max)
+    part = "" if view[2:] == size else f"part of {size[0]}×{size[1]} pixels, "
+    magnified = f"{part}box of {box[2]}×{box[2]} pixels, magnified ×{view[3] / box[2]:.2g}"
+    shown = ", ".join(sensor.bands[band] for band in stretch.bands)
+    figure.suptitle(title or f"{sensor.name} ({shown}): {magnified}", wrap=True)
     return figure

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from clippan_lib.embedding import TYPES
 from clippan_lib.figures.stretch import Picture, single
-from clippan_lib.figures.style import LINES, PALETTE, bare, new_figure, panels, styled
+from clippan_lib.figures.style import LINES, PALETTE, WIDTH, bare, new_figure, panels, plots_across, styled
 from clippan_lib.sensors import Sensor
 
 _MARKERS = ("o", "s", "^")
+_LETTER = 0.085  # inches, the mean width of a letter of a legend
+_HANDLE = 0.6  # inches, what stands beside the text of a legend
 Histories = Mapping[str, pd.DataFrame | Sequence[pd.DataFrame]]
 
 
@@ -60,12 +62,12 @@ def _draw_term(ax: Axes, term: str, runs: dict[str, list[pd.DataFrame]], smooth:
     if _wants_log(values[np.isfinite(values)]):
         ax.set_yscale("log")
     ax.set_title(term)
-    ax.set_xlabel("iteration" + (f" (running mean of {smooth} rows)" if smooth > 1 else ""))
+    ax.set_xlabel("iteration")
 
 
 @styled
 def curves(
-    histories: Histories, terms: Sequence[str], smooth: int = 1, columns: int = 3, title: str = ""
+    histories: Histories, terms: Sequence[str], smooth: int = 1, title: str = "", width: float = WIDTH
 ) -> Figure:
     """Training curves, one panel per term; logarithmic where the values are positive and span a factor of 20.
 
@@ -74,25 +76,27 @@ def curves(
             line is then their mean, the band one standard deviation to either side.
         terms: columns to draw; a history without one is left out of its panel.
         smooth: running mean over so many rows.
-        columns: panels side by side.
         title: of the whole figure.
+        width: `style.WIDTH`, or `style.COLUMN` for one column of a paper.
     Raises: ValueError on an empty request, a term that no history has, or `smooth` below 1.
     """
     runs = _runs(histories, terms, smooth)
-    figure, axes = panels(len(terms), columns, 2.5)
+    figure, axes = panels(len(terms), plots_across(width), 2.3, width)
     for ax, term in zip(axes, terms, strict=True):
         _draw_term(ax, term, runs, smooth)
     legend = {
         label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
+    entry = max(map(len, legend), default=0) * _LETTER + _HANDLE
     figure.legend(
         legend.values(),
         legend.keys(),
         loc="outside lower center",
-        ncols=4 if max(map(len, legend), default=0) <= 24 else 2,
+        ncols=max(1, min(4, int(width / entry))),
+        title=f"running mean of {smooth} rows" if smooth > 1 else None,
         frameon=False,
     )
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     return figure
 
 
@@ -243,26 +247,27 @@ def histograms(lrms: Picture, pan: Picture, sensor: Sensor, bins: int = 100) -> 
 
 
 @styled
-def quality_and_speed(quality: pd.Series, speed: pd.Series, title: str = "") -> Figure:
+def quality_and_speed(quality: pd.Series, speed: pd.Series, title: str = "", width: float = WIDTH) -> Figure:
     """How good against how fast: a dot per method, its name in a column beside the plot, the best on top.
 
     Args:
         quality: method to score, named as the metric; higher is better.
         speed: method to megapixels per second, for the same methods.
         title: of the figure.
+        width: `style.WIDTH`, or `style.COLUMN` for one column of a paper.
     Raises: ValueError on no methods, or other methods in `speed`.
     """
     if quality.empty or set(quality.index) != set(speed.index):
         raise ValueError(f"quality is of {list(quality.index)}, speed of {list(speed.index)}: give the same")
     quality = quality.sort_values()
-    figure = new_figure(max(3.0, 0.22 * len(quality) + 0.6))
+    figure = new_figure(max(3.0, 0.22 * len(quality) + 0.6), width)
     ax, names = figure.subplots(1, 2, width_ratios=(4, 1))
     names.set_axis_off()
     heights = (np.arange(len(quality)) + 0.5) / len(quality)
     for place, (method, value) in enumerate(quality.items()):
         colour = PALETTE[place % len(PALETTE)]
         ax.plot(speed[method], value, "o", color=colour, markersize=6)
-        names.text(0.12, heights[place], method, color=colour, va="center", transform=names.transAxes)
+        names.text(0.12, heights[place], method, va="center", transform=names.transAxes)
         ax.annotate(
             "",
             (speed[method], value),
@@ -275,5 +280,5 @@ def quality_and_speed(quality: pd.Series, speed: pd.Series, title: str = "") -> 
     ax.set_xscale("log")
     ax.set_xlabel("speed (megapixels of PAN per second)")
     ax.set_ylabel(quality.name)
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     return figure

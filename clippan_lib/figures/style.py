@@ -1,4 +1,8 @@
-"""How every figure looks: one palette, one text size, one width; the reader's own settings stay untouched."""
+"""How every figure looks: one palette, one text size, two widths; the reader's own settings stay untouched.
+
+Figures are laid out for the screen. A paper shrinks them to both columns (7 inch) or one (3.3 inch): `WIDTH` and
+`COLUMN` are such that 10 points, the smallest text, become 7 in either.
+"""
 
 import functools
 import io
@@ -14,16 +18,18 @@ from matplotlib.figure import Figure
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#999999")
 LINES = ("-", "--", "-.", ":")
 BOX = "#00FF00"
-WIDTH = 10.0
+WIDTH = 10.0  # inches, a figure across the screen or both columns of a paper
+COLUMN = 4.7  # inches, one column
+_PLOT = 3.0  # inches, about the width of a plot beside others
 P = ParamSpec("P")
 
 _SETTINGS = {
     "font.size": 10,
     "axes.titlesize": 10,
     "axes.labelsize": 10,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "legend.fontsize": 9,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "legend.fontsize": 10,
     "figure.titlesize": 12,
     "figure.facecolor": "white",
     "axes.facecolor": "white",
@@ -59,6 +65,11 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
         return figure
 
     return wrapped
+
+
+def plots_across(width: float) -> int:
+    """How many plots stand side by side: three over the whole width, two in a column."""
+    return round(width / _PLOT)
 
 
 def panels(

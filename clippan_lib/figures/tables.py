@@ -1,6 +1,7 @@
 """Tables of scores with the best marked, and the picture of paired differences over seeds."""
 
 from collections.abc import Mapping
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -8,9 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pandas.io.formats.style import Styler
-from scipy import stats
 
-from clippan_lib.figures.style import PALETTE, panels, styled
+from clippan_lib.figures.style import PALETTE, WIDTH, panels, plots_across, styled
+from clippan_lib.statistics import confidence_interval
+
+# `underline` is for LaTeX alone: pandas translates bold, but not HTML's way to underline
+_CSS = {1: "font-weight: bold", 2: "text-decoration: underline; underline: --rwrap--latex"}
+UNITS = {"MPSNR": " (dB)", "SAM": " (°)"}
+_LABEL = 24  # characters of a line beside a plot
+_MARKDOWN = {1: "**{}**", 2: "_{}_"}
 
 
 def _refuse_unknown(columns: pd.Index, better: Mapping[str, str]) -> None:
@@ -21,36 +28,66 @@ def _refuse_unknown(columns: pd.Index, better: Mapping[str, str]) -> None:
             )
 
 
-def mark_best(
-    scores: pd.DataFrame, better: Mapping[str, str], digits: int = 4, spread: pd.DataFrame | None = None
+def as_text(
+    scores: pd.DataFrame, digits: int | Mapping[str, int] = 4, spread: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """The table as text, the best of each column marked `*`; values equal as printed are equally best.
+    """The table as text.
 
     Args:
         scores: one row per method, one column per metric; NaN where a method has no score.
-        better: metric to "high" or "low".
-        digits: decimals printed.
+        digits: decimals printed, of all columns or by column.
         spread: same rows and columns, printed as `± spread`; NaN where there is one seed only.
     Returns: strings, the same rows and columns; "-" for NaN.
-    Raises: ValueError on a column without a direction, or a spread that does not fit.
+    Raises: ValueError on a spread that does not fit.
     """
-    _refuse_unknown(scores.columns, better)
     if spread is not None and not (
         spread.index.equals(scores.index) and spread.columns.equals(scores.columns)
     ):
         raise ValueError(
             f"spread has columns {list(spread)} and {len(spread)} rows; scores {list(scores)}, {len(scores)}"
         )
-    marked = pd.DataFrame("-", index=scores.index, columns=scores.columns, dtype=object)
-    for column in scores:
-        shown = scores[column].round(digits)
-        best = shown.max() if better[column] == "high" else shown.min()
-        for row in np.flatnonzero(shown.notna()):
-            known = spread is not None and pd.notna(spread[column].iloc[row])
-            extra = f" ± {spread[column].iloc[row]:.{digits}f}" if known else ""
-            star = " *" if shown.iloc[row] == best else ""
-            marked.iloc[row, marked.columns.get_loc(column)] = f"{shown.iloc[row]:.{digits}f}{extra}{star}"
-    return marked
+    text = pd.DataFrame("-", index=scores.index, columns=scores.columns, dtype=object)
+    for place, column in enumerate(scores):
+        decimals = digits if isinstance(digits, int) else digits[column]
+        for row in np.flatnonzero(scores[column].notna()):
+            known = spread is not None and pd.notna(spread.iat[row, place])
+            extra = f" ± {spread.iat[row, place]:.{decimals}f}" if known else ""
+            text.iat[row, place] = f"{round(scores.iat[row, place], decimals):.{decimals}f}{extra}"
+    return text
+
+
+def places(
+    scores: pd.DataFrame, better: Mapping[str, str], digits: int | Mapping[str, int] = 4
+) -> pd.DataFrame:
+    """1 where a score is the best of its column, 2 where it is the second best, else 0.
+
+    Args:
+        scores: one row per method, one column per metric; NaN where a method has no score.
+        better: metric to "high" or "low".
+        digits: decimals printed, of all columns or by column; values equal as printed share a place.
+    Raises: ValueError on a column without a direction.
+    """
+    _refuse_unknown(scores.columns, better)
+    shown = scores.round(digits if isinstance(digits, int) else dict(digits))
+    ranks = {
+        column: shown[column].rank(method="dense", ascending=better[column] == "low") for column in shown
+    }
+    ranks = pd.DataFrame(ranks, index=scores.index, columns=scores.columns)
+    return ranks.where(ranks <= 2, 0).astype(int)
+
+
+def mark_best(
+    scores: pd.DataFrame, better: Mapping[str, str], digits: int = 4, spread: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """The table as text, the best of each column marked `*`; values equal as printed are equally best.
+
+    Args: as of `as_text` and `places`.
+    Returns: strings, the same rows and columns; "-" for NaN.
+    Raises: ValueError on a column without a direction, or a spread that does not fit.
+    """
+    best = places(scores, better, digits) == 1
+    text = as_text(scores, digits, spread)
+    return text.mask(best, text + " *")
 
 
 def best_in_bold(scores: pd.DataFrame, better: Mapping[str, str], digits: int = 4) -> Styler:
@@ -61,32 +98,42 @@ def best_in_bold(scores: pd.DataFrame, better: Mapping[str, str], digits: int = 
         better: metric to "high" or "low"; a column without a direction stays plain.
         digits: decimals printed; values equal as printed are equally best.
     """
-    styler = Styler(scores, precision=digits, na_rep="-", uuid_len=0)
-    for column in scores.columns.intersection(list(better)):
-        shown = scores[column].round(digits)
-        best = shown.max() if better[column] == "high" else shown.min()
-        styler.map(lambda value, best=best: _bold(value, best, digits), subset=[column])
-    return styler
+    known = scores.columns.intersection(list(better))
+    best = places(scores[known], better, digits).reindex(columns=scores.columns, fill_value=0)
+    return dressed(scores, best.where(best == 1, 0), digits)
 
 
-def _bold(value: float, best: float, digits: int) -> str:
-    return "font-weight: bold" if round(value, digits) == best else ""
-
-
-def confidence_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Mean and half width of Student's t interval of the mean.
+def dressed(table: pd.DataFrame, placed: pd.DataFrame, digits: int = 4) -> Styler:
+    """A table with the best in bold and the second best underlined, in HTML and by `results.save_latex`.
 
     Args:
-        values: (n,), one per seed.
-        level: of confidence, between 0 and 1.
-    Returns: mean, half width; the half width is NaN for fewer than two values.
-    Raises: ValueError on no values or on NaN.
+        table: numbers or text.
+        placed: from `places`, the same rows and columns.
+        digits: decimals of numbers.
     """
-    if values.size == 0 or np.isnan(values).any():
-        raise ValueError(f"values {values}: give at least one and no NaN (are the same seeds in both runs?)")
-    n = values.size
-    half = stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
-    return float(values.mean()), float(half)
+    styler = Styler(table, precision=digits, na_rep="-", uuid_len=0)
+    return styler.apply(lambda _: placed.apply(lambda column: column.map(_CSS).fillna("")), axis=None)
+
+
+def markdown(text: pd.DataFrame, placed: pd.DataFrame) -> str:
+    """A table of text for GitHub: the best in bold, the second best in italics.
+
+    Args:
+        text: strings.
+        placed: from `places`, the same rows and columns.
+    """
+    cells = text.copy()
+    for place, form in _MARKDOWN.items():
+        cells = cells.mask(placed == place, text.map(form.format))
+    headers = [" ".join(name) if isinstance(name, tuple) else name for name in text.columns]
+    lines = [["", *headers], ["---", *["---:"] * len(headers)]]
+    lines += [[row, *values] for row, values in zip(cells.index, cells.to_numpy(), strict=True)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def difference_text(mean: float, half: float, digits: int = 4) -> str:
+    """A mean difference with its sign and the half width of its interval, which one seed (NaN) does not have."""
+    return f"{mean:+.{digits}f}" + ("" if np.isnan(half) else f" ± {half:.{digits}f}")
 
 
 def _draw_metric(ax: Axes, metric: str, differences: Mapping[str, pd.DataFrame], direction: str) -> None:
@@ -99,25 +146,25 @@ def _draw_metric(ax: Axes, metric: str, differences: Mapping[str, pd.DataFrame],
             mean, row, xerr=None if np.isnan(half) else half, fmt="D", color=colour, capsize=4, markersize=6
         )
         ax.annotate(
-            f"{mean:+.3g}".replace("-", "−"),
+            f"{mean:+.2g}".replace("-", "−"),
             (mean, row),
             (0, 7),
             textcoords="offset points",
             ha="center",
             va="bottom",
-            fontsize=9,
         )
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_ylim(len(differences) - 0.5, -0.6)
-    ax.xaxis.set_major_locator(MaxNLocator(4))
-    ax.margins(x=0.15)
-    ax.set_title(f"{metric} ({'right' if direction == 'high' else 'left'} is better)")
-    ax.set_xlabel("difference")
+    ax.xaxis.set_major_locator(MaxNLocator(3))
+    ax.ticklabel_format(axis="x", scilimits=(-2, 3))
+    ax.margins(x=0.35)
+    ax.set_title(f"{metric}{UNITS.get(metric, '')}\n({'right' if direction == 'high' else 'left'} is better)")
+    ax.set_xlabel("difference", loc="left")  # to the right stands the axis' power of ten
 
 
 @styled
 def paired_differences(
-    differences: Mapping[str, pd.DataFrame], better: Mapping[str, str], columns: int = 3, title: str = ""
+    differences: Mapping[str, pd.DataFrame], better: Mapping[str, str], title: str = "", width: float = WIDTH
 ) -> Figure:
     """What a change does, seed by seed: dots are seeds, the diamond their mean with its 95 % t interval.
 
@@ -125,8 +172,8 @@ def paired_differences(
         differences: comparison ("language - none") to a table of differences, one row per seed and one column
             per metric; the metrics of the first table are drawn.
         better: metric to "high" or "low".
-        columns: panels side by side.
         title: of the whole figure.
+        width: `style.WIDTH`, or `style.COLUMN` for one column of a paper.
     Raises: ValueError on an empty request, a missing metric, a metric without direction, or NaN.
     """
     if not differences:
@@ -137,10 +184,13 @@ def paired_differences(
         missing = [metric for metric in metrics if metric not in table]
         if missing:
             raise ValueError(f"comparison {label!r} lacks {missing}; it has {list(table)}")
-    figure, axes = panels(len(metrics), columns, 1.3 + 0.6 * len(differences))
+    across = plots_across(width)
+    figure, axes = panels(len(metrics), across, 1.3 + 0.45 * len(differences), width)
+    labels = [fill(label, _LABEL) for label in differences]
     for place, (ax, metric) in enumerate(zip(axes, metrics, strict=True)):
         _draw_metric(ax, metric, differences, better[metric])
-        first = place % min(columns, len(metrics)) == 0
-        ax.set_yticks(range(len(differences)), list(differences) if first else [])
-    figure.suptitle(title or "paired by seed: dots are seeds, diamonds the mean with its 95 % interval")
+        ax.set_yticks(range(len(labels)), labels if place % across == 0 else [])
+    figure.suptitle(
+        title or "paired by seed: dots are seeds, diamonds the mean with its 95 % interval", wrap=True
+    )
     return figure

@@ -18,6 +18,7 @@ Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 _FILE = ".safetensors"  # a pseudo-supervisor that ends so is a file
+_FOLDER = "local-dir:"  # a CLIP that begins so is a folder
 
 
 class RunConfig(BaseModel):
@@ -133,6 +134,14 @@ class RunConfig(BaseModel):
             TrainedNetwork.load(name)
             return str(Path(name).resolve())
         return _one_of(name, [*NETWORKS, *CLASSICAL, f"NAME{_FILE}"])
+
+    @field_validator("clip_model", "clip_weights")
+    @classmethod
+    def _whole_path(cls, given: str | None) -> str | None:
+        """Notebooks run in another folder, so what lies in a file or folder needs its whole path."""
+        if given and given.startswith(_FOLDER):
+            return _FOLDER + str(Path(given.removeprefix(_FOLDER)).resolve())
+        return str(Path(given).resolve()) if given and Path(given).is_file() else given
 
     @field_validator("prompts")
     @classmethod

@@ -1,0 +1,45 @@
+"""clippan table."""
+
+import argparse
+import os
+import sys
+
+from clippan_lib.campaign import tables
+from clippan_lib.campaign.engine import run_campaign
+from clippan_lib.campaign.grid import plan_campaign
+from clippan_lib.campaign.pages import write_pages
+from clippan_lib.commands import stop
+from clippan_lib.progress import bars
+from clippan_lib.runner import RunFailed
+
+
+def act(options: argparse.Namespace) -> int:
+    try:
+        campaign = plan_campaign(
+            options.table,
+            options.manifests,
+            seeds=options.seeds,
+            data=options.data,
+            preset=options.preset,
+            device=options.device,
+            name=options.name,
+            assignments=options.assignments,
+        )
+        jobs = options.jobs or (1 if campaign.device == "cuda" else os.cpu_count() or 1)
+    except ValueError as error:
+        return stop(2, error)
+    print(f"{campaign.command}: {len(campaign.tasks)} runs, {jobs} side by side", file=sys.stderr)
+    outcomes = run_campaign(
+        campaign, jobs=jobs, scheduler=options.scheduler, progress=bars(sys.stderr, "runs")
+    )
+    try:
+        pages = write_pages(campaign)
+    except RunFailed as error:
+        return stop(1, error)
+    for table in tables.all_tables(tables.load(campaign.folder)):
+        print(f"\n{table.title}\n{table.text.to_string()}\n{table.note}".rstrip())
+    print(*(f"\nReport: {page}" for page in pages), sep="")
+    failed = [outcome for outcome in outcomes if outcome.failure]
+    for outcome in failed:
+        print(f"failed: {outcome.place}: {outcome.failure}", file=sys.stderr)
+    return stop(1, f"{len(failed)} of {len(outcomes)} runs failed") if failed else 0

@@ -1,0 +1,90 @@
+"""The protocol laboratory's pictures: who ranks where and how surely, and which spoiling is seen at all."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from torch import Tensor
+
+from clippan_lib.figures.style import PALETTE, new_figure, styled
+
+
+@styled
+def protocol_ranking(
+    rankings: Mapping[str, pd.DataFrame],
+    chance: Mapping[str, Float[Tensor, " r"]],
+    ceiling: Mapping[str, float],
+    title: str = "",
+) -> Figure:
+    """How often each candidate prefers the true fusion, with its interval, beside what chance does.
+
+    Args:
+        rankings: panel title to a table of `protocol.rank`; the same candidates in each, drawn in the order of
+            the last.
+        chance: the same titles to the shares of random directions; their central 95 % is the grey band.
+        ceiling: the same titles to the share of the fitted direction, a dashed line.
+        title: of the whole figure.
+    Raises: ValueError on no rankings, or other titles or candidates in one than in another.
+    """
+    if not rankings or not rankings.keys() == chance.keys() == ceiling.keys():
+        raise ValueError(
+            f"panels {[*rankings]}, chance {[*chance]}, ceiling {[*ceiling]}: give the same, not none"
+        )
+    order = [*rankings.values()][-1].index
+    figure = new_figure(1.5 + 0.27 * len(order))
+    axes = figure.subplots(1, len(rankings), sharey=True, squeeze=False)[0]
+    for colour, ax, (name, table) in zip(PALETTE, axes, rankings.items(), strict=False):
+        if set(table.index) != set(order):
+            raise ValueError(
+                f"{name!r} ranks {list(table.index)}, the last panel {list(order)}: give the same"
+            )
+        table = table.loc[order]
+        low, high = np.quantile(chance[name].numpy(), [0.025, 0.975])
+        ax.axvspan(low, high, color="0.92", linewidth=0, label="95 % of random directions")
+        ax.axvline(0.5, color="black", linewidth=0.8, label="a coin")
+        ax.axvline(
+            ceiling[name], color="0.4", linewidth=1.2, linestyle="--", label="fitted on training patches"
+        )
+        ax.hlines(range(len(order)), table["wins_low"], table["wins_high"], color=colour, linewidth=2)
+        ax.plot(table["wins"], range(len(order)), "o", color=colour, markersize=6)
+        ax.set(title=name, xlim=(0, 1), xlabel="true fusion preferred (share of comparisons)")
+        ax.xaxis.set_major_formatter(PercentFormatter(1))
+    axes[0].set_yticks(range(len(order)), list(order))
+    axes[0].invert_yaxis()
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+@styled
+def protocol_spoilings(wins: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
+    """Per candidate and spoiling, the share of patches whose true fusion is preferred; white is a coin.
+
+    Args:
+        wins: panel title to a table, one row per candidate and one column per spoiling, in [0, 1]; all panels
+            have the rows of the first.
+        title: of the whole figure.
+    Raises: ValueError on no tables, or other rows or columns in one than in the first.
+    """
+    if not wins:
+        raise ValueError("no shares to draw: give at least one table")
+    first = next(iter(wins.values()))
+    figure = new_figure(1.5 + 0.27 * len(first))
+    axes = figure.subplots(1, len(wins), sharey=True, squeeze=False)[0]
+    for ax, (name, table) in zip(axes, wins.items(), strict=True):
+        if not (table.index.equals(first.index) and table.columns.equals(first.columns)):
+            raise ValueError(f"{name!r} has other rows or columns than the first panel: give the same")
+        drawn = ax.imshow(table.to_numpy(), cmap="PuOr_r", vmin=0, vmax=1, aspect="auto")
+        for (row, column), value in np.ndenumerate(table.to_numpy()):
+            colour = "white" if abs(value - 0.5) > 0.35 else "black"
+            ax.text(column, row, f"{value:.0%}", ha="center", va="center", color=colour, fontsize=10)
+        ax.set_xticks(range(table.shape[1]), list(table), rotation=25, ha="right", rotation_mode="anchor")
+        ax.set_title(name)
+    axes[0].set_yticks(range(len(first)), list(first.index))
+    figure.colorbar(drawn, ax=list(axes), label="true fusion preferred", format=PercentFormatter(1))
+    figure.suptitle(title)
+    return figure
