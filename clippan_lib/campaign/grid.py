@@ -365,9 +365,11 @@ class _Grid:
         """Train a network as a row says, at a resolution."""
         config = make_config(self.preset, **self._changes(row, seed))
         needs = {"pseudo": self.pseudo(row, seed)} if config.pseudo in NETWORKS else {}
+        extra = {"resolution": resolution} | ({"shuffle": True} if row.shuffle else {})
         if row.language:
             needs["supervisor"] = self.supervisor(row, seed)
-        extra = {"resolution": resolution} | ({"shuffle": True} if row.shuffle else {})
+        else:
+            extra |= {"supervisor": ""}
         return self._task(EXPERIMENT, self._changes(row, seed), seed, extra, needs)
 
     def supervisor(self, row: Row, seed: int) -> Task:
