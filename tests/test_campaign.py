@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
+from test_run import MANIFEST as FOUR_SCENES
 from tiny_notebooks import MANIFEST, write_notebook
 
 from clippan_lib.campaign import tables
@@ -366,6 +367,7 @@ def test_what_needs_a_failed_run_fails_with_it_and_says_so(tmp_path):
     assert set(status["pnn-C"]) == {"failed"} and set(status.drop("pnn-C")) == {"done"}
 
 
+@pytest.mark.slow
 def test_runs_side_by_side_give_the_same_table_as_one_after_another(tmp_path):
     notebooks = write_notebooks(tmp_path / "notebooks", FAILS)
     serial, parallel = small(tmp_path, runs=tmp_path / "a"), small(tmp_path, runs=tmp_path / "b")
@@ -376,6 +378,7 @@ def test_runs_side_by_side_give_the_same_table_as_one_after_another(tmp_path):
     pd.testing.assert_frame_equal(scores(serial), scores(parallel))
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_there_is_used(tmp_path):
     planned = small(tmp_path)
     notebooks = write_notebooks(tmp_path / "notebooks")
@@ -399,6 +402,7 @@ run_campaign(small(Path({folder!r}), runs=Path({folder!r})), notebooks=Path({not
 """
 
 
+@pytest.mark.slow
 def test_a_killed_campaign_goes_on_where_it_stopped_to_the_same_table(tmp_path):
     notebooks = write_notebooks(tmp_path / "notebooks")
     whole, killed = small(tmp_path, runs=tmp_path / "whole"), small(tmp_path, runs=tmp_path / "killed")
@@ -445,10 +449,12 @@ def test_the_command_refuses_with_status_2_and_one_line(capsys, tmp_path, monkey
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_table_one_of_the_real_notebooks_ends_with_tables_and_figures(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(FOUR_SCENES)
     changes = ["-p", "compared=[pnn]"]
-    status = main(["table", "1", str(MANIFEST), "--seeds", "0", "--preset", "smoke", "--jobs", "2", *changes])
+    status = main(["table", "1", "tiny.yaml", "--seeds", "0", "--preset", "smoke", "--jobs", "2", *changes])
     shown = capsys.readouterr()
     assert status == 0, shown.err
     [folder] = (tmp_path / "runs" / "campaigns").iterdir()
@@ -457,7 +463,7 @@ def test_table_one_of_the_real_notebooks_ends_with_tables_and_figures(tmp_path, 
     full = found.scores[found.scores["judged"] == "full"].set_index("row")
     assert full[["QNR", "HQNR", "MPSNR"]].notna().all(axis=None)
     assert (full["MPSNR"] > 20).all() and full["MPSNR"].is_unique
-    for file in ("05_tables.html", "synthetic_wv3/06_figures.html", "synthetic_wv3/figures/06_figure_4.pdf"):
+    for file in ("05_tables.html", "tiny/06_figures.html", "tiny/figures/06_figure_4.pdf"):
         assert (folder / file).stat().st_size > 1000, file
     assert f"Report: {folder / '05_tables.html'}" in shown.out and "pnn-C vs pnn" in shown.out
     assert list((folder / "tables").glob("*.tex"))
