@@ -239,7 +239,7 @@ class Campaign:
     def command(self) -> str:
         """That makes it, from the repository's root; DIR stands for the folder of the data."""
         words = ["clippan", "table", str(self.table)]
-        words += [f"data_manifests/{manifest.file.name}" for manifest in self.manifests]
+        words += [f"{manifest.file.parent.name}/{manifest.file.name}" for manifest in self.manifests]
         words += ["--seeds", *map(str, self.seeds), "--preset", self.preset]
         words += ["--data", "DIR"] if self.data else []
         return shlex.join(words) + "".join(f" -p {shlex.quote(text)}" for text in self.assignments)
