@@ -6,6 +6,7 @@ Figures are laid out for the screen. A paper shrinks them to both columns (7 inc
 
 import functools
 import io
+import threading
 from collections.abc import Callable
 from math import ceil
 from typing import ParamSpec
@@ -53,12 +54,16 @@ def new_figure(height: float, width: float = WIDTH) -> NotebookFigure:
     return NotebookFigure(figsize=(width, height), dpi=110, layout="constrained")
 
 
+# Matplotlib's settings are the process's: two threads would give back one another's
+_DRAWING = threading.RLock()
+
+
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """Draw under the package's settings, whatever the reader's are."""
 
     @functools.wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with rc_context(_SETTINGS):
+        with _DRAWING, rc_context(_SETTINGS):
             figure = draw(*args, **kwargs)
             # Tick labels take their settings when first drawn, which must happen in here.
             figure.draw_without_rendering()

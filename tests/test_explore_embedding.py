@@ -1,0 +1,228 @@
+"""The map of patches: what is chosen is what is shown, and every control moves picture and numbers as it says."""
+
+import math
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+
+from clippan_lib.embedding import TYPES, Embeddings, embed_patches, embedding_scores
+from clippan_lib.explore.embedding import STAGES, embedding, nearest_others, nearest_point, place, square
+from clippan_lib.run import MissingStage, open_run
+
+module = import_module("clippan_lib.explore.embedding")  # the package has a function of this name
+
+MANIFEST = """
+name: tiny
+title: A few small synthetic scenes
+sensor: QB
+source: {kind: synthetic, scenes: {train: 1, val: 1, test: 2}, size: 256, seed: 0}
+licence: Apache-2.0
+citation: none
+homepage: none
+how_to_get: nothing to get
+"""
+
+
+def open_tiny(folder):
+    (folder / "tiny.yaml").write_text(MANIFEST)
+    return open_run(folder / "tiny.yaml", "", folder / "run", "smoke", 0, "cpu", {})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    run = open_tiny(tmp_path_factory.mktemp("embedding"))
+    run.stage1(run.new_supervisor(), "supervisor")
+    return run
+
+
+@pytest.fixture(scope="module")
+def explorer(run):
+    """Of 12 patches, six of each scene; every test sets the controls that it reads."""
+    return embedding(run, most=12)
+
+
+def shown(explorer):
+    """Pictures and titles of the figure: LRMS, PAN and HRMS of the patch, then its neighbours of the other types."""
+    axes = [ax for ax in explorer.figure().axes if ax.images and ax.get_visible()]
+    return [np.asarray(ax.images[0].get_array()) for ax in axes], [ax.get_title() for ax in axes]
+
+
+# the pure parts
+
+
+def test_the_map_fills_its_square_along_the_longer_side_and_keeps_its_shape():
+    plane = square(np.array([[0.0, 10.0], [20.0, 15.0], [10.0, 10.0]]))
+    assert plane.tolist() == [[0.0, 37.5], [100.0, 62.5], [50.0, 37.5]]
+
+
+def test_the_nearest_point_is_by_distance_on_the_map_and_of_equal_ones_the_first():
+    plane = np.array([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]])
+    assert [nearest_point(plane, *at) for at in ((1, 1), (3, 3), (9, 9), (1.5, 2))] == [0, 1, 2, 0]
+
+
+def test_neighbours_are_of_other_types_and_nearest_by_angle():
+    degrees = torch.tensor([0.0, 50.0, 40.0, 10.0, 80.0, 30.0]).deg2rad()
+    features = torch.stack([degrees.cos(), degrees.sin()], 1)
+    types, scenes = torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([0, 1] * 3)
+    embeddings = Embeddings(features, types, scenes, types, features[:3])
+    found = nearest_others(embeddings, 0)  # LRMS at 0 degrees: PAN at 10, HRMS at 30
+    assert {kind: row for kind, (row, _) in found.items()} == {1: 3, 2: 5}
+    assert found[1][1] == pytest.approx(math.cos(math.radians(10)), abs=1e-6)
+    assert {kind: row for kind, (row, _) in nearest_others(embeddings, 4).items()} == {0: 1, 1: 2}
+
+
+@pytest.mark.parametrize("text", ["20, 75", " 20 75 ", "20.0,75"])
+def test_a_place_is_two_numbers(text):
+    assert place(text) == (20.0, 75.0)
+
+
+@pytest.mark.parametrize("text", ["20", "1, 2, 3", "left"])
+def test_anything_else_is_no_place(text):
+    with pytest.raises(ValueError, match="give two numbers, x and y on the map"):
+        place(text)
+
+
+# the controls
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_the_chosen_point_shows_its_patch(explorer, run, kind):
+    explorer.set(stage=STAGES[1], colour="type", type=kind, patch=5)
+    patches = run.patches("test", "full")
+    index = int(torch.linspace(0, len(patches) - 1, 12).long()[4])
+    assert int(explorer.map.embeddings.scenes[explorer.row]) == index
+    assert TYPES[int(explorer.map.embeddings.types[explorer.row])] == kind
+    batch = patches.batch([index])
+    lrms, pan, hrms = explorer.images(explorer.row)
+    assert torch.equal(lrms, batch.lrms) and torch.equal(pan, batch.pan)
+    assert torch.equal(hrms, run.hrms_method()(batch.lrms, batch.pan).clamp(0, 1))
+    pictures, titles = shown(explorer)
+    every = patches.batch(torch.linspace(0, len(patches) - 1, 12).long())
+    for picture, image, stack, band in (
+        (pictures[0], lrms, every.lrms, run.dataset.sensor.rgb[0]),
+        (pictures[1], pan, every.pan, 0),
+        (pictures[2], hrms, every.lrms, run.dataset.sensor.rgb[0]),
+    ):
+        low, high = np.percentile(stack[:, band].double(), [1, 99])  # one stretch for all patches
+        expected = ((image[0, band].double().numpy() - low) / (high - low)).clip(0, 1)
+        np.testing.assert_allclose(picture.reshape(*expected.shape, -1)[..., 0], expected, atol=1e-6)
+    nearest = [f"nearest {other}" for other in TYPES if other != kind]
+    assert titles[:3] == list(TYPES) and [title.split("\n")[0] for title in titles[3:]] == nearest
+
+
+def test_the_neighbours_shown_are_those_of_the_space(explorer):
+    explorer.set(stage=STAGES[1], type="PAN", patch=3)
+    pictures, titles = shown(explorer)
+    found = nearest_others(explorer.map.embeddings, explorer.row)
+    for picture, title, (kind, (row, cosine)) in zip(pictures[3:], titles[3:], found.items(), strict=True):
+        patch = row % 12 + 1
+        told = "the same patch" if patch == 3 else f"patch {patch}"
+        assert title == f"nearest {TYPES[kind]}\n{told}, cos {cosine:.2f}"
+        explorer.set(patch=patch)
+        np.testing.assert_array_equal(shown(explorer)[0][kind], picture)
+
+
+def test_a_place_chooses_the_point_next_to_it_and_is_obeyed_once(explorer):
+    explorer.set(stage=STAGES[1], type="LRMS", patch=1)
+    x, y = explorer.map.plane[2 * 12 + 7]
+    explorer.set(near=f"{x}, {y}")
+    assert (explorer["type"], explorer["patch"], explorer["near"]) == ("HRMS", 8, "")
+    explorer.set(patch=2)
+    assert (explorer["type"], explorer["patch"]) == ("HRMS", 2)
+
+
+def test_a_place_that_is_none_is_told_and_holds_nothing_else_back(explorer):
+    explorer.set(stage=STAGES[1], type="LRMS", patch=1)
+    with pytest.raises(ValueError, match="give two numbers"):
+        explorer.controls["near"].value = "left"
+    assert "give two numbers" in explorer.alarm.value
+    explorer.set(patch=2)
+    assert explorer.alarm.value == "" and "patch 2," in explorer.figure().get_suptitle()
+
+
+def test_previous_and_next_go_round(explorer):
+    previous, following = explorer.widget.children[0].children[-2:]
+    explorer.set(patch=12)
+    following.click()
+    assert explorer["patch"] == 1
+    previous.click()
+    assert explorer["patch"] == 12
+
+
+def test_every_control_changes_the_picture(explorer):
+    explorer.set(stage=STAGES[1], colour="type", type="LRMS", patch=1)
+    seen = {explorer.picture.value}
+    for change in ({"patch": 9}, {"type": "HRMS"}, {"colour": "scene"}, {"stage": STAGES[0]}):
+        explorer.set(**change)
+        seen.add(explorer.picture.value)
+    assert len(seen) == 5
+
+
+def test_colours_follow_type_or_scene(explorer):
+    def colours():
+        [scattered] = [ax for ax in explorer.figure().axes if ax.collections]
+        return np.concatenate([each.get_facecolors() for each in scattered.collections])
+
+    explorer.set(colour="type")
+    by_type = colours()
+    explorer.set(colour="scene")
+    by_scene = colours()
+    patches = explorer.patches
+    scenes = [patches.scene_of(patch) for patch in explorer.map.embeddings.scenes.tolist()]
+    for given, labels in ((by_type, explorer.map.embeddings.types.tolist()), (by_scene, scenes)):
+        pairs = set(zip(labels, map(tuple, given.tolist()), strict=True))
+        assert len(pairs) == len(set(labels)) == len({colour for _, colour in pairs})
+    legend = [text.get_text() for text in explorer.figure().legends[0].get_texts()]
+    assert legend == [*TYPES, *patches.stack.names]
+
+
+def test_before_and_after_differ_in_map_and_numbers_and_each_is_that_of_the_library(explorer, run):
+    fuse, patches = run.hrms_method(), run.patches("test", "full")
+    for stage, supervisor in zip(
+        STAGES, (run.new_supervisor(adapted=False), run.adapted_supervisor()), strict=True
+    ):
+        explorer.set(stage=stage)
+        scores = embedding_scores(embed_patches(supervisor, patches, fuse, 12))
+        assert explorer.map.scores == pytest.approx(scores, abs=1e-5)
+        assert f"silhouette of the types {scores['silhouette']:.3f}" in explorer.numbers.value
+        assert stage in explorer.numbers.value and stage in explorer.figure().get_suptitle()
+    maps = [explorer._map(stage) for stage in STAGES]
+    assert np.abs(maps[0].plane - maps[1].plane).max() > 1
+    assert maps[0].scores["silhouette"] != pytest.approx(maps[1].scores["silhouette"], abs=1e-4)
+
+
+def test_a_stage_seen_before_is_not_embedded_again(explorer, monkeypatch):
+    explorer.set(stage=STAGES[0])
+    explorer.set(stage=STAGES[1])
+    monkeypatch.setattr(module, "embed_patches", None)
+    explorer.set(stage=STAGES[0])
+    explorer.set(stage=STAGES[1])
+
+
+def test_equal_runs_have_equal_maps(explorer, run):
+    again = embedding(run, most=12)
+    np.testing.assert_array_equal(again.map.plane, explorer._map(again["stage"]).plane)
+
+
+def test_without_stage_one_there_is_the_map_before_and_a_word_about_the_other(tmp_path):
+    explorer = embedding(open_tiny(tmp_path), most=6)
+    assert explorer["stage"] == STAGES[0]
+    before = explorer.picture.value
+    with pytest.raises(MissingStage):
+        explorer.set(stage=STAGES[1])
+    assert "run 02_stage1_adaptation" in explorer.alarm.value and explorer.picture.value == before
+    assert STAGES[0] in explorer.figure().get_suptitle()
+
+
+def test_a_map_of_one_patch_is_refused(run):
+    with pytest.raises(ValueError, match="1 patches .most=1.: a map needs two or more"):
+        embedding(run, most=1)
+    assert embedding(run, most=2).controls["patch"].max == 2
+
+
+def test_a_viewer_without_widgets_gets_a_still_image(explorer):
+    bundle = explorer._repr_mimebundle_()
+    assert len(bundle["image/png"]) > 1000 and "application/vnd.jupyter.widget-view+json" in bundle
+    assert "still image" in bundle["text/plain"]
