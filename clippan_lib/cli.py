@@ -43,20 +43,10 @@ def _add_run(commands: Any) -> None:
         "The same command again goes on where a stopped run was.",
     )
     run.add_argument("manifest", type=Path, metavar="MANIFEST", help="a file of data_manifests/")
-    run.add_argument("--data", type=Path, metavar="DIR", help="folder of the data (default: the manifest's)")
-    run.add_argument("--preset", default="demo", metavar="P", help="smoke, demo (default) or paper")
     run.add_argument("--network", metavar="N", help="fusion network (default: the preset's)")
     run.add_argument("--seed", type=int, default=0, metavar="S")
-    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     run.add_argument("--name", help="folder of the run (default: made of preset, network, seed and changes)")
-    run.add_argument(
-        "-p",
-        dest="assignments",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="set a field of the configuration or a parameter of a notebook; may be repeated",
-    )
+    _add_settings(run, "a field of the configuration or a parameter of a notebook")
 
 
 def _add_table(commands: Any) -> None:
@@ -75,11 +65,6 @@ def _add_table(commands: Any) -> None:
     )
     table.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST", help="files of data_manifests/")
     table.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S")
-    table.add_argument(
-        "--data", type=Path, metavar="DIR", help="folder of the data (default: each manifest's)"
-    )
-    table.add_argument("--preset", default="demo", metavar="P", help="smoke, demo (default) or paper")
-    table.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     table.add_argument("--name", help="of the folder (default: made of table, preset, datasets and changes)")
     table.add_argument(
         "--jobs",
@@ -92,13 +77,23 @@ def _add_table(commands: Any) -> None:
         metavar="ADDRESS",
         help="of a Dask cluster that does the runs and sees the same files, such as tcp://host:8786",
     )
-    table.add_argument(
+    _add_settings(table, "a field of the configuration of all runs, such as clip_model=ViT-B-32")
+
+
+def _add_settings(parser: argparse.ArgumentParser, what: str) -> None:
+    """The options of all that runs notebooks."""
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of the data (default: the manifest's)"
+    )
+    parser.add_argument("--preset", default="demo", metavar="P", help="smoke, demo (default) or paper")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
         "-p",
         dest="assignments",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="set a field of the configuration of all runs, such as clip_model=ViT-B-32; may be repeated",
+        help=f"set {what}; may be repeated",
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
-from test_run import MANIFEST as FOUR_SCENES
+from tiny import tiny_manifest
 from tiny_notebooks import MANIFEST, write_notebook
 
 from clippan_lib.campaign import tables
@@ -452,7 +452,7 @@ def test_the_command_refuses_with_status_2_and_one_line(capsys, tmp_path, monkey
 @pytest.mark.timeout(900)
 def test_table_one_of_the_real_notebooks_ends_with_tables_and_figures(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "tiny.yaml").write_text(FOUR_SCENES)
+    (tmp_path / "tiny.yaml").write_text(tiny_manifest())
     changes = ["-p", "compared=[pnn]"]
     status = main(["table", "1", "tiny.yaml", "--seeds", "0", "--preset", "smoke", "--jobs", "2", *changes])
     shown = capsys.readouterr()

@@ -6,6 +6,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
+from tiny import tiny_manifest
 
 from clippan_lib.embedding import TYPES, Embeddings, embed_patches, embedding_scores
 from clippan_lib.explore.embedding import STAGES, embedding, nearest_others, nearest_point, place, square
@@ -13,16 +14,7 @@ from clippan_lib.run import MissingStage, open_run
 
 module = import_module("clippan_lib.explore.embedding")  # the package has a function of this name
 
-MANIFEST = """
-name: tiny
-title: A few small synthetic scenes
-sensor: QB
-source: {kind: synthetic, scenes: {train: 1, val: 1, test: 2}, size: 256, seed: 0}
-licence: Apache-2.0
-citation: none
-homepage: none
-how_to_get: nothing to get
-"""
+MANIFEST = tiny_manifest(train=1, test=2)
 
 
 def open_tiny(folder):

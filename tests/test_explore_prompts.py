@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny import tiny_manifest
 
 from clippan_lib import protocol
 from clippan_lib.clip.prompts import PROMPTS
@@ -11,16 +12,7 @@ from clippan_lib.explore.prompts import NO_AIM, YOURS, prompts
 from clippan_lib.protocol import TRUE
 from clippan_lib.run import MissingStage, open_run
 
-MANIFEST = """
-name: tiny
-title: A few small synthetic scenes
-sensor: QB
-source: {kind: synthetic, scenes: {train: 1, val: 1, test: 2}, size: 128, seed: 0}
-licence: Apache-2.0
-citation: none
-homepage: none
-how_to_get: nothing to get
-"""
+MANIFEST = tiny_manifest(train=1, test=2, size=128)
 
 
 def open_tiny(folder):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import same
+from tiny import same, tiny_manifest
 
 from clippan_lib.clip import shuffled
 from clippan_lib.files import write_json
@@ -12,16 +12,7 @@ from clippan_lib.fusion.trained import TrainedNetwork, find_network
 from clippan_lib.run import MissingStage, open_run
 from clippan_lib.sensors import get_sensor
 
-MANIFEST = """
-name: tiny
-title: A few small synthetic scenes
-sensor: QB
-source: {kind: synthetic, scenes: {train: 2, val: 1, test: 1}, size: 256, seed: 0}
-licence: Apache-2.0
-citation: none
-homepage: none
-how_to_get: nothing to get
-"""
+MANIFEST = tiny_manifest()
 
 
 @pytest.fixture

@@ -16,6 +16,20 @@ from clippan_lib.sensors import get_sensor
 SENSOR = get_sensor("QB")
 
 
+def tiny_manifest(train=2, test=1, size=256):
+    """The text of a manifest of a few small synthetic scenes."""
+    return f"""
+name: tiny
+title: A few small synthetic scenes
+sensor: QB
+source: {{kind: synthetic, scenes: {{train: {train}, val: 1, test: {test}}}, size: {size}, seed: 0}}
+licence: Apache-2.0
+citation: none
+homepage: none
+how_to_get: nothing to get
+"""
+
+
 class TinyPatches(PatchSet):
     """Smooth random pictures of 16 LRMS pixels a side, their LRMS and PAN made by the sensor's own gains."""
 
