@@ -6,25 +6,20 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_manifest
+from tiny import open_tiny
 
 from clippan_lib.embedding import TYPES, Embeddings, embed_patches, embedding_scores
 from clippan_lib.explore.embedding import STAGES, embedding, nearest_others, nearest_point, place, square
-from clippan_lib.run import MissingStage, open_run
+from clippan_lib.run import MissingStage
 
 module = import_module("clippan_lib.explore.embedding")  # the package has a function of this name
 
-MANIFEST = tiny_manifest(train=1, test=2)
-
-
-def open_tiny(folder):
-    (folder / "tiny.yaml").write_text(MANIFEST)
-    return open_run(folder / "tiny.yaml", "", folder / "run", "smoke", 0, "cpu", {})
+SCENES = {"train": 1, "test": 2}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    run = open_tiny(tmp_path_factory.mktemp("embedding"))
+    run = open_tiny(tmp_path_factory.mktemp("embedding"), **SCENES)
     run.stage1(run.new_supervisor(), "supervisor")
     return run
 
@@ -199,7 +194,7 @@ def test_equal_runs_have_equal_maps(explorer, run):
 
 
 def test_without_stage_one_there_is_the_map_before_and_a_word_about_the_other(tmp_path):
-    explorer = embedding(open_tiny(tmp_path), most=6)
+    explorer = embedding(open_tiny(tmp_path, **SCENES), most=6)
     assert explorer["stage"] == STAGES[0]
     before = explorer.picture.value
     with pytest.raises(MissingStage):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import tiny_manifest
+from tiny import open_tiny
 
 from clippan_lib import protocol
 from clippan_lib.clip.prompts import PROMPTS
@@ -10,19 +10,14 @@ from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.explore.embedding import STAGES
 from clippan_lib.explore.prompts import NO_AIM, YOURS, prompts
 from clippan_lib.protocol import TRUE
-from clippan_lib.run import MissingStage, open_run
+from clippan_lib.run import MissingStage
 
-MANIFEST = tiny_manifest(train=1, test=2, size=128)
-
-
-def open_tiny(folder):
-    (folder / "tiny.yaml").write_text(MANIFEST)
-    return open_run(folder / "tiny.yaml", "", folder / "run", "smoke", 0, "cpu", {})
+SCENES = {"train": 1, "test": 2, "size": 128}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    run = open_tiny(tmp_path_factory.mktemp("prompts"))
+    run = open_tiny(tmp_path_factory.mktemp("prompts"), **SCENES)
     run.stage1(run.new_supervisor(), "supervisor")
     return run
 
@@ -154,7 +149,7 @@ def test_a_stronger_spoiling_is_judged_when_it_is_asked_for(run, explorer):
 
 
 def test_without_stage_one_there_is_the_answer_before_and_a_word_about_the_other(tmp_path):
-    explorer = prompts(open_tiny(tmp_path))
+    explorer = prompts(open_tiny(tmp_path, **SCENES))
     assert explorer["stage"] == STAGES[0] and torch.isfinite(explorer.judge.chance).all()
     with pytest.raises(MissingStage):
         explorer.set(stage=STAGES[1])

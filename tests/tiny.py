@@ -11,6 +11,7 @@ from clippan_lib.clip.model import load_clip
 from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.data import Batch, PatchSet
 from clippan_lib.mtf import degrade
+from clippan_lib.run import open_run
 from clippan_lib.sensors import get_sensor
 
 SENSOR = get_sensor("QB")
@@ -28,6 +29,12 @@ citation: none
 homepage: none
 how_to_get: nothing to get
 """
+
+
+def open_tiny(folder, **scenes):
+    """A run at the smoke preset on the scenes of `tiny_manifest`."""
+    (folder / "tiny.yaml").write_text(tiny_manifest(**scenes))
+    return open_run(folder / "tiny.yaml", "", folder / "run", "smoke", 0, "cpu", {})
 
 
 class TinyPatches(PatchSet):
