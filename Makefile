@@ -1,12 +1,12 @@
 # make demo: install, run everything on synthetic scenes, open the report it names.
-# make test, make lint, make lab. Another interpreter: make PYTHON=python3.12 demo
+# make test, make lint, make lab, make gallery. Another interpreter: make PYTHON=python3.12 demo
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lab lint
+.PHONY: demo test lab gallery lint
 
 demo: $(READY)
 	$(BIN)/clippan run data_manifests/synthetic_wv3.yaml --preset demo
@@ -16,7 +16,10 @@ test: lint
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lab: $(READY)
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks/00_tour.ipynb
+
+gallery: $(READY)
+	$(BIN)/python docs/write_gallery.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

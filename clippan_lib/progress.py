@@ -1,4 +1,4 @@
-"""How far a long loop is: left in a small file for whoever watches a run, or shown as bars."""
+"""How far a long loop is: left in a small file for whoever watches a run, shown as bars, or told in a line."""
 
 import math
 import time
@@ -7,11 +7,14 @@ from io import TextIOBase
 from pathlib import Path
 from typing import Any
 
+from IPython import get_ipython
 from tqdm import tqdm
+from tqdm.notebook import tqdm as notebook_tqdm
 
 from clippan_lib.files import read_json, write_json
 
 FILE = "progress.json"
+TOLD_EVERY = 60.0
 
 Progress = Callable[[str, int, int, Mapping[str, float | int]], None]
 
@@ -65,5 +68,68 @@ def bars(stream: TextIOBase, unit: str) -> Progress:
             shown[label] = tqdm(file=stream, disable=quiet, desc=label, unit=unit, unit_scale=unit == "B")
         shown[label].total = whole or None
         shown[label].update(done - shown[label].n)
+
+    return show
+
+
+def run_progress(folder: str | Path) -> Progress:
+    """A callback for the training loops of a run: its file, and what the cell of a notebook shows.
+
+    Where somebody watches the cell, as in JupyterLab, that is a bar with the total loss and the time left, gone when
+    the loop is over. Without anybody (papermill, nbval) it is a plain line each minute; outside notebooks, nothing.
+
+    Args:
+        folder: see `file_progress`.
+    """
+    keep, show = file_progress(folder), _cell_progress()
+
+    def both(label: str, iteration: int, iterations: int, terms: Mapping[str, float | int]) -> None:
+        keep(label, iteration, iterations, terms)
+        show(label, iteration, iterations, terms)
+
+    return both
+
+
+def _cell_progress() -> Progress:
+    kernel = getattr(get_ipython(), "kernel", None)
+    if kernel is None:
+        return lambda *_: None
+    # Only a front end with a person before it offers to pass on questions such as those of input()
+    watched = kernel.get_parent("shell").get("content", {}).get("allow_stdin", False)
+    return _cell_bar() if watched else _cell_lines()
+
+
+def _cell_bar() -> Progress:
+    bars: dict[str, notebook_tqdm] = {}
+
+    def show(label: str, iteration: int, iterations: int, terms: Mapping[str, float | int]) -> None:
+        if label not in bars:
+            bars[label] = notebook_tqdm(
+                total=iterations, initial=max(iteration - 1, 0), desc=label, leave=False
+            )
+        bar = bars[label]
+        if "total" in terms:
+            bar.set_postfix_str(f"loss {terms['total']:.4g}", refresh=False)
+        bar.update(iteration - bar.n)
+        if iteration >= iterations:
+            bars.pop(label).close()
+
+    return show
+
+
+def _cell_lines() -> Progress:
+    begun: dict[str, tuple[float, int]] = {}
+    told = time.monotonic()
+
+    def show(label: str, iteration: int, iterations: int, terms: Mapping[str, float | int]) -> None:
+        nonlocal told
+        now = time.monotonic()
+        start, first = begun.setdefault(label, (now, iteration))
+        if now - told < TOLD_EVERY or iteration == first:
+            return
+        told = now
+        loss = f", loss {terms['total']:.4g}" if "total" in terms else ""
+        left = (iterations - iteration) * (now - start) / (iteration - first)
+        print(f"{label}: {iteration} of {iterations}{loss}, about {left:.0f} s left", flush=True)
 
     return show

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+import re
 import subprocess
 from html import escape
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import nbformat
 from nbconvert import HTMLExporter
+from nbformat import NotebookNode
 
 from clippan_lib import __version__, results
 from clippan_lib.files import write_json, write_text
@@ -16,6 +18,8 @@ from clippan_lib.plan import Plan
 
 PAGE = "index.html"
 RECORD = "run.json"
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+_LINK = re.compile(r"\]\((\d\d_\w+)\.ipynb")
 PACKAGES = ("torch", "open_clip_torch", "numpy", "scipy", "h5py", "papermill", "nbconvert")
 
 _STYLE = """
@@ -41,12 +45,32 @@ def write(plan: Plan, stamps: dict[str, dict[str, Any]]) -> None:
     write_text(plan.folder / PAGE, index_page(plan, record))
 
 
-def write_html(notebook: Path) -> Path:
-    """Write an executed notebook as HTML beside itself."""
-    page, _ = HTMLExporter().from_notebook_node(nbformat.read(notebook, 4))
-    path = notebook.with_suffix(".html")
+def write_html(notebook: Path, folder: Path | None = None) -> Path:
+    """Write an executed notebook as HTML, beside itself or into another folder.
+
+    Widgets are dead there, so the still image that goes with each is shown; links between numbered notebooks lead to
+    their pages.
+
+    Args:
+        notebook: the file.
+        folder: where the page goes, if not beside it.
+    """
+    shown = nbformat.read(notebook, 4)
+    shown.metadata.pop("widgets", None)
+    for cell in shown.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _LINK.sub(r"](\1.html", cell.source)
+        for output in cell.get("outputs", ()):
+            _keep_still(output)
+    page, _ = HTMLExporter().from_notebook_node(shown)
+    path = (folder or notebook.parent) / f"{notebook.stem}.html"
     write_text(path, page)
     return path
+
+
+def _keep_still(output: NotebookNode) -> None:
+    if any(kind.startswith("image/") for kind in output.get("data", {})):
+        output.data.pop(_WIDGET, None)
 
 
 def run_record(plan: Plan, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:

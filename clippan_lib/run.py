@@ -16,7 +16,7 @@ from clippan_lib.clip import Supervisor, get_prompts, load_clip
 from clippan_lib.data import Dataset, PatchSet, load_manifest, open_dataset
 from clippan_lib.fusion import NETWORKS, Method, build_network, get_method
 from clippan_lib.fusion.trained import TrainedNetwork
-from clippan_lib.progress import Progress, file_progress
+from clippan_lib.progress import Progress, run_progress
 from clippan_lib.training.batches import PatchStore
 from clippan_lib.training.config import RunConfig, make_config
 from clippan_lib.training.loop import History
@@ -57,8 +57,8 @@ class Run:
 
     @property
     def progress(self) -> Progress:
-        """Callback of the training loops: leaves the iteration in `progress.json` for whoever watches the run."""
-        return file_progress(self.folder)
+        """Callback of one training loop: see `run_progress`."""
+        return run_progress(self.folder)
 
     def patches(self, split: str, resolution: str) -> PatchSet:
         """Patches of the configured size; training patches may overlap one another, never another split."""

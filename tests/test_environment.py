@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
-IMPORT_NAMES = {"yaml": "pyyaml", "sklearn": "scikit-learn", "open_clip": "open-clip-torch"}
+IMPORT_NAMES = {"yaml": "pyyaml", "sklearn": "scikit-learn", "open_clip": "open-clip-torch", "PIL": "pillow"}
 # Used where a user has it, and never needed.
 OPTIONAL = {"mamba_ssm"}
 # Tools that are run, or imported by others (jinja2 by the tables of pandas), and never by us.
@@ -72,7 +72,7 @@ def imports(source: str) -> set[str]:
 
 
 def sources() -> Iterator[tuple[Path, str]]:
-    for folder in ("clippan_lib", "tests", "benchmarks"):
+    for folder in ("clippan_lib", "docs", "tests", "benchmarks"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             yield path, path.read_text()
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
@@ -101,7 +101,9 @@ def test_a_planted_difference_is_found(plant):
 
 def test_every_import_is_declared():
     declared = wanted(project())
-    ours = {"clippan_lib", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    ours = {"clippan_lib"} | {
+        path.stem for folder in ("docs", "tests") for path in (ROOT / folder).glob("*.py")
+    }
     missing = {
         f"{path.relative_to(ROOT)}: {name}"
         for path, source in sources()

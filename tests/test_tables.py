@@ -1,6 +1,5 @@
 """From scores.csv to the printed tables: hand-worked statistics, what is missing, and files that are refused."""
 
-import importlib.util
 import json
 import re
 from math import sqrt
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import write_results
 
 from clippan_lib.campaign import paper, tables
 from clippan_lib.metrics import BETTER
@@ -360,13 +360,6 @@ def test_scores_with_a_foreign_line_are_refused(tmp_path, changes, said):
 # docs/results.md
 
 
-def script():
-    spec = importlib.util.spec_from_file_location("write_results", ROOT / "docs" / "write_results.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def page(folder, text):
     written(folder / "results" / "mine")
     (folder / "results.md").write_text(text)
@@ -378,20 +371,20 @@ BLOCK = "# Ours\n<!-- tables: mine -->\nold\n<!-- end -->\nBy hand: 1.000\n"
 
 def test_blocks_are_written_from_their_campaigns_and_what_is_written_by_hand_stays(tmp_path):
     docs = page(tmp_path, BLOCK)
-    assert script().main(["--check"], docs) == 1 and (docs / "results.md").read_text() == BLOCK
-    assert script().main([], docs) == 0
+    assert write_results.main(["--check"], docs) == 1 and (docs / "results.md").read_text() == BLOCK
+    assert write_results.main([], docs) == 0
     text = (docs / "results.md").read_text()
     assert text.startswith("# Ours\n<!-- tables: mine -->\n`clippan table 5") and "32.000 ± 1.000" in text
     assert text.endswith("\n<!-- end -->\nBy hand: 1.000\n")
-    assert script().main(["--check"], docs) == 0
+    assert write_results.main(["--check"], docs) == 0
 
 
 def test_a_wrong_number_in_a_block_is_found(tmp_path, capsys):
     docs = page(tmp_path, BLOCK)
-    script().main([], docs)
+    write_results.main([], docs)
     text = (docs / "results.md").read_text()
     (docs / "results.md").write_text(text.replace("31.250", "31.251"))
-    assert script().main(["--check"], docs) == 1
+    assert write_results.main(["--check"], docs) == 1
     assert "results.md is not what its campaigns say" in capsys.readouterr().err
 
 
@@ -405,9 +398,9 @@ def test_a_wrong_number_in_a_block_is_found(tmp_path, capsys):
 )
 def test_an_unknown_campaign_and_a_block_without_an_end_are_refused(tmp_path, capsys, text, said):
     docs = page(tmp_path, text)
-    assert script().main([], docs) == 2
+    assert write_results.main([], docs) == 2
     assert said in capsys.readouterr().err and (docs / "results.md").read_text() == text
 
 
 def test_the_committed_page_says_what_its_campaigns_say():
-    assert script().main(["--check"]) == 0
+    assert write_results.main(["--check"]) == 0
