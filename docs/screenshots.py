@@ -1,0 +1,61 @@
+"""Photograph the explorers of notebooks/09_explore.ipynb in JupyterLab, in windows 1200 and 800 px wide.
+
+    python docs/screenshots.py [FOLDER]
+
+Needs a browser (see tests/browser.py) and runs/synthetic_wv3/demo of `clippan run` at the demo preset.
+"""
+
+import argparse
+import io
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import papermill
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+from browser import EXPLORERS, Notebook, lab  # noqa: E402
+
+WIDTHS = (1200, 800)
+HEIGHT = 2400  # px: no explorer is taller, and what lies outside the window is not photographed
+COLOURS = 256  # of a file: a third of the bytes, and no difference to the eye
+
+
+def photograph(notebook: Notebook, folder: Path) -> None:
+    """Write <explorer>_<width>.png, for all explorers of a notebook that was run."""
+    for width in WIDTHS:
+        notebook.resize(width, HEIGHT)
+        for name, label in EXPLORERS.items():
+            picture = Image.open(io.BytesIO(notebook.explorer(label).box.screenshot())).convert("RGB")
+            path = folder / f"{name}_{width}.png"
+            picture.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+            print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=ROOT / "docs" / "explore", help="docs/explore"
+    )
+    folder = parser.parse_args(arguments).folder
+    folder.mkdir(parents=True, exist_ok=True)
+    demo = {
+        "manifest": str(ROOT / "data_manifests" / "synthetic_wv3.yaml"),
+        "run_dir": str(ROOT / "runs" / "synthetic_wv3" / "demo"),
+    }
+    source = ROOT / "notebooks" / "09_explore.ipynb"
+    with tempfile.TemporaryDirectory() as made:
+        papermill.execute_notebook(str(source), f"{made}/{source.name}", demo, prepare_only=True)
+        with lab(Path(made)) as opened:
+            notebook = opened.open(source.name, WIDTHS[0], HEIGHT)
+            notebook.run()
+            photograph(notebook, folder)
+
+
+if __name__ == "__main__":
+    main()
