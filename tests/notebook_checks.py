@@ -11,12 +11,14 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
 
 from clippan_lib.parameters import Refusal, notebook_parameters
 
 CHECKED = "nbval-check-output"
 LONGEST_CELL = 15
 CELL_TIMEOUT = 900
+SOLUTION = re.compile(r"<details><summary>Solution[^<]*</summary>\n(.*?)</details>", re.S)
 # /folder/folder/..., but no part of a relative path or of a web address
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/-])/(?:[\w.-]+/){2,}")
 
@@ -91,6 +93,20 @@ def with_changed_digits(notebook: NotebookNode) -> tuple[NotebookNode, set[int]]
             if holder[key] != text:
                 cells.add(number)
     return changed, cells
+
+
+def solutions(notebook: NotebookNode) -> list[str]:
+    """The code of the hidden solutions of the exercises, in order."""
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    hidden = [solution for text in texts for solution in SOLUTION.findall(text)]
+    return [code for text in hidden for code in re.findall(r"```python\n(.*?)```", text, re.S)]
+
+
+def with_solutions(notebook: NotebookNode) -> NotebookNode:
+    """A copy that runs the solutions after its last cell."""
+    solved = copy.deepcopy(notebook)
+    solved.cells += [new_code_cell(code) for code in solutions(notebook)]
+    return solved
 
 
 def replaying(notebook: NotebookNode) -> NotebookNode:

@@ -240,8 +240,8 @@ def test_an_error_in_a_redraw_is_shown_and_raised_and_goes_when_it_is_over(view)
     with pytest.raises(ValueError, match="must rise"):
         view.set(shown=("GT",), stretch=(50, 50))
     assert "percentiles (50.0, 50.0) must rise" in view.alarm.value
-    view.set(stretch=(1, 99))
-    assert view.alarm.value == ""
+    view.set(stretch=[1, 99], shown=["GT"])  # as people type them
+    assert view.alarm.value == "" and view["shown"] == ("GT",)
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,15 @@ def test_the_time_left_is_told(tmp_path):
 def test_an_empty_run_says_so(tmp_path):
     explorer = HistoryExplorer(tmp_path, live=False)
     assert "no training has left anything" in explorer.figure().texts[0].get_text()
-    assert "Nothing has trained yet" in explorer.numbers.value
+    assert "No training is under way" in explorer.numbers.value
+
+
+def test_the_writing_of_a_scene_is_no_training(explorer, tmp_path):
+    before = explorer.numbers.value
+    file_progress(tmp_path)("writing", 5, 10, {})
+    explorer.redraw()
+    assert explorer.numbers.value == before and not explorer.training.seen
+    assert explorer.figure().axes
 
 
 def test_a_damaged_checkpoint_is_told(explorer, tmp_path):
@@ -295,14 +303,18 @@ def test_the_timer_draws_while_another_thread_trains_and_ends_after_it(tmp_path,
     assert "iteration 4 of 4, done" in explorer.numbers.value
 
 
-def test_the_timer_ends_where_nothing_trains_and_can_be_started_and_stopped(explorer, quick):
+def test_the_timer_can_be_started_and_stopped_and_ends_by_itself_where_nothing_trains(
+    explorer, quick, monkeypatch
+):
     assert not explorer.watching
+    with monkeypatch.context() as patient:
+        patient.setattr(module, "PATIENCE", 60.0)
+        explorer.set(live=True)
+        assert explorer.watching
+        explorer.set(live=False)
+        assert not explorer.watching
     explorer.set(live=True)
-    assert explorer.watching and over(explorer)
-    explorer.set(live=True)
-    assert explorer.watching
-    explorer.set(live=False)
-    assert not explorer.watching
+    assert over(explorer)
 
 
 def test_the_timer_outlives_a_progress_file_that_the_runner_tidies_up(tmp_path, quick):

@@ -352,6 +352,12 @@ def test_curves_of_several_seeds_show_mean_and_standard_deviation():
     assert "with language (mean ± sd, 2 seeds)" in words(figure)
 
 
+def test_a_single_curve_is_named_in_the_title_and_has_no_legend():
+    figure = fig.curves({"Stage I": HISTORY}, ["total"], title="QB")
+    assert not figure.legends and figure.get_suptitle() == "QB: Stage I"
+    assert fig.curves({"Stage I": HISTORY}, ["total"]).get_suptitle() == "Stage I"
+
+
 def test_a_term_is_logarithmic_only_where_it_is_positive_and_spans_a_factor_of_twenty():
     table = HISTORY.assign(signed=[-1.0, 1.0, 100.0])
     figure = fig.curves({"run": table}, ["total", "spectral", "signed"])
@@ -407,7 +413,7 @@ def test_lines_join_the_images_of_a_place_only_where_asked():
 def test_similarities_share_one_scale_and_show_their_numbers():
     after = torch.tensor([[0.9, -0.2, 0.0], [0.1, 0.8, 0.3], [0.4, 0.5, 0.7]])
     figure = fig.similarity_matrix(torch.eye(3) * 0.123, after)
-    assert scales(figure) == [(pytest.approx(-0.2), pytest.approx(0.9))] * 2
+    assert scales(figure) == [(pytest.approx(-0.9), pytest.approx(0.9))] * 2
     shown = [text.get_text() for text in figure.axes[1].texts]
     assert shown == ["0.900", "-0.200", "0.000", "0.100", "0.800", "0.300", "0.400", "0.500", "0.700"]
     assert "0.123" in words(figure)

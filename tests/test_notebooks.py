@@ -1,5 +1,6 @@
 """The committed notebooks: their form, their numbers, and a proof that a wrong number would be noticed."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,15 @@ import nbformat
 import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from notebook_checks import CHECKED, nbval, problems, replaying, with_changed_digits
+from notebook_checks import (
+    CHECKED,
+    nbval,
+    problems,
+    replaying,
+    solutions,
+    with_changed_digits,
+    with_solutions,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 COURSE = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -95,18 +104,42 @@ def test_a_planted_mistake_in_form_is_found(tiny_path, tmp_path, mistake):
     assert mistake in found
 
 
-def test_exactly_the_cells_with_a_planted_wrong_number_fail(tiny_path, tmp_path):
+SOLVED = """## Exercises
+1. What is twice the seed?
+2. And three times?
+
+<details><summary>Solution 1</summary>
+
+```python
+assert 2 * seed == 6
+```
+Six.
+
+</details>
+
+<details><summary>Solution 2</summary>
+
+```python
+assert 3 * seed == 10
+```
+</details>
+"""
+
+
+def test_exactly_the_cells_with_a_planted_wrong_number_and_the_wrong_solution_fail(tiny_path, tmp_path):
     notebook, cells = with_changed_digits(nbformat.read(tiny_path, 4))
     assert cells == {1, 3}
-    nbformat.write(notebook, tmp_path / "changed.ipynb")
+    notebook.cells.append(new_markdown_cell(SOLVED))
+    assert solutions(notebook) == ["assert 2 * seed == 6\n", "assert 3 * seed == 10\n"]
+    nbformat.write(with_solutions(notebook), tmp_path / "changed.ipynb")
     shutil.copy(tiny_path, tmp_path / "right.ipynb")
     verdict = nbval([tmp_path / "changed.ipynb", tmp_path / "right.ipynb"], tmp_path / "log.xml")
-    assert {cell for cell, failure in verdict["changed.ipynb"].items() if failure} == {1, 3}
+    assert {cell for cell, failure in verdict["changed.ipynb"].items() if failure} == {1, 3, 5}
     assert verdict["right.ipynb"] == dict.fromkeys(range(4))
 
 
 def test_the_notebooks_of_the_story_are_there_and_numbered():
-    assert [path.stem[:3] for path in COURSE] == [f"{number:02d}_" for number in range(9)]
+    assert [path.stem[:3] for path in COURSE] == [f"{number:02d}_" for number in range(11)]
     assert [path.stem[:3] for path in CAMPAIGN] == [f"{number:02d}_" for number in range(1, 7)]
 
 
@@ -115,13 +148,27 @@ def test_a_notebook_keeps_the_rules_of_form(path):
     assert problems(path) == []
 
 
+@pytest.mark.parametrize("path", COURSE, ids=lambda path: path.stem)
+def test_a_chapter_says_what_it_needs_makes_and_takes_and_ends_with_exercises_that_have_solutions(path):
+    notebook = nbformat.read(path, 4)
+    for said in ("**Needs** ", "**Makes** ", "**Takes** ", "demo preset", "paper preset"):
+        assert said in notebook.cells[0].source.replace("\n", " "), said
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    asked = re.findall(r"(?m)^(\d)\. ", text.partition("## Exercises\n")[2].partition("<details>")[0])
+    assert len(asked) >= 2 and asked == re.findall(r"<summary>Solution (\d)</summary>", text)
+    assert len(solutions(notebook)) == len(asked)
+
+
 @pytest.fixture(scope="module")
 def as_run(tmp_path_factory) -> dict[str, dict[int, str | None]]:
-    """nbval's verdict on the notebooks, run in a copy of what they need."""
+    """nbval's verdict on the notebooks and the solutions of their exercises, run in a copy of what they need."""
     folder = tmp_path_factory.mktemp("workplace")
     for name in ("notebooks", "data_manifests", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    return nbval([folder / path.relative_to(ROOT) for path in NOTEBOOKS], folder / "log.xml")
+    copies = [folder / path.relative_to(ROOT) for path in NOTEBOOKS]
+    for path in copies:
+        nbformat.write(with_solutions(nbformat.read(path, 4)), path)
+    return nbval(copies, folder / "log.xml")
 
 
 @pytest.fixture(scope="module")
@@ -144,8 +191,8 @@ def as_changed(tmp_path_factory) -> dict[str, dict[int, str | None]]:
 @pytest.mark.notebook
 @pytest.mark.timeout(2400)
 @EACH
-def test_a_notebook_runs_and_its_stored_numbers_hold(path, as_run):
-    cells = sum(cell.cell_type == "code" for cell in nbformat.read(path, 4).cells)
+def test_a_notebook_runs_its_stored_numbers_hold_and_its_exercises_are_solved(path, as_run):
+    cells = sum(cell.cell_type == "code" for cell in with_solutions(nbformat.read(path, 4)).cells)
     assert as_run[path.name] == dict.fromkeys(range(cells))
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import html
+import io
 import struct
 import traceback
 import zlib
@@ -11,7 +12,9 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
-from ipywidgets import HTML, HBox, Image, Layout, ValueWidget, VBox
+import pandas as pd
+import PIL.Image
+from ipywidgets import HTML, HBox, Image, Layout, ToggleButtons, ValueWidget, VBox
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -50,7 +53,11 @@ def _still(figure: Figure) -> bytes:
     """The figure as PNG with a line below it: this much every viewer shows."""
     line = Figure((figure.get_figwidth(), 0.3), dpi=figure.dpi, facecolor="white")
     line.text(0.5, 0.5, STILL, ha="center", va="center", fontsize=10)
-    return _png(np.vstack((_pixels(figure), _pixels(line))))
+    file = io.BytesIO()
+    rgb = np.vstack((_pixels(figure), _pixels(line)))[..., :3]
+    # Stored in the notebook, so made small rather than fast
+    PIL.Image.fromarray(rgb).save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 class _Live:
@@ -103,6 +110,8 @@ class Explorer(ABC):
         self._held, self._live, self._waiting = False, None, None
         for name, control in self.controls.items():
             control.observe(lambda _, name=name: self._changed(name), names="value")
+            if isinstance(control, ToggleButtons):  # its label beside it, as those of all others
+                control.layout = Layout(width="auto", flex_flow="row nowrap")
         rows = HBox(list(self.controls.values()), layout=Layout(flex_flow="row wrap"))
         self.widget = VBox([rows, self.alarm, self.picture, self.numbers])
         self.redraw()
@@ -151,6 +160,7 @@ class Explorer(ABC):
 
     def _give(self, name: str, value: object) -> None:
         control = self.controls[name]
+        value = tuple(value) if isinstance(value, list) else value
         try:
             control.value = value
         except Exception as error:  # of whatever kind its validation raises: nothing else runs while held
@@ -262,3 +272,9 @@ def _alarm(error: Exception) -> str:
         f'<div role="alert" style="color:#a00000"><b>{told}</b><br>The picture still shows the state before.'
         f"<details><summary>traceback</summary><pre>{trace}</pre></details></div>"
     )
+
+
+def scrolled(table: pd.DataFrame) -> str:
+    """A table as HTML whose lines stay whole: where it is wider than the page, it can be moved."""
+    shown = table.to_html(border=0, index_names=False)
+    return f'<div style="overflow-x:auto; white-space:nowrap">{shown}</div>'

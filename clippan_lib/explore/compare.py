@@ -19,7 +19,7 @@ from torch import Tensor
 
 from clippan_lib.data import Batch, Scene
 from clippan_lib.evaluation import Method, fuse, score
-from clippan_lib.explore.base import Explorer, Update
+from clippan_lib.explore.base import Explorer, Update, scrolled
 from clippan_lib.explore.panels import Panel, Spectra, places
 from clippan_lib.figures import Stretch, error_map, fit_stretch, mark_best
 from clippan_lib.figures.stretch import single
@@ -83,10 +83,7 @@ class Compare(Explorer):
         colours = dict(zip(("red", "green", "blue"), sensor.rgb, strict=True))
         against = [_NOTHING, *(["GT"] if last == "GT" else []), *self.methods]
         return {
-            "view": ToggleButtons(options=list(_SCREEN), description="view"),
-            "shown": SelectMultiple(
-                options=titles, value=chosen, description="shown", rows=min(6, len(titles))
-            ),
+            "view": ToggleButtons(options=list(_SCREEN), description="view", style={"button_width": "auto"}),
             "left": Dropdown(options=titles, value=self.methods[0], description="left"),
             "right": Dropdown(options=titles, value=last, description="right"),
             "swipe": IntSlider(50, 0, 100, description="swipe (%)"),
@@ -97,10 +94,15 @@ class Compare(Explorer):
                 name: Dropdown(options=sensor.bands, value=sensor.bands[band], description=name)
                 for name, band in colours.items()
             },
-            "stretch": FloatRangeSlider(value=(1, 99), min=0, max=100, step=0.5, description="stretch (%)"),
+            "stretch": FloatRangeSlider(
+                value=(1, 99), min=0, max=100, step=0.5, description="stretch (%)", readout_format=".1f"
+            ),
             "against": Dropdown(options=against, value=against[last == "GT"], description="error from"),
             "spectrum_row": IntSlider(height // 2, 0, height - 1, description="pixel row"),
             "spectrum_column": IntSlider(width // 2, 0, width - 1, description="pixel col."),
+            "shown": SelectMultiple(
+                options=titles, value=chosen, description="shown", rows=min(10, len(titles))
+            ),
         }
 
     @property
@@ -175,8 +177,10 @@ class Compare(Explorer):
         told = f"rows {top} to {top + size - 1}, columns {left} to {left + size - 1}"
         if self.scores.empty:
             return f"No metrics of {told}: no method is shown, or the scene has neither truth nor full resolution."
-        table = mark_best(self.scores, BETTER).rename(columns=lambda name: name + UNITS.get(name, ""))
-        return f"Metrics of {told} alone (* best):{table.to_html(border=0)}"
+        table = mark_best(self.scores, BETTER, digits=3).rename(
+            columns=lambda name: name + UNITS.get(name, "")
+        )
+        return f"Metrics of {told} alone (* best):{scrolled(table)}"
 
     # What is seen of an image, at most about as fine as the screen
 

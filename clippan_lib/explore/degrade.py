@@ -143,21 +143,24 @@ class Degrade(Explorer):
 
     def _build(self) -> tuple[Figure, Update]:
         figure = new_figure(7.2)
-        grid = figure.add_gridspec(4, 4, height_ratios=(_SIDE, _BAR, _SIDE, _BAR))
-        cells = [grid[0, column] for column in range(4)] + [grid[2, 0]]
-        panels = [Panel(figure.add_subplot(cell)) for cell in cells]
+        # Two figures, so that the axis labels below do not part the images above
+        above, below = figure.subfigures(2, 1)
+        images = above.add_gridspec(2, 4, height_ratios=(_SIDE, _BAR))
+        blur = below.add_gridspec(2, 4, height_ratios=(_SIDE, _BAR))
+        panels = [Panel(above.add_subplot(images[0, column])) for column in range(4)]
+        panels.append(Panel(below.add_subplot(blur[0, 0])))
         errors, weights = (
             ScalarMappable(Normalize(0, self._limit), "magma"),
             ScalarMappable(Normalize(0, 1), "viridis"),
         )
-        for scale, cell, extend, label in (
-            (errors, grid[1, 3], "max", "absolute error,\nmean over bands (DN)"),
-            (weights, grid[3, 0], "neither", "weight, of the largest"),
+        for part, scale, cell, extend, label in (
+            (above, errors, images[1, 3], "max", "absolute error,\nmean over bands (DN)"),
+            (below, weights, blur[1, 0], "neither", "weight, of the largest"),
         ):
-            bar = figure.add_subplot(cell)
-            figure.colorbar(scale, cax=bar, orientation="horizontal", label=label, extend=extend)
+            bar = part.add_subplot(cell)
+            part.colorbar(scale, cax=bar, orientation="horizontal", label=label, extend=extend)
         figure.suptitle(f"{self.scene.name}, {self.scene.sensor.name}: degraded and interpolated again")
-        response = _Response(figure.add_subplot(grid[2:, 1:]))
+        response = _Response(below.add_subplot(blur[:, 1:]))
 
         def update() -> None:
             ratio, kernel = self["ratio"], self.kernel

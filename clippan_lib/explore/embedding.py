@@ -108,7 +108,9 @@ class EmbeddingExplorer(Explorer):
         if count < 2:
             raise ValueError(f"{count} patches (most={most}): a map needs two or more")
         controls = {
-            "stage": ToggleButtons(options=STAGES, value=STAGES[adapted], style={"button_width": "auto"}),
+            "stage": ToggleButtons(
+                options=STAGES, value=STAGES[adapted], description="stage", style={"button_width": "auto"}
+            ),
             "colour": ToggleButtons(options=COLOURS, description="colour by", style={"button_width": "auto"}),
             "type": ToggleButtons(options=TYPES, description="point", style={"button_width": "auto"}),
             "patch": IntSlider(1, 1, count, description="patch", layout=Layout(width="360px")),

@@ -72,7 +72,8 @@ class Training:
         """Read the file; says whether it has anything new."""
         # The time first: a file written meanwhile then counts as new at the next look
         changed, record = self._time(), read_progress(self.folder)
-        if record is None or changed == self.changed:
+        # Without terms it is no training: 08 writes a scene
+        if record is None or not record["terms"] or changed == self.changed:
             return False
         row = {**record["terms"], "iteration": record["iteration"] - 1}
         same = record["label"] == self.label and record["iterations"] == self.iterations
@@ -130,10 +131,18 @@ class HistoryExplorer(Explorer):
         self._lock, self._drawn = threading.RLock(), 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        wide = Layout(width="360px", height="90px")
         controls = {
-            "beside": SelectMultiple(description="beside it", options=[], layout=wide),
-            "smooth": IntSlider(1, 1, 25, description="mean of rows", continuous_update=False),
+            "beside": SelectMultiple(
+                description="beside it", options=[], rows=6, layout=Layout(width="360px")
+            ),
+            "smooth": IntSlider(
+                1,
+                1,
+                25,
+                description="running mean",
+                continuous_update=False,
+                style={"description_width": "initial"},
+            ),
             "live": ToggleButton(live, description="live"),
         }
         super().__init__(controls)
@@ -189,7 +198,7 @@ class HistoryExplorer(Explorer):
     def _numbers(self) -> str:
         training = self.training
         if not training.seen:
-            return "Nothing has trained yet, or the runner has tidied up after it."
+            return "No training is under way in this run."
         latest = training.seen[training.iteration - 1]
         terms = {name: value for name, value in latest.items() if name not in _NO_TERMS and value is not None}
         told = ", ".join(f"{html.escape(name)} {value:.4g}" for name, value in terms.items())

@@ -19,7 +19,7 @@ from torch import Tensor
 from clippan_lib import protocol
 from clippan_lib.clip import Supervisor
 from clippan_lib.clip.prompts import PROMPTS, get_prompts
-from clippan_lib.explore.base import Explorer, Update
+from clippan_lib.explore.base import Explorer, Update, scrolled
 from clippan_lib.explore.embedding import STAGES
 from clippan_lib.figures.style import PALETTE, new_figure
 from clippan_lib.protocol import TRUE, Fusions, Step
@@ -85,7 +85,9 @@ class PromptExplorer(Explorer):
                 continuous_update=False,
                 layout=Layout(width="620px"),
             ),
-            "stage": ToggleButtons(options=STAGES, value=STAGES[adapted], style={"button_width": "auto"}),
+            "stage": ToggleButtons(
+                options=STAGES, value=STAGES[adapted], description="stage", style={"button_width": "auto"}
+            ),
         }
         super().__init__(controls)
 
@@ -144,7 +146,7 @@ class PromptExplorer(Explorer):
         )
         inputs = self.judge.supervisor.prompts
         note = f"The steps start at “{inputs.lrms}” and “{inputs.pan}”."
-        return shown.to_html(border=0) + escape(note)
+        return scrolled(shown) + escape(note)
 
     def _interval(self, name: str) -> pd.Series:
         columns = self.table[[name, f"{name}_low", f"{name}_high"]]

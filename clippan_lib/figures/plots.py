@@ -62,7 +62,7 @@ def _draw_term(ax: Axes, term: str, runs: dict[str, list[pd.DataFrame]], smooth:
     if _wants_log(values[np.isfinite(values)]):
         ax.set_yscale("log")
     ax.set_title(term)
-    ax.set_xlabel("iteration")
+    ax.set_xlabel(f"iteration (running mean of {smooth})" if smooth > 1 else "iteration")
 
 
 @styled
@@ -75,8 +75,8 @@ def curves(
         histories: label to a table with a column `iteration` and one per term, or to several (seeds): the
             line is then their mean, the band one standard deviation to either side.
         terms: columns to draw; a history without one is left out of its panel.
-        smooth: running mean over so many rows.
-        title: of the whole figure.
+        smooth: running mean over so many iterations.
+        title: of the whole figure; a single label joins it, several have a legend.
         width: `style.WIDTH`, or `style.COLUMN` for one column of a paper.
     Raises: ValueError on an empty request, a term that no history has, or `smooth` below 1.
     """
@@ -87,16 +87,16 @@ def curves(
     legend = {
         label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
-    entry = max(map(len, legend), default=0) * _LETTER + _HANDLE
-    figure.legend(
-        legend.values(),
-        legend.keys(),
-        loc="outside lower center",
-        ncols=max(1, min(4, int(width / entry))),
-        title=f"running mean of {smooth} rows" if smooth > 1 else None,
-        frameon=False,
-    )
-    figure.suptitle(title, wrap=True)
+    if len(legend) > 1:
+        entry = max(map(len, legend)) * _LETTER + _HANDLE
+        figure.legend(
+            legend.values(),
+            legend.keys(),
+            loc="outside lower center",
+            ncols=max(1, min(4, int(width / entry))),
+            frameon=False,
+        )
+    figure.suptitle(title if len(legend) > 1 else ": ".join(filter(None, [title, *legend])), wrap=True)
     return figure
 
 
@@ -154,13 +154,13 @@ def similarity_matrix(
         after: the same, after.
         titles: of the two panels.
     """
-    low, high = float(min(before.min(), after.min())), float(max(before.max(), after.max()))
+    largest = float(max(before.abs().max(), after.abs().max()))
     figure = new_figure(3.9)
-    axes = figure.subplots(1, 2)
+    axes = figure.subplots(1, 2, sharey=True)
     for ax, matrix, title in zip(axes, (before, after), titles, strict=True):
-        drawn = ax.imshow(matrix.numpy(), cmap="viridis", vmin=low, vmax=high)
+        drawn = ax.imshow(matrix.numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest)
         for (row, column), value in np.ndenumerate(matrix.numpy()):
-            colour = "black" if value > (low + high) / 2 else "white"
+            colour = "white" if abs(value) > 0.6 * largest else "black"
             ax.text(column, row, f"{value:.3f}", ha="center", va="center", color=colour, fontsize=11)
         ax.set_xticks(range(3), [f"text {name}" for name in TYPES])
         ax.set_yticks(range(3), [f"{name} image" for name in TYPES])
@@ -239,7 +239,9 @@ def histograms(lrms: Picture, pan: Picture, sensor: Sensor, bins: int = 100) -> 
             how = {"color": "black", "linestyle": "-", "linewidth": 2.2, "alpha": 0.5}
         ax.stairs(share, edges, label=name, **how)
     ax.set(
-        xlabel=f"digital number (of {sensor.max_value})", ylabel="pixels per bin (%)", title=f"{sensor.name}"
+        xlabel=f"digital number (of {sensor.max_value}), up to the 99.9th percentile",
+        ylabel="pixels per bin (%)",
+        title=sensor.name,
     )
     ax.set_xlim(0, edges[-1])
     ax.legend(frameon=False, ncols=2)

@@ -211,7 +211,7 @@ _DEMO = {
     "w_fusion": 0.05,
     "stride_reduced": 4,
     "pseudo": "pnn",
-    "compared": ["pnn", "pannet", "fusionnet"],
+    "compared": ["pnn", "fusionnet"],
     "stage1_iterations": 100,
     "stage1_batch": 12,
     "pseudo_iterations": 400,
