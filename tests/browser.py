@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.error import URLError
+from urllib.request import urlopen
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Locator, Page
@@ -296,13 +298,15 @@ def _start(folder: Path, own: Path) -> subprocess.Popen:
 
 
 def _address(process: subprocess.Popen, own: Path) -> str:
-    """Wait for the file that tells where the server listens: it looks for a free port itself."""
+    """Wait for the file that tells where the server listens, which looks for a free port itself, and for an answer."""
     end = time.monotonic() + START
     while process.poll() is None and time.monotonic() < end:
         for path in (own / "jupyter_runtime_dir").glob("jpserver-*.json"):
             try:
-                return json.loads(path.read_text())["url"]
-            except ValueError:  # not yet written to its end
+                address = json.loads(path.read_text())["url"]
+                urlopen(f"{address}api/status", timeout=START).close()
+                return address
+            except (ValueError, URLError):  # not yet written to its end, not yet listening
                 pass
         time.sleep(0.1)
     raise RuntimeError(f"JupyterLab does not start:\n{(own / 'log.txt').read_text()[-4000:]}")

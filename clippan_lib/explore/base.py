@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 import PIL.Image
-from ipywidgets import HTML, HBox, Image, Layout, ToggleButtons, ValueWidget, VBox
+from ipywidgets import HTML, HBox, Image, Layout, ValueWidget, VBox
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -110,8 +110,6 @@ class Explorer(ABC):
         self._held, self._live, self._waiting = False, None, None
         for name, control in self.controls.items():
             control.observe(lambda _, name=name: self._changed(name), names="value")
-            if isinstance(control, ToggleButtons):  # its label beside it, as those of all others
-                control.layout = Layout(width="auto", flex_flow="row nowrap")
         rows = HBox(list(self.controls.values()), layout=Layout(flex_flow="row wrap"))
         self.widget = VBox([rows, self.alarm, self.picture, self.numbers])
         self.redraw()
