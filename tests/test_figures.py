@@ -276,7 +276,13 @@ def test_zooms_share_the_stretch_of_the_input():
 def test_zooms_name_the_bands_they_show_and_the_size_of_the_box():
     stretch = fig.fit_stretch(LRMS, QB.gbnir)
     title = fig.zooms(RESULTS, LRMS, PAN, QB, stretch=stretch).get_suptitle()
-    assert title == "QB (green, blue, nir): box of 12×12 pixels, magnified ×3"
+    assert title == "QB (green, blue, nir): box of 12×12 PAN pixels, magnified ×3"
+
+
+def test_blocks_of_zooms_are_about_equally_wide():
+    figure = fig.zooms(RESULTS, LRMS, PAN, QB, gt=GT, columns=4)  # five images: three and two, not four and one
+    tops = [ax.get_subplotspec().rowspan.start for ax in figure.axes if ax.get_title()]
+    assert sorted(map(tops.count, set(tops))) == [2, 3]
 
 
 def scales(figure: Figure) -> list[tuple[float, float]]:

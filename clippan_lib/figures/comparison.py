@@ -62,11 +62,10 @@ def _grid(
 
     Args:
         names: of the images.
-        columns: at most so many in a block.
+        columns: of a block.
         rows: 2 (image, zoom) or 3 (and error map, with a strip for the colour bar below all).
         shape: height over width of the images; zooms are square.
     """
-    columns = min(columns, len(names))
     blocks, cell = ceil(len(names) / columns), WIDTH / columns
     heights = [cell * shape, cell, cell * shape][:rows] * blocks + [_BAR] * (rows - 2)
     figure = new_figure(sum(heights) + 0.5 * blocks + 0.5 * (rows - 2))
@@ -149,7 +148,7 @@ def zooms(
             the paper), where the ground truth, or PAN, has the most detail.
         stretch: shared by all; None fits it to `lrms`, which favours no method.
         error_max: end of the common error scale, in digital numbers; None: 99th percentile of all maps.
-        columns: at most so many images side by side; more go on below.
+        columns: at most so many images side by side; more go on below, in blocks of about equal width.
         title: of the whole figure; sensor, bands shown and size of the box if empty.
     Raises: ValueError on no results, a result with a taken name, unequal sizes, or a box outside the image.
     """
@@ -158,8 +157,9 @@ def zooms(
     box = _checked_box(box, pan if gt is None else gt, size, sensor.ratio)
     stretch = stretch or fit_stretch(lrms, sensor.rgb)
     view = _view(box, size)
+    columns = ceil(len(images) / ceil(len(images) / columns))
     figure, cells = _grid(list(images), columns, 2 if gt is None else 3, view[2] / view[3])
-    letters = int(WIDTH / min(columns, len(images)) / _LETTER)
+    letters = int(WIDTH / columns / _LETTER)
     for name, image in images.items():
         _draw_image(cells[name], colours(image, name, sensor, stretch), size, view, box)
         cells[name][0].set_title(fill(name, letters))
@@ -167,7 +167,7 @@ def zooms(
         errors = {name: (error_map(hrms, gt) * sensor.max_value).numpy() for name, hrms in results.items()}
         _draw_errors(figure, cells, errors, view, error_max)
     part = "" if view[2:] == size else f"part of {size[0]}×{size[1]} pixels, "
-    magnified = f"{part}box of {box[2]}×{box[2]} pixels, magnified ×{view[3] / box[2]:.2g}"
+    magnified = f"{part}box of {box[2]}×{box[2]} PAN pixels, magnified ×{view[3] / box[2]:.2g}"
     shown = ", ".join(sensor.bands[band] for band in stretch.bands)
     figure.suptitle(title or f"{sensor.name} ({shown}): {magnified}", wrap=True)
     return figure
