@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from sklearn.manifold import TSNE
-from sklearn.metrics import silhouette_score
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -84,6 +82,8 @@ def layout(features: Features, perplexity: float | int = 30, seed: int = 0) -> F
     points = _unit(features).numpy()
     if np.ptp(points, axis=0).max() < 1e-9:
         raise ValueError("all embeddings are equal (collapsed): there is no layout to draw")
+    from sklearn.manifold import TSNE  # a second, for those who only plot
+
     tsne = TSNE(perplexity=perplexity, metric="cosine", init="pca", random_state=seed)
     return tsne.fit_transform(points).astype(np.float64)
 
@@ -97,6 +97,8 @@ def silhouette(features: Features, types: Labels) -> float:
     Returns: in [-1, 1]; 1 is separate, 0 is mixed.
     Raises: ValueError (of scikit-learn) on a single type.
     """
+    from sklearn.metrics import silhouette_score
+
     return float(silhouette_score(_unit(features).numpy(), types.cpu().numpy(), metric="cosine"))
 
 

@@ -15,6 +15,7 @@ from tiny import SENSOR, TinyPatches, same, state
 from torch import nn
 
 from clippan_lib.clip import model as clip_model
+from clippan_lib.clip import source
 from clippan_lib.clip.model import ClipTowers, ClipWeightsError, load_clip, prepare_image
 from clippan_lib.clip.prompts import PROMPTS
 from clippan_lib.clip.supervisor import Supervisor
@@ -183,7 +184,7 @@ def test_the_pt_file_of_a_state_dict_gives_equal_features(tmp_path: Path):
 def test_a_file_of_another_architecture_names_what_does_not_fit(tmp_path: Path):
     path = tmp_path / "RemoteCLIP-RN50.pt"
     torch.save(load_clip("embedded", "random:3").model.state_dict(), path)
-    config = open_clip.get_model_config(clip_model._ASSET) | {"vision_cfg": VIT["vision_cfg"]}
+    config = open_clip.get_model_config(source._ASSET) | {"vision_cfg": VIT["vision_cfg"]}
     other = tmp_path / "same-text-other-images.json"
     other.write_text(json.dumps(config))
     open_clip.add_model_config(other)
@@ -245,7 +246,7 @@ def test_a_tokenizer_that_cannot_be_had_is_told_from_weights(tmp_path: Path, mon
 def test_an_architecture_has_the_normalisation_of_its_first_published_weights(
     name: str, mean: float, std: float
 ):
-    normalisation = clip_model._normalisation(name)
+    normalisation = source._normalisation(name)
     assert (normalisation["mean"][0], normalisation["std"][0]) == (mean, std)
 
 
@@ -269,7 +270,7 @@ def test_a_file_and_random_weights_get_the_normalisation_of_the_architecture(
 def test_a_missing_file_of_the_embedded_clip_is_named(
     vit: str, name: str, file: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(clip_model, "_ASSET", name)
+    monkeypatch.setattr(source, "_ASSET", name)
     with pytest.raises(ClipWeightsError, match=f"{file} is missing"):
         load_clip()
 

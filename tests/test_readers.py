@@ -8,7 +8,8 @@ import scipy.io
 import torch
 from layouts import SHARES, h5_dataset, manifest, mat_dataset, nbu_dataset, pair, save_h5, save_v5, save_v73
 
-from clippan_lib.data import DataError, load_manifest, open_dataset, wald
+from clippan_lib.data import DataError, load_manifest, open_dataset, readers, wald
+from clippan_lib.data.synthetic import render
 from clippan_lib.sensors import get_sensor
 
 MANIFESTS = Path(__file__).parents[1] / "data_manifests"
@@ -65,6 +66,13 @@ def test_reduced_resolution_is_the_measured_region_degraded(tmp_path):
     full, reduced = (dataset.scenes("val", resolution)[0].read() for resolution in ("full", "reduced"))
     expected = wald(full.lrms, full.pan, dataset.sensor)
     assert torch.equal(reduced.lrms, expected.lrms) and torch.equal(reduced.pan, expected.pan)
+
+
+def test_a_scene_is_read_once_for_both_resolutions(monkeypatch):
+    dataset, made = open_dataset(load_manifest(MANIFESTS / "synthetic_wv3.yaml")), []
+    monkeypatch.setattr(readers, "render", lambda seed, *given: made.append(seed) or render(seed, *given))
+    full, reduced = (dataset.scenes("test", resolution)[0].read() for resolution in ("full", "reduced"))
+    assert torch.equal(reduced.gt, full.lrms) and len(made) == 1
 
 
 def test_float_data_is_divided_by_the_manifests_own_max_value(tmp_path):

@@ -1,5 +1,8 @@
 """A run as the notebooks see it: stage after stage in one folder, at smoke size."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from tiny import same, tiny_manifest
@@ -23,6 +26,12 @@ def opened(tmp_path):
         return open_run(tmp_path / "tiny.yaml", "", tmp_path / "run", "smoke", 0, "cpu", overrides)
 
     return open_with
+
+
+def test_opening_a_run_waits_for_no_package_that_it_may_not_need():
+    code = "import sys, clippan_lib.figures, clippan_lib.run; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"open_clip", "torchvision", "sklearn"} & set(loaded.stdout.split())
 
 
 def test_training_patches_take_the_configured_stride_and_others_do_not_overlap(opened):

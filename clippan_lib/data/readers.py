@@ -64,6 +64,10 @@ class Reader(ABC):
 class MeasuredReader(Reader):
     """A source of full-resolution scenes; reduced resolution is simulated from them, split by split."""
 
+    def __init__(self, manifest: Manifest, root: Path) -> None:
+        super().__init__(manifest, root)
+        self._measured = cache(self.measured)
+
     @property
     @abstractmethod
     def parts(self) -> Mapping[str, range | slice | list[str]]:
@@ -78,7 +82,7 @@ class MeasuredReader(Reader):
         return tuple((split, resolution) for split in self.parts for resolution in RESOLUTIONS)
 
     def stack(self, split: str, resolution: Resolution) -> SceneStack:
-        measured = self.measured(split)
+        measured = self._measured(split)
         return measured if resolution == "full" else measured.degraded()
 
 

@@ -133,7 +133,7 @@ class MemoryStack(SceneStack):
             )
 
         def load(scene: int) -> Batch:
-            measured = self.load(scene)
+            measured = self._kept(scene)
             return wald(measured.lrms, measured.pan, self.sensor)
 
         return MemoryStack(self.names, self.sensor, "reduced", height, width, True, load)
