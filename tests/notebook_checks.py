@@ -14,6 +14,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
 from clippan_lib.parameters import Refusal, notebook_parameters
+from clippan_lib.runner import KERNEL_ENVIRONMENT
 
 CHECKED = "nbval-check-output"
 LONGEST_CELL = 15
@@ -133,7 +134,7 @@ def nbval(paths: Sequence[Path], log: Path) -> dict[str, dict[int, str | None]]:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += ["--nbval-lax", f"--nbval-cell-timeout={CELL_TIMEOUT}", f"--junitxml={log}"]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    environment = {"OMP_WAIT_POLICY": "passive"} | inherited
+    environment = KERNEL_ENVIRONMENT | inherited
     done = subprocess.run([*command, *paths], cwd=log.parent, env=environment, capture_output=True, text=True)
     ended = f"pytest ended with {done.returncode}"
     assert done.returncode in (0, 1), f"{ended}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"

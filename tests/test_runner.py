@@ -22,7 +22,7 @@ from clippan_lib.fusion import build_network
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.parameters import Refusal
 from clippan_lib.plan import Plan, plan_run
-from clippan_lib.runner import RunFailed, execute
+from clippan_lib.runner import KERNEL_ENVIRONMENT, RunFailed, execute
 from clippan_lib.sensors import get_sensor
 
 LEFT_BY_A_FINISHED_RUN = ("index.html", "run.json")
@@ -83,6 +83,19 @@ def test_notebooks_run_in_order_with_typed_parameters(finished):
     facts = results.load(finished.folder)["sections"]["01_second"]["facts"]
     assert facts == {"perplexity": 7.0, "verbose": True}
     assert results.frames(finished.folder)["01_second", "Test scenes"]["ERGAS"].item() == 4.25
+
+
+def test_kernels_get_our_environment_where_the_user_has_set_nothing(tmp_path, monkeypatch):
+    for name in KERNEL_ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "77")
+    note = 'import json, os\n(Path(run_dir) / "seen.json").write_text(json.dumps(dict(os.environ)))'
+    made = plan(tmp_path, notebooks=write_pair(tmp_path / "notebooks", note))
+    before = dict(os.environ)
+    go(made)
+    seen = json.loads((made.folder / "seen.json").read_text())
+    assert {name: seen[name] for name in KERNEL_ENVIRONMENT} == KERNEL_ENVIRONMENT | {"GOMP_SPINCOUNT": "77"}
+    assert dict(os.environ) == before
 
 
 def test_run_json_holds_what_repeats_the_run(finished):
