@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float64
 from torch import Tensor
 
@@ -19,6 +18,7 @@ Fine = Float64[Tensor, "b c H W"]
 FinePan = Float64[Tensor, "b 1 H W"]
 Coarse = Float64[Tensor, "b c h w"]
 PerBand = Float64[Tensor, "b c 1 1"]
+Field = tuple[Float64[Tensor, "b c H w"], Float64[Tensor, "b c h W"]]  # one column and one row less than the image
 
 # of the bands' energy: neighbouring bands are so alike that without it most weights are 0
 _RIDGE = 0.1
@@ -65,14 +65,29 @@ class Sensors(NamedTuple):
         return ms.square().amax() + self.weights.square().sum(1, keepdim=True)
 
 
-def gradient(image: Fine) -> Float64[Tensor, "2 b c H W"]:
-    """Differences to the next column and the next row; 0 in the last."""
-    return torch.stack([F.pad(image.diff(dim=-1), (0, 1)), F.pad(image.diff(dim=-2), (0, 0, 0, 1))])
+def gradient(image: Fine) -> Field:
+    """Differences to the next column and to the next row."""
+    return image.diff(dim=-1), image.diff(dim=-2)
 
 
-def gradient_adjoint(field: Float64[Tensor, "2 b c H W"]) -> Fine:
-    along, down = field[0, ..., :-1], field[1, ..., :-1, :]
-    return -F.pad(along, (1, 1)).diff(dim=-1) - F.pad(down, (0, 0, 1, 1)).diff(dim=-2)
+def squared_length(field: Field) -> Fine:
+    """Of the vector in each pixel; what the last column and row lack counts as 0."""
+    along, down = field
+    total = along.new_zeros(*along.shape[:-1], down.shape[-1])
+    total[..., :-1] = along.square()
+    total[..., :-1, :] += down.square()
+    return total
+
+
+def minus_adjoint(image: Fine, field: Field) -> Fine:
+    """The image less the gradient's adjoint of the field."""
+    along, down = field
+    rest = image.clone()
+    rest[..., :-1] += along
+    rest[..., 1:] -= along
+    rest[..., :-1, :] += down
+    rest[..., 1:, :] -= down
+    return rest
 
 
 def minimise(
@@ -85,14 +100,16 @@ def minimise(
     objective falls from the first on; a strength above the deviation of the image can raise it at first.
     """
     alpha = sensors.curvature()
-    c = 8.0  # no less than the largest eigenvalue of gradient(gradient_adjoint(.))
-    z = torch.zeros_like(gradient(image))
+    c = 8.0  # no less than the largest eigenvalue of gradient(its adjoint(.))
+    z = tuple(torch.zeros_like(part) for part in gradient(image))
     for _ in range(iterations):
         seen_ms, seen_pan = sensors.see(image)
-        b = alpha * image + sensors.adjoint(ms - seen_ms, pan - seen_pan)
-        length = gradient(image).square().sum(0).sqrt()
-        z = (gradient(b - gradient_adjoint(z)) + c * z) / (2 * alpha / strength * length + c)
-        image = (b - gradient_adjoint(z)) / alpha
+        b = sensors.adjoint(ms - seen_ms, pan - seen_pan).add_(alpha * image)
+        scale = squared_length(gradient(image)).sqrt_().mul_(2 * alpha / strength).add_(c)
+        steps = gradient(minus_adjoint(b, z))
+        for part, step, by in zip(z, steps, (scale[..., :-1], scale[..., :-1, :]), strict=True):
+            part.mul_(c).add_(step).div_(by)
+        image = minus_adjoint(b, z).div_(alpha)
     return image
 
 
