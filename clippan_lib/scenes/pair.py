@@ -45,6 +45,12 @@ class PairWindow:
     lrms_valid: Bool[Tensor, "1 1 h w"]
     pan_valid: Bool[Tensor, "1 1 H W"]
 
+    @property
+    def valid(self) -> Bool[Tensor, "1 1 H W"]:
+        """Where both images hold data."""
+        ratio = self.pan_valid.shape[-1] // self.lrms_valid.shape[-1]
+        return self.lrms_valid.repeat_interleave(ratio, -2).repeat_interleave(ratio, -1) & self.pan_valid
+
 
 @dataclass(frozen=True, eq=False)
 class ScenePair:

@@ -7,6 +7,7 @@ from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
+from clippan_lib.data.scene import DataError
 from clippan_lib.fusion.classical.stages import Tally
 from clippan_lib.progress import Progress
 from clippan_lib.scenes.output import SceneTile, write_scene
@@ -36,9 +37,11 @@ def sharpen(
         scheduler: address of a Dask scheduler, whose workers then fuse the tiles; they must see the files, and
             this folder, under the same paths.
         progress: called with (what is done, tiles done, tiles in all, {}).
-    Raises: OutputError if the output cannot be written; DataError for files that turn out to be corrupt.
+    Raises: OutputError if the output cannot be written; DataError for files that turn out to be corrupt, or that hold
+        data nowhere in common.
     """
     pair, parts = job.pair, Parts(Path(out).resolve(), job)
+    _refuse_without_data(job)
     parts.open()
     rows, columns = job.size
     with _threads() if scheduler is None else _cluster(scheduler) as each:
@@ -56,6 +59,16 @@ def sharpen(
             progress=progress,
         )
     parts.remove()
+
+
+def _refuse_without_data(job: Job) -> None:
+    """Reads up to the first tile with data: mostly one."""
+    if any(job.pair.read(tile.rows, tile.columns).valid.any() for tile in cut(job.pair, job.side)):
+        return
+    ms, pan = job.files
+    raise DataError(
+        f"{ms} and {pan}: no pixel holds data in both; check their NoData values, or cut them to where they do"
+    )
 
 
 def _unseen(*_: object) -> None:

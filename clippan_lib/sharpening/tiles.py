@@ -87,10 +87,7 @@ class TileFuser:
         outcome = computing.result()
         if isinstance(outcome, tuple):
             return outcome
-        lrms_valid = window.lrms_valid
-        for axis in (-2, -1):
-            lrms_valid = lrms_valid.repeat_interleave(self.pair.ratio, axis)
-        return Fused(outcome, self._inner(lrms_valid & window.pan_valid, inside))
+        return Fused(outcome, self._inner(window.valid, inside))
 
     @torch.inference_mode()
     def _compute(
