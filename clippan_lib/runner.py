@@ -38,7 +38,7 @@ _QUIET = ["--IPKernelApp.log_level=CRITICAL"]
 KERNEL_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "passive",
     "GOMP_SPINCOUNT": "3000",
-    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),  # no glibc takes more
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),  # the most that mallopt(3) allows
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
 }
 
