@@ -225,14 +225,29 @@ def test_tiles_of_another_job_are_not_taken_up(tmp_path):
     expected = fused(tmp_path, 68, "gs", paths).filled(0)
     other, job = (plan_job(*paths, method, tile=68) for method in ("exp", "gs"))
     left = parts.Parts(tmp_path / "o.tif", other)
-    left.open()
-    left.save(
-        tiles.cut(other.pair, other.side)[0],
-        tiles.Fused(torch.zeros(1, 4, 68, 68), torch.ones(1, 1, 68, 68).bool()),
-    )
+    with pytest.raises(KeyboardInterrupt), left.opened():
+        left.save(
+            tiles.cut(other.pair, other.side)[0],
+            tiles.Fused(torch.zeros(1, 4, 68, 68), torch.ones(1, 1, 68, 68).bool()),
+        )
+        raise KeyboardInterrupt
     sharpen(job, tmp_path / "o.tif")
     with rasterio.open(tmp_path / "o.tif") as file:
         assert np.array_equal(file.read(), expected)
+
+
+@pytest.mark.parametrize("method", ["exp", "gs"])
+def test_an_output_that_another_process_writes_is_refused_and_its_tiles_stay(tmp_path, method):
+    paths = scene(tmp_path, dtype=np.uint16)
+    first, second = (plan_job(*paths, name, tile=68) for name in ("exp", method))
+    writing = parts.Parts(tmp_path / "o.tif", first)
+    with pytest.raises(KeyboardInterrupt), writing.opened():
+        before = {path: path.read_bytes() for path in writing.folder.iterdir()}
+        with pytest.raises(OutputError, match=r"o\.tif: another process is writing it; wait"):
+            sharpen(second, tmp_path / "o.tif")
+        assert {path: path.read_bytes() for path in writing.folder.iterdir()} == before
+        raise KeyboardInterrupt
+    sharpen(second, tmp_path / "o.tif")
 
 
 def test_a_full_disk_is_seen_before_anything_is_fused(tmp_path, monkeypatch):

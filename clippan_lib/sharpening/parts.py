@@ -1,6 +1,10 @@
 """Finished tiles of an output, on disk until all are there."""
 
+import fcntl
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,33 +32,64 @@ class Parts:
         # the tiles, and the output made of them, which compression may not make much smaller
         self.bytes = 2 * job.size[0] * job.size[1] * job.pair.n_bands * np.dtype(self.dtype).itemsize
 
-    def open(self) -> None:
-        """Make the folder, or take up what the same job left in it; what another job left goes.
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Hold the folder, made anew or as the same job left it; what another job left goes.
 
-        Raises: OutputError if it cannot be made, its disk is too full, or the output is one of the inputs.
+        Once all went well it goes too.
+        Raises: OutputError if it cannot be made, another process holds it, its disk is too full, or the output is one
+            of the inputs.
         """
         if self.out in self.inputs:
             raise OutputError(
                 f"{self.out}: is one of the files to be sharpened; give the output another name"
             )
+        try:
+            self.folder.mkdir(exist_ok=True)
+            held = os.open(self.folder, os.O_RDONLY)
+        except OSError as error:
+            raise self._unmade(error) from error
+        try:
+            self._hold(held)
+            self._take_up()
+            yield
+            shutil.rmtree(self.folder)
+        finally:
+            os.close(held)
+
+    def _hold(self, folder: int) -> None:
+        """The system drops the lock of a process that died."""
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(
+                f"{self.out}: another process is writing it; wait for that, or give the output another name"
+            ) from None
+        except OSError:
+            pass  # network file systems that have no locks for folders
+
+    def _take_up(self) -> None:
         record = self.folder / "job.json"
         try:
-            if self.folder.exists() and read_json(record) != {"key": self.key}:
-                shutil.rmtree(self.folder)
-            self.folder.mkdir(exist_ok=True)
+            if read_json(record) != {"key": self.key}:
+                for path in self.folder.iterdir():
+                    path.unlink()
             write_json(record, {"key": self.key})
             kept = sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
             free = shutil.disk_usage(self.folder).free
         except OSError as error:
-            raise OutputError(
-                f"{self.folder}: cannot be made ({error.strerror}); name an output in a folder that can be written"
-            ) from error
+            raise self._unmade(error) from error
         needed = self.bytes - kept
         if free < needed:
             raise OutputError(
                 f"{self.folder}: its disk has {free / 1e9:.2f} GB free, and the fused tiles "
                 f"and the output need {needed / 1e9:.2f} GB; make room, or write to another disk"
             )
+
+    def _unmade(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"{self.folder}: cannot be made ({error.strerror}); name an output in a folder that can be written"
+        )
 
     def path(self, tile: Tile) -> Path:
         return self.folder / f"{tile.rows.start}_{tile.columns.start}.safetensors"
@@ -84,6 +119,3 @@ class Parts:
         arrays = load_file(self.path(tile))
         row, column = (self.ratio * part.start for part in (tile.rows, tile.columns))
         return SceneTile(row, column, arrays["image"], arrays.get("valid"))
-
-    def remove(self) -> None:
-        shutil.rmtree(self.folder)

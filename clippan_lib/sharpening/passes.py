@@ -42,9 +42,8 @@ def sharpen(
     """
     pair, parts = job.pair, Parts(Path(out).resolve(), job)
     _refuse_without_data(job)
-    parts.open()
     rows, columns = job.size
-    with _threads() if scheduler is None else _cluster(scheduler) as each:
+    with parts.opened(), _threads() if scheduler is None else _cluster(scheduler) as each:
         write_scene(
             parts.out,
             _fused(job, parts, each, progress or _unseen),
@@ -58,7 +57,6 @@ def sharpen(
             tags={"CLIPPAN_METHOD": job.title},
             progress=progress,
         )
-    parts.remove()
 
 
 def _refuse_without_data(job: Job) -> None:
