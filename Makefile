@@ -23,6 +23,7 @@ gallery: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/pip || $(PYTHON) -c "$$OLD" $(PYTHON)

@@ -277,4 +277,6 @@ def upsample(lrms: LRMS, ratio: int, border: Border = "circular") -> Image:
     """
     if ratio < 2:
         raise ValueError(f"ratio {ratio} must be 2 or more")
-    return _interpolate(lrms, ratio, border)
+    # networks add details to this image; rounded as their layers may be, it would lose its own
+    with torch.autocast(lrms.device.type, enabled=False):
+        return _interpolate(lrms, ratio, border)

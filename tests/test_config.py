@@ -98,6 +98,7 @@ def test_an_unknown_preset_is_refused_with_the_choices():
         ({"compared": "pnn"}, r"compared: .*valid list, got 'pnn'"),
         ({"prompts": "walt"}, r"prompts: .*unknown prompt set 'walt'; known: wald, khan"),
         ({"prompts": {"lrms": "a"}}, r"prompts: .*missing: \['hrms', 'pan'\]"),
+        ({"precision": "float16"}, r"precision: .*'float32' or 'bfloat16', got 'float16'"),
         ({"network": "lambda_pnn"}, r"pseudo 'pnn' must be network 'lambda_pnn'"),
     ],
 )
@@ -123,6 +124,9 @@ def test_the_key_of_a_stage_changes_with_its_own_numbers_and_no_others():
     assert config.key("unsupervised") != other.key("unsupervised")
     assert config.key("supervised") == make_config("demo", w_qnr=0.7, tau_inter=0.2).key("supervised")
     assert config.key("stage1") != make_config("demo", tau_inter=0.2).key("stage1")
+    rounded = make_config("demo", precision="bfloat16")
+    assert config.key("stage1") == rounded.key("stage1")
+    assert all(config.key(stage) != rounded.key(stage) for stage in ("supervised", "unsupervised"))
 
 
 def trained(path: Path, seed: int = 0) -> str:

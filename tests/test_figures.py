@@ -280,7 +280,8 @@ def test_zooms_name_the_bands_they_show_and_the_size_of_the_box():
 
 
 def test_blocks_of_zooms_are_about_equally_wide():
-    figure = fig.zooms(RESULTS, LRMS, PAN, QB, gt=GT, columns=4)  # five images: three and two, not four and one
+    # five images: three and two, not four and one
+    figure = fig.zooms(RESULTS, LRMS, PAN, QB, gt=GT, columns=4)
     tops = [ax.get_subplotspec().rowspan.start for ax in figure.axes if ax.get_title()]
     assert sorted(map(tops.count, set(tops))) == [2, 3]
 

@@ -179,6 +179,13 @@ def test_replicating_does_not_let_the_other_side_in():
     assert exp23(edge, 4)[..., 0].min() > 0.1
 
 
+def test_interpolation_is_not_rounded_where_layers_are():
+    x = image(1, 4, 5, 7).float()
+    plain = upsample(x, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(upsample(x, 4), plain)
+
+
 def test_other_ratios_are_refused_by_exp23_and_under_two_by_upsample():
     with pytest.raises(ValueError, match="by 2 or 4, not by 3"):
         exp23(image(1, 1, 5, 7), 3)

@@ -65,6 +65,17 @@ def test_the_scan_in_single_precision_stays_close_to_double_precision():
     torch.testing.assert_close(ours.double(), one_by_one(*given), atol=2e-5, rtol=0)
 
 
+def test_the_scan_stays_in_single_precision_where_the_layers_around_it_do_not():
+    given = [tensor.requires_grad_() for tensor in arguments(300, dtype=torch.float32)]
+    outputs = [selective_scan(*given)]
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs.append(selective_scan(*given))
+        assert selective_scan(given[0].bfloat16(), *given[1:]).dtype == torch.float32
+    grads = [torch.autograd.grad(y.sum(), given) for y in outputs]
+    torch.testing.assert_close(*outputs, atol=0, rtol=0)
+    torch.testing.assert_close(*grads, atol=0, rtol=0)
+
+
 def test_the_gradients_are_those_of_finite_differences(monkeypatch):
     monkeypatch.setattr(module, "_SEGMENT_CPU", 4)
     torch.autograd.gradcheck(selective_scan, [tensor.requires_grad_() for tensor in arguments(9)])

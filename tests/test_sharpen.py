@@ -173,14 +173,20 @@ def test_type_nodata_crs_and_bands_are_those_of_ms(tmp_path):
 def test_files_that_hold_data_nowhere_in_common_are_refused_and_nothing_is_written(tmp_path, method, hole):
     paths = scene(tmp_path)
     everything, nothing = slice(None), slice(0)
-    empty = {"ms": (everything, nothing), "pan": (nothing, everything), "half of each": (slice(28, None), slice(106))}
+    empty = {
+        "ms": (everything, nothing),
+        "pan": (nothing, everything),
+        "half of each": (slice(28, None), slice(106)),
+    }
     for path, columns in zip(paths, empty[hole], strict=True):
         with rasterio.open(path, "r+") as file:
             image = file.read()
             image[..., columns] = 0
             file.write(image)
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(DataError, match=r"ms\.tif and .*pan\.tif: no pixel holds data in both; check their NoData"):
+    with pytest.raises(
+        DataError, match=r"ms\.tif and .*pan\.tif: no pixel holds data in both; check their NoData"
+    ):
         fused(tmp_path, 100, method, paths)
     assert sorted(tmp_path.iterdir()) == before
 

@@ -193,6 +193,31 @@ def test_a_language_weight_of_zero_leaves_the_supervisor_alone(monkeypatch):
     assert "embed_hrms" not in counter.calls and not supervisor.frozen
 
 
+def test_in_bfloat16_the_networks_layers_compute_and_nothing_else(monkeypatch):
+    network, supervisor, seen = small(), tiny_supervisor(), set()
+    for layer in (m for m in network.modules() if isinstance(m, nn.Conv2d)):
+        layer.register_forward_hook(lambda layer, images, maps: seen.add(maps.dtype))
+    embed = Supervisor.embed_hrms
+    images = []
+    monkeypatch.setattr(Supervisor, "embed_hrms", lambda self, hrms: embed(self, images.append(hrms) or hrms))
+    train(network, store(), settings(precision="bfloat16"), supervisor=supervisor)
+    assert seen == {torch.bfloat16} and {hrms.dtype for hrms in images} == {torch.float32}
+    assert all(p.dtype == p.grad.dtype == torch.float32 for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_has_nearly_the_gradient_of_float32_in_bfloat16(name):
+    gradients = []
+    for precision in ("float32", "bfloat16"):
+        network = build_network(name, 4, 4)
+        config = settings(stage2_iterations=1, stage2_batch=1, clip_norm=None, precision=precision)
+        train(network, store(count=1), config, supervised=True)
+        gradients.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
+    exact, rounded = gradients
+    assert not torch.equal(exact, rounded)
+    assert (rounded - exact).norm() < 0.1 * exact.norm()
+
+
 def test_supervised_training_lowers_the_distance_to_the_ground_truth():
     config = settings(stage2_iterations=30, stage2_batch=6, stage2_lr=2e-3)
     torch.manual_seed(0)

@@ -194,3 +194,6 @@ def _segment_backward(
 
 
 _scan.register_autograd(_backward, setup_context=_setup)
+# the states add up over all tokens, which bfloat16 is too coarse for
+_scan.register_autocast("cpu", torch.float32)
+_scan.register_autocast("cuda", torch.float32)

@@ -73,7 +73,10 @@ def train_fusion(
 
     def terms(iteration: int) -> dict[str, Tensor]:
         known = data.at(iteration)
-        hrms = network(known["lrms"], known["pan"])
+        with torch.autocast(torch.device(store.device).type, torch.bfloat16, config.precision == "bfloat16"):
+            hrms = network(known["lrms"], known["pan"])
+        # losses and CLIP compare images that are nearly equal
+        hrms = hrms.float()
         refuse_non_finite({"the network's output": hrms.detach().sum().item()}, iteration)
         return weigh(losses, hrms, known)
 

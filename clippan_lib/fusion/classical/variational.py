@@ -18,7 +18,8 @@ Fine = Float64[Tensor, "b c H W"]
 FinePan = Float64[Tensor, "b 1 H W"]
 Coarse = Float64[Tensor, "b c h w"]
 PerBand = Float64[Tensor, "b c 1 1"]
-Field = tuple[Float64[Tensor, "b c H w"], Float64[Tensor, "b c h W"]]  # one column and one row less than the image
+# one column and one row less than the image
+Field = tuple[Float64[Tensor, "b c H w"], Float64[Tensor, "b c h W"]]
 
 # of the bands' energy: neighbouring bands are so alike that without it most weights are 0
 _RIDGE = 0.1
