@@ -1,9 +1,15 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and folders that belong to one process."""
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
+
+LOCK = ".lock"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -27,3 +33,24 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+
+
+@contextmanager
+def held(folder: Path, refusal: Exception) -> Iterator[None]:
+    """Keep other processes out of a folder, by a file in it; the system lets go for a process that died.
+
+    Args:
+        folder: exists.
+        refusal: raised if another process holds the folder.
+    """
+    lock = FileLock(folder / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise refusal from None
+    except OSError:
+        pass  # network file systems that have no locks
+    try:
+        yield
+    finally:
+        lock.release()

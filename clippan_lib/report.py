@@ -89,7 +89,7 @@ def run_record(plan: Plan, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "platform": platform.platform(),
         "commit": commit(plan.notebooks[0].parent),
         "seconds": {stem: stamp["seconds"] for stem, stamp in stamps.items()},
-        "peak_process_mb": max(stamp["peak_mb"] for stamp in stamps.values()),
+        "peak_process_mb": max(stamp["peak_mb"] or 0 for stamp in stamps.values()) or None,
     }
 
 
@@ -121,6 +121,7 @@ all numbers in <a href="{results.FILE}">{results.FILE}</a>.</p>
 def _facts(plan: Plan, record: dict[str, Any]) -> str:
     clip = f"{plan.config.clip_model} ({plan.config.clip_weights or 'shipped weights'})"
     made_with = record["commit"] or "not in a git repository"
+    peak = record["peak_process_mb"]
     facts = {
         "Sensor": plan.manifest.resolve_sensor().name,
         "CLIP": clip,
@@ -128,7 +129,7 @@ def _facts(plan: Plan, record: dict[str, Any]) -> str:
         "Device": plan.device,
         "Commit": made_with,
         "Time": f"{sum(record['seconds'].values()) / 60:.1f} min",
-        "Largest process": f"{record['peak_process_mb']} MiB",
+        "Largest process": f"{peak} MiB" if peak else "not measured",
         "Data licence": plan.manifest.licence,
         "Data citation": plan.manifest.citation,
     }

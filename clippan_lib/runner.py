@@ -6,12 +6,10 @@ finished before it is, and a repeated command goes on at the first notebook with
 """
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,10 +21,15 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from clippan_lib import report, results
-from clippan_lib.files import read_json, write_json
+from clippan_lib.files import held, read_json, write_json
 from clippan_lib.parameters import Refusal
 from clippan_lib.plan import Plan
 from clippan_lib.watch import Watch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 PACKAGE = Path(__file__).resolve().parent
 # A kernel's own log has nothing for the reader of the progress; errors of cells come as exceptions.
@@ -56,7 +59,8 @@ def execute(plan: Plan, stream: io.TextIOBase) -> None:
     Raises: RunFailed if a notebook stops, Refusal if another process runs in the same folder.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
-    with _lock(plan.folder), _kernel_environment():
+    running = Refusal(f"another process is running in {plan.folder}; wait for it, or give --name")
+    with held(plan.folder, running), _kernel_environment():
         keys = _keys(plan)
         done = _finished(plan, keys)
         if done < len(plan.notebooks):
@@ -172,21 +176,12 @@ def execute_notebook(
     return None if all(cell.execution_count for cell in code) else "the notebook left before its end"
 
 
-def _peak_mb() -> int:
-    """Largest resident memory of one process, the runner or a kernel, so far."""
+def _peak_mb() -> int | None:
+    """Largest resident memory of a kernel so far; None where the system does not keep that of ended processes."""
+    if resource is None:
+        return None
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // unit
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold the folder; the system drops the lock of a process that died."""
-    with (folder / ".lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Refusal(f"another process is running in {folder}; wait for it, or give --name") from None
-        yield
 
 
 @contextlib.contextmanager

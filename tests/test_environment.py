@@ -3,6 +3,7 @@
 import ast
 import copy
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -130,3 +131,19 @@ def test_constraints_pin_every_declared_package_within_its_bounds():
 def test_no_file_names_an_index():
     for name in ("pyproject.toml", "environment.yml", "constraints.txt", "Makefile", ".ci/run"):
         assert not re.search(r"https?://|index-url|find-links", (ROOT / name).read_text()), name
+
+
+WITHOUT_UNIX = """
+import sys
+sys.modules |= dict.fromkeys(["fcntl", "grp", "pwd", "resource", "termios"])
+from importlib import import_module
+from pkgutil import walk_packages
+import clippan_lib
+for module in walk_packages(clippan_lib.__path__, "clippan_lib."):
+    import_module(module.name)
+"""
+
+
+def test_the_library_asks_for_no_module_that_windows_lacks():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_UNIX], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

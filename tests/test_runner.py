@@ -1,6 +1,5 @@
 """The runner on notebooks of a few lines: refusals, order, resumption, failures, the report."""
 
-import fcntl
 import functools
 import io
 import json
@@ -16,8 +15,9 @@ import pytest
 import yaml
 from tiny_notebooks import MANIFEST, write_notebook, write_pair
 
-from clippan_lib import results
+from clippan_lib import results, runner
 from clippan_lib.data import DataError, Dataset, ManifestError
+from clippan_lib.files import held
 from clippan_lib.fusion import build_network
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.parameters import Refusal
@@ -107,6 +107,14 @@ def test_run_json_holds_what_repeats_the_run(finished):
     assert record["versions"].keys() >= {"python", "torch", "clippan"}
     assert record["seconds"].keys() == {"00_first", "01_second"}
     assert record["peak_process_mb"] > 20
+
+
+def test_a_run_is_reported_where_the_system_knows_no_peak_of_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "resource", None)
+    made = plan(tmp_path, notebooks=write_pair(tmp_path / "notebooks"))
+    go(made)
+    assert json.loads((made.folder / "run.json").read_text())["peak_process_mb"] is None
+    assert "<dt>Largest process</dt><dd>not measured</dd>" in (made.folder / "index.html").read_text()
 
 
 def test_the_page_shows_tables_and_figures_and_its_links_lead_somewhere(finished):
@@ -262,10 +270,11 @@ def test_a_run_without_numbers_is_not_finished(tmp_path):
 def test_two_processes_cannot_share_a_folder(tmp_path):
     made = plan(tmp_path, notebooks=write_pair(tmp_path / "notebooks"))
     made.folder.mkdir(parents=True)
-    with (made.folder / ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(Refusal, match="another process is running"):
-            go(made)
+    with (
+        held(made.folder, AssertionError("free until now")),
+        pytest.raises(Refusal, match="another process is running"),
+    ):
+        go(made)
 
 
 WAIT_ONCE = """

@@ -179,7 +179,7 @@ def _whole_or_not_there(path: Path) -> Iterator[Path]:
 
 def _replace(path: Path, part: Path) -> None:
     try:
-        with part.open("rb") as file:
+        with part.open("r+b") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:

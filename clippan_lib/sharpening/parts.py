@@ -1,17 +1,15 @@
 """Finished tiles of an output, on disk until all are there."""
 
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from clippan_lib.files import read_json, write_json
+from clippan_lib.files import LOCK, held, read_json, write_json
 from clippan_lib.scenes.output import OutputError, SceneTile, to_dtype
 from clippan_lib.sharpening.job import Job
 from clippan_lib.sharpening.tiles import Fused, Tile
@@ -46,34 +44,25 @@ class Parts:
             )
         try:
             self.folder.mkdir(exist_ok=True)
-            held = os.open(self.folder, os.O_RDONLY)
         except OSError as error:
             raise self._unmade(error) from error
-        try:
-            self._hold(held)
+        writing = OutputError(
+            f"{self.out}: another process is writing it; wait for that, or give the output another name"
+        )
+        with held(self.folder, writing):
             self._take_up()
             yield
-            shutil.rmtree(self.folder)
-        finally:
-            os.close(held)
-
-    def _hold(self, folder: int) -> None:
-        """The system drops the lock of a process that died."""
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(
-                f"{self.out}: another process is writing it; wait for that, or give the output another name"
-            ) from None
-        except OSError:
-            pass  # network file systems that have no locks for folders
+            shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # gone, but on Windows, where the lock stays as long as it is held
+            self.folder.rmdir()
 
     def _take_up(self) -> None:
         record = self.folder / "job.json"
         try:
             if read_json(record) != {"key": self.key}:
                 for path in self.folder.iterdir():
-                    path.unlink()
+                    if path.name != LOCK:
+                        path.unlink()
             write_json(record, {"key": self.key})
             kept = sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
             free = shutil.disk_usage(self.folder).free
