@@ -31,7 +31,7 @@ def train_pseudo(
 
     Args:
         patches: training patches at reduced resolution, with ground truth.
-        config: its pseudo fields, schedule and clip_norm.
+        config: its pseudo fields, schedule, clip_norm and precision.
         seed: of the initial weights and the order of the patches.
         device: where to compute.
         checkpoint: see `fit`.

@@ -49,7 +49,7 @@ def train_fusion(
         network: changed in place, moved to the store's device in the channels-last layout (a third faster on a
             CPU); with config.warm_start it first takes pseudo's weights.
         store: training patches, with ground truth if `supervised`; runs that share it compute nothing twice.
-        config: its Stage II fields, schedule and clip_norm.
+        config: its Stage II fields, schedule, clip_norm and precision.
         supervised: which of the two settings.
         supervisor: adapted in Stage I; is frozen here. None is the control without language.
         pseudo: method that is imitated; needed with warm_start, and with w_pseudo unless `supervised`.
