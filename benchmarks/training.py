@@ -10,6 +10,7 @@ the test scenes, in float32 both times. The seconds are the median of the iterat
 import argparse
 import statistics
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +32,15 @@ MANIFEST = Path(__file__).resolve().parents[1] / "data_manifests" / "synthetic_w
 
 def measure(dataset: Dataset, name: str, precision: str, seed: int, iterations: int, device: str) -> dict:
     """Train one network; its seconds per iteration, and its MPSNR where it was trained to the end."""
-    counts = {"pseudo_iterations": iterations}
-    config = make_config("demo", network=name, pseudo=name, precision=precision, **counts)
+    changes = {"network": name, "pseudo": name, "pseudo_iterations": iterations, "precision": precision}
+    config = make_config("demo", **changes)
     patches = dataset.patches("train", "reduced", config.patch, config.stride_reduced)
     ends = []  # each iteration ends with numbers on the CPU, so a GPU has finished it
     network, _ = train_pseudo(
         patches, config, seed=seed, device=device, progress=lambda *call: ends.append(time.perf_counter())
     )
     row = {"network": name, "precision": precision, "seed": seed}
-    row["seconds"] = statistics.median(b - a for a, b in zip(ends, ends[1:], strict=False))
+    row["seconds"] = statistics.median(b - a for a, b in pairwise(ends))
     if iterations == WHOLE:
         scores = evaluate({name: network}, dataset.scenes("test", "reduced"), torch.device(device))
         row["mpsnr"] = scores["MPSNR"].mean()

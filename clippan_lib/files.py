@@ -43,7 +43,7 @@ def held(folder: Path, refusal: Exception) -> Iterator[None]:
         folder: exists.
         refusal: raised if another process holds the folder.
     """
-    lock = FileLock(folder / LOCK, blocking=False)
+    lock = FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:
