@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from clippan_lib.data import Batch, Scene
-from clippan_lib.data.scene import MemoryStack
+from clippan_lib.data.stacks import MemoryStack
 from clippan_lib.data.synthetic import render
 from clippan_lib.explore import compare, degrade
 from clippan_lib.explore.base import Explorer

@@ -18,7 +18,7 @@ import torch
 
 from clippan_lib.data import Batch
 from clippan_lib.data.synthetic import render
-from clippan_lib.evaluation import speed
+from clippan_lib.evaluation.scores import speed
 from clippan_lib.files import write_json
 from clippan_lib.fusion import CLASSICAL, NETWORKS, get_method
 from clippan_lib.sensors import get_sensor

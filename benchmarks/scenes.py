@@ -27,8 +27,8 @@ from clippan_lib.data.synthetic import render
 from clippan_lib.files import write_json
 from clippan_lib.fusion import NETWORKS, build_network
 from clippan_lib.fusion.trained import TrainedNetwork
-from clippan_lib.scenes.output import BLOCK, LEVEL, SceneTile, write_scene
 from clippan_lib.sensors import Sensor, get_sensor
+from clippan_lib.sharpening.output import BLOCK, LEVEL, SceneTile, write_scene
 
 STRIP = 1024  # PAN px, rows written at once
 WATCH = """

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from clippan_lib.data import Dataset, load_manifest, open_dataset
-from clippan_lib.evaluation import evaluate
+from clippan_lib.evaluation.intervals import confidence_interval
+from clippan_lib.evaluation.scores import evaluate
 from clippan_lib.figures.tables import difference_text
 from clippan_lib.files import write_json
 from clippan_lib.fusion import NETWORKS
-from clippan_lib.statistics import confidence_interval
 from clippan_lib.training.config import PRESETS, make_config
 from clippan_lib.training.pseudo import train_pseudo
 

@@ -1,4 +1,6 @@
-"""Tensor types of the package, and the one check that an LRMS and a PAN image belong together."""
+"""Types that all of the package shares, and the one check that an LRMS and a PAN image belong together."""
+
+from collections.abc import Callable, Mapping
 
 from jaxtyping import Float
 from torch import Tensor
@@ -10,6 +12,9 @@ Image = Float[Tensor, "b c H W"]
 Scores = Float[Tensor, " b"]
 Features = Float[Tensor, "b d"]
 Scalar = Float[Tensor, ""]
+
+# Told how far a long loop is: called with (label, steps done, steps in all, terms by name)
+Progress = Callable[[str, int, int, Mapping[str, float | int]], None]
 
 
 def ratio_of(lrms: LRMS, pan: PAN) -> int:

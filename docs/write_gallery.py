@@ -17,7 +17,7 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from clippan_lib.files import write_text
-from clippan_lib.report import write_html
+from clippan_lib.runs.report import write_html
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 480  # px of a picture on the first page

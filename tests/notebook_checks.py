@@ -13,8 +13,9 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
-from clippan_lib.parameters import Refusal, notebook_parameters
-from clippan_lib.runner import KERNEL_ENVIRONMENT
+from clippan_lib.errors import Refusal
+from clippan_lib.runs.runner import KERNEL_ENVIRONMENT
+from clippan_lib.runs.settings import notebook_parameters
 
 CHECKED = "nbval-check-output"
 LONGEST_CELL = 15

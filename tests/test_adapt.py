@@ -15,13 +15,12 @@ from tiny import TinyPatches, same, state
 from tiny_notebooks import FIRST, MANIFEST, write_notebook
 
 from clippan_lib import cli
-from clippan_lib.data import DataError, ManifestError, load_manifest, open_dataset
+from clippan_lib.data import load_manifest, open_dataset
+from clippan_lib.errors import CheckpointError, DataError, ManifestError, Refusal
 from clippan_lib.fusion import build_network
-from clippan_lib.fusion.checkpoints import CheckpointError
 from clippan_lib.fusion.trained import TrainedNetwork
-from clippan_lib.parameters import Refusal
-from clippan_lib.plan import plan_run
-from clippan_lib.results import frames
+from clippan_lib.runs.plan import plan_run
+from clippan_lib.runs.results import frames
 from clippan_lib.sensors import get_sensor
 from clippan_lib.sharpening.adapt import STAGES, plan_adaptation
 from clippan_lib.training.batches import PatchStore

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from clippan_lib.fusion.arbrpn import ArbRPN, Pass
+from clippan_lib.fusion.networks.arbrpn import ArbRPN, Pass
 
 
 def noise(*shape):

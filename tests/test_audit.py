@@ -10,9 +10,8 @@ import torch
 from layouts import h5_dataset, manifest, mat_dataset, nbu_dataset, pair, save_h5
 from torch import Tensor
 
-from clippan_lib.data import Manifest, load_manifest
-from clippan_lib.data.audit import Audit, Finding, audit, offsets
-from clippan_lib.data.audit.measures import (
+from clippan_lib.audit import Audit, Finding, audit, offsets
+from clippan_lib.audit.measures import (
     GAINS,
     fingerprints,
     fitted_gains,
@@ -23,6 +22,7 @@ from clippan_lib.data.audit.measures import (
     reference_offset,
     simulation_errors,
 )
+from clippan_lib.data import Manifest, load_manifest
 from clippan_lib.data.synthetic import render
 from clippan_lib.mtf import degrade, filter_image, imresize, mtf_kernel
 from clippan_lib.sensors import get_sensor
@@ -386,7 +386,7 @@ def test_the_sample_is_bounded_and_the_same_for_a_seed(tmp_path, train, monkeypa
     assert first.parts[0].detailed == 5 and first.parts[0].looked == 16
     chosen = [[int(b.index) for b in outcome.parts[0].examples] for outcome in (first, again, other)]
     assert chosen[0] == chosen[1] != chosen[2]
-    monkeypatch.setattr("clippan_lib.data.audit.survey.SCAN", 10)
+    monkeypatch.setattr("clippan_lib.audit.survey.SCAN", 10)
     scanned = audit(file, tmp_path, progress=lambda *step: seen.append(step))
     assert of(scanned, "readable").measured.startswith("10 of 16 windows")
     assert seen[-1] == ("train reduced", 10, 10, {})

@@ -8,8 +8,8 @@ import pytest
 from layouts import h5_dataset, manifest, save_h5
 from matplotlib.figure import Figure
 
-from clippan_lib import audit_report
-from clippan_lib.data.audit import Audit, Finding, audit, offsets
+from clippan_lib.audit import Audit, Finding, audit, offsets
+from clippan_lib.audit import report as audit_report
 
 SYNTHETIC = {"kind": "synthetic", "scenes": {"train": 1, "val": 1, "test": 0}, "size": 256, "seed": 0}
 

@@ -28,7 +28,7 @@ from clippan_lib.campaign.grid import (
 )
 from clippan_lib.campaign.pages import write_pages
 from clippan_lib.cli import main
-from clippan_lib.data import ManifestError
+from clippan_lib.errors import ManifestError
 from clippan_lib.fusion import build_network
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.sensors import get_sensor
@@ -62,7 +62,7 @@ content = dict(sections=dict(any=dict(tables=dict(Scores=scores), facts=dict()))
 @pytest.fixture(autouse=True)
 def library(monkeypatch) -> None:
     """Stands for the digest of the library, whose files somebody may be editing while the tests run."""
-    monkeypatch.setattr("clippan_lib.runner._source_digest", lambda: "one state of the library")
+    monkeypatch.setattr("clippan_lib.runs.runner._source_digest", lambda: "one state of the library")
 
 
 def write_notebooks(folder: Path, in_experiment: str = "pass", in_supervisor: str = "pass") -> Path:
@@ -394,8 +394,8 @@ SCRIPT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-import clippan_lib.runner
-clippan_lib.runner._source_digest = lambda: "one state of the library"
+import clippan_lib.runs.runner
+clippan_lib.runs.runner._source_digest = lambda: "one state of the library"
 from test_campaign import small
 from clippan_lib.campaign.engine import run_campaign
 run_campaign(small(Path({folder!r}), runs=Path({folder!r})), notebooks=Path({notebooks!r}))

@@ -8,12 +8,11 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from clippan_lib import cli, results
-from clippan_lib.data import DataError
+from clippan_lib import cli
 from clippan_lib.data.fetch import Fetched
-from clippan_lib.parameters import Refusal
-from clippan_lib.progress import bars
-from clippan_lib.runner import RunFailed
+from clippan_lib.errors import DataError, Refusal, RunFailed
+from clippan_lib.runs import results
+from clippan_lib.runs.progress import bars
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -16,10 +16,11 @@ from torch import nn
 
 from clippan_lib.clip import model as clip_model
 from clippan_lib.clip import source
-from clippan_lib.clip.model import ClipTowers, ClipWeightsError, load_clip, prepare_image
+from clippan_lib.clip.model import ClipTowers, load_clip, prepare_image
 from clippan_lib.clip.prompts import PROMPTS
 from clippan_lib.clip.supervisor import Supervisor
-from clippan_lib.fusion.pnn import PNN
+from clippan_lib.errors import ClipWeightsError
+from clippan_lib.fusion.networks.pnn import PNN
 from clippan_lib.training.batches import PatchStore
 from clippan_lib.training.config import make_config
 from clippan_lib.training.stage1 import adapt

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from clippan_lib.fusion.drpnn import DRPNN
-from clippan_lib.fusion.fusionnet import FusionNet
-from clippan_lib.fusion.msdcnn import MSDCNN, MultiScaleConv
-from clippan_lib.fusion.pannet import PanNet, high_pass
-from clippan_lib.fusion.residual import ResidualBlock
+from clippan_lib.fusion.networks.drpnn import DRPNN
+from clippan_lib.fusion.networks.fusionnet import FusionNet
+from clippan_lib.fusion.networks.msdcnn import MSDCNN, MultiScaleConv
+from clippan_lib.fusion.networks.pannet import PanNet, high_pass
+from clippan_lib.fusion.networks.residual import ResidualBlock
 from clippan_lib.mtf import upsample
 
 

@@ -16,7 +16,8 @@ from layouts import (
     save_v73,
 )
 
-from clippan_lib.data import DataError, open_dataset
+from clippan_lib.data import open_dataset
+from clippan_lib.errors import DataError
 
 
 def refused(action, *said: str) -> None:

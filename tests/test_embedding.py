@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import SENSOR, TinyPatches, tiny_supervisor
 
-from clippan_lib.embedding import (
+from clippan_lib.evaluation.embedding import (
     Embeddings,
     embed_patches,
     embedding_scores,

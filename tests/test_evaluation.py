@@ -5,8 +5,8 @@ import pytest
 import torch
 from tiny import SENSOR, TinyPatches
 
-from clippan_lib.data.scene import Scene, SceneStack
-from clippan_lib.evaluation import (
+from clippan_lib.data.stacks import Scene, SceneStack
+from clippan_lib.evaluation.scores import (
     classical_title,
     evaluate,
     fuse,
@@ -121,6 +121,6 @@ def test_classical_methods_are_written_as_in_papers(name, title):
 
 def test_speed_is_megapixels_over_the_fastest_run_and_the_first_is_not_timed(monkeypatch):
     clock = iter([0, 8, 10, 14, 20, 22, 30, 33])  # 8 s to warm up, then 4, 2 and 3 s
-    monkeypatch.setattr("clippan_lib.evaluation.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("clippan_lib.evaluation.scores.time.perf_counter", lambda: next(clock))
     batch = TinyPatches(count=2).batch([0, 1])
     assert speed(get_method("exp", SENSOR, 4), batch) == pytest.approx(2 * 64 * 64 / 1e6 / 2)

@@ -11,8 +11,8 @@ from ipywidgets import IntSlider
 from matplotlib.image import imread
 
 from clippan_lib.data import Batch, Scene
-from clippan_lib.data.scene import MemoryStack
-from clippan_lib.evaluation import score
+from clippan_lib.data.stacks import MemoryStack
+from clippan_lib.evaluation.scores import score
 from clippan_lib.explore import base, compare
 from clippan_lib.explore.base import STILL, Explorer
 from clippan_lib.figures import fit_stretch

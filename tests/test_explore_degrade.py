@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from clippan_lib.data import Batch, Scene
-from clippan_lib.data.scene import MemoryStack
+from clippan_lib.data.stacks import MemoryStack
 from clippan_lib.explore import degrade
 from clippan_lib.mtf import degrade as degrade_image
 from clippan_lib.mtf import filter_image, mtf_kernel, upsample

@@ -8,9 +8,9 @@ import pytest
 import torch
 from tiny import open_tiny
 
-from clippan_lib.embedding import TYPES, Embeddings, embed_patches, embedding_scores
+from clippan_lib.errors import MissingStage
+from clippan_lib.evaluation.embedding import TYPES, Embeddings, embed_patches, embedding_scores
 from clippan_lib.explore.embedding import STAGES, embedding, nearest_others, nearest_point, place, square
-from clippan_lib.run import MissingStage
 
 module = import_module("clippan_lib.explore.embedding")  # the package has a function of this name
 

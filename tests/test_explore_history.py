@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from clippan_lib.explore.history import HistoryExplorer, Training, history, kept_histories
-from clippan_lib.progress import FILE, clear_progress, file_progress, read_progress
-from clippan_lib.run import open_run
+from clippan_lib.runs.progress import FILE, clear_progress, file_progress, read_progress
+from clippan_lib.runs.run import open_run
 from clippan_lib.training.loop import fit
 
 module = import_module("clippan_lib.explore.history")  # the package has a function of this name

@@ -4,13 +4,13 @@ import pytest
 import torch
 from tiny import open_tiny
 
-from clippan_lib import protocol
 from clippan_lib.clip.prompts import PROMPTS
 from clippan_lib.clip.supervisor import Supervisor
+from clippan_lib.errors import MissingStage
+from clippan_lib.evaluation import protocol
+from clippan_lib.evaluation.protocol import TRUE
 from clippan_lib.explore.embedding import STAGES
 from clippan_lib.explore.prompts import NO_AIM, YOURS, prompts
-from clippan_lib.protocol import TRUE
-from clippan_lib.run import MissingStage
 
 SCENES = {"train": 1, "test": 2, "size": 128}
 

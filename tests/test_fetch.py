@@ -17,8 +17,9 @@ from types import SimpleNamespace
 import pytest
 from layouts import manifest
 
-from clippan_lib.data import DataError, download, load_manifest
+from clippan_lib.data import download, load_manifest
 from clippan_lib.data.fetch import RECORD, fetch
+from clippan_lib.errors import DataError
 
 BODY = bytes(range(256)) * 1200
 OTHER = BODY[::-1]

@@ -7,11 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from clippan_lib.errors import CheckpointError
 from clippan_lib.fusion import CLASSICAL, NETWORKS, build_network, get_method
-from clippan_lib.fusion.checkpoints import CheckpointError, _their_name, load_published
+from clippan_lib.fusion.checkpoints import _their_name, load_published
 from clippan_lib.fusion.classical import mtf_glp_hpm_r
-from clippan_lib.fusion.lambda_pnn import LambdaPNN
-from clippan_lib.fusion.pnn import PNN
+from clippan_lib.fusion.networks.lambda_pnn import LambdaPNN
+from clippan_lib.fusion.networks.pnn import PNN
 from clippan_lib.fusion.published import PUBLISHED
 from clippan_lib.mtf import upsample
 from clippan_lib.sensors import get_sensor

@@ -10,13 +10,14 @@ from layouts import SHARES, manifest
 from rasterio import Affine
 from rasters import grid, save
 
-from clippan_lib.data import DataError, Manifest, load_manifest, open_dataset, readers, wald
-from clippan_lib.data.audit import audit, offsets
+from clippan_lib.audit import audit, offsets
+from clippan_lib.data import Manifest, load_manifest, open_dataset, readers, wald
+from clippan_lib.data.pair import ScenePair, open_pair
 from clippan_lib.data.synthetic import render
-from clippan_lib.evaluation import classical_methods, evaluate
+from clippan_lib.errors import DataError
+from clippan_lib.evaluation.scores import classical_methods, evaluate
 from clippan_lib.mtf import filter_image, mtf_kernel
-from clippan_lib.run import open_run
-from clippan_lib.scenes import ScenePair, open_pair
+from clippan_lib.runs.run import open_run
 from clippan_lib.sensors import get_sensor
 
 QB = get_sensor("QB")

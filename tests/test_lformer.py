@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from clippan_lib.fusion import lformer
-from clippan_lib.fusion.lformer import (
+from clippan_lib.fusion.networks import lformer
+from clippan_lib.fusion.networks.lformer import (
     ChannelNorm,
     Detail,
     Evolution,

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tiny import TinyPatches, killed_after, same, state
 from torch import nn
 
-from clippan_lib.fusion.checkpoints import CheckpointError
+from clippan_lib.errors import CheckpointError, TrainingError
 from clippan_lib.training.batches import PatchStore, TrainingSet, indices
-from clippan_lib.training.loop import History, TrainingError, checkpoint_path, digest, fit, mix, rate, weigh
+from clippan_lib.training.loop import History, checkpoint_path, digest, fit, mix, rate, weigh
 
 NUMBERS = {"iterations": 6, "lr": 0.1, "schedule": "cosine", "clip_norm": 1.0, "every": 2, "key": "k" * 64}
 

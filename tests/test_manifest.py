@@ -7,7 +7,8 @@ import pytest
 import yaml
 from layouts import pair, save_v5
 
-from clippan_lib.data import ManifestError, load_manifest, open_dataset
+from clippan_lib.data import load_manifest, open_dataset
+from clippan_lib.errors import ManifestError
 from clippan_lib.sensors import SENSORS
 
 MANIFESTS = sorted((Path(__file__).parents[1] / "data_manifests").glob("*.yaml"))

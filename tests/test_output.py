@@ -18,7 +18,8 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasters import grid, noise
 
-from clippan_lib.scenes.output import DTYPES, OutputError, SceneTile, to_dtype, write_scene
+from clippan_lib.errors import OutputError
+from clippan_lib.sharpening.output import DTYPES, SceneTile, to_dtype, write_scene
 
 UTM = CRS.from_epsg(32632)
 SPAWN = multiprocessing.get_context("spawn")

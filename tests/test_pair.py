@@ -15,8 +15,8 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 from rasters import CORNER, PIXEL, grid, noise, save
 
-from clippan_lib.data import DataError
-from clippan_lib.scenes import PairWindow, ScenePair, open_pair
+from clippan_lib.data.pair import PairWindow, ScenePair, open_pair
+from clippan_lib.errors import DataError
 from clippan_lib.sensors import get_sensor
 
 ALL = slice(None)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from clippan_lib.fusion.hin import HINBlock
-from clippan_lib.fusion.pan_mamba import Branch, Cross, PanMamba, Single, Swap
+from clippan_lib.fusion.networks.hin import HINBlock
+from clippan_lib.fusion.networks.pan_mamba import Branch, Cross, PanMamba, Single, Swap
 
 
 def pair(h=3, w=5, ratio=4, b=1):

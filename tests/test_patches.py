@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import h5_dataset, manifest, mat_dataset, nbu_dataset, pair, save_h5
 
-from clippan_lib.data import DataError, open_dataset
+from clippan_lib.data import open_dataset
 from clippan_lib.data.splits import cut_side, deal
+from clippan_lib.errors import DataError
 
 SPLITS = ("train", "val", "test")
 SHARES = st.tuples(*[st.integers(1, 20)] * 3).map(

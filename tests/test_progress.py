@@ -9,12 +9,12 @@ from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_notebook
 from tiny import tiny_manifest
 
-from clippan_lib import progress
-from clippan_lib.progress import read_progress, run_progress
+from clippan_lib.runs import progress
+from clippan_lib.runs.progress import read_progress, run_progress
 
 START = """
-from clippan_lib import progress
-from clippan_lib.run import open_run
+from clippan_lib.runs import progress
+from clippan_lib.runs.run import open_run
 run = open_run("tiny.yaml", "", "run", "smoke", 0, "cpu", {"stage1_iterations": 6, "checkpoint_every": 100})
 """
 TRAIN = """

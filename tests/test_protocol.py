@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import SENSOR, TinyPatches, tiny_supervisor
 
-from clippan_lib import figures, protocol
+from clippan_lib import figures
 from clippan_lib.clip import shuffled
 from clippan_lib.clip.prompts import PROMPTS
+from clippan_lib.evaluation import protocol
+from clippan_lib.evaluation.protocol import SPOILED, TRUE, Fusions
 from clippan_lib.fusion import get_method
 from clippan_lib.losses.guidance import direction
-from clippan_lib.protocol import SPOILED, TRUE, Fusions
 
 
 class Places(TinyPatches):

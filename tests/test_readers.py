@@ -8,8 +8,9 @@ import scipy.io
 import torch
 from layouts import SHARES, h5_dataset, manifest, mat_dataset, nbu_dataset, pair, save_h5, save_v5, save_v73
 
-from clippan_lib.data import DataError, load_manifest, open_dataset, readers, wald
+from clippan_lib.data import load_manifest, open_dataset, readers, wald
 from clippan_lib.data.synthetic import render
+from clippan_lib.errors import DataError
 from clippan_lib.sensors import get_sensor
 
 MANIFESTS = Path(__file__).parents[1] / "data_manifests"

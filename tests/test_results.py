@@ -9,11 +9,11 @@ import pytest
 from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
-from clippan_lib import results
 from clippan_lib.figures import best_in_bold
 from clippan_lib.files import write_json, write_text
-from clippan_lib.progress import clear_progress, file_progress, read_progress
-from clippan_lib.watch import Watch
+from clippan_lib.runs import results
+from clippan_lib.runs.progress import clear_progress, file_progress, read_progress
+from clippan_lib.runs.watch import Watch
 
 
 def test_sections_are_merged_and_one_section_is_replaced(tmp_path):
@@ -116,7 +116,7 @@ def test_a_terminal_shows_the_loop_of_the_current_cell_only(tmp_path):
 
 
 def test_a_log_gets_whole_lines_and_no_line_twice(tmp_path, monkeypatch):
-    monkeypatch.setattr("clippan_lib.watch.LOG_EVERY", 0.0)
+    monkeypatch.setattr("clippan_lib.runs.watch.LOG_EVERY", 0.0)
     stream = io.StringIO()
     file_progress(tmp_path)("stage I", 40, 100, {"total": 0.25})
     with Watch(tmp_path, "[2/6] 02_stage1", 9, stream) as watch:

@@ -8,11 +8,11 @@ import torch
 from tiny import same, tiny_manifest
 
 from clippan_lib.clip import shuffled
+from clippan_lib.errors import CheckpointError, MissingStage
 from clippan_lib.files import write_json
 from clippan_lib.fusion import build_network
-from clippan_lib.fusion.checkpoints import CheckpointError
 from clippan_lib.fusion.trained import TrainedNetwork, find_network
-from clippan_lib.run import MissingStage, open_run
+from clippan_lib.runs.run import open_run
 from clippan_lib.sensors import get_sensor
 
 MANIFEST = tiny_manifest()
@@ -29,7 +29,7 @@ def opened(tmp_path):
 
 
 def test_opening_a_run_waits_for_no_package_that_it_may_not_need():
-    code = "import sys, clippan_lib.figures, clippan_lib.run; print(*sys.modules)"
+    code = "import sys, clippan_lib.figures, clippan_lib.runs.run; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"open_clip", "torchvision", "sklearn"} & set(loaded.stdout.split())
 

@@ -15,14 +15,14 @@ import pytest
 import yaml
 from tiny_notebooks import MANIFEST, write_notebook, write_pair
 
-from clippan_lib import results, runner
-from clippan_lib.data import DataError, Dataset, ManifestError
+from clippan_lib.data import Dataset
+from clippan_lib.errors import DataError, ManifestError, Refusal, RunFailed
 from clippan_lib.files import held
 from clippan_lib.fusion import build_network
 from clippan_lib.fusion.trained import TrainedNetwork
-from clippan_lib.parameters import Refusal
-from clippan_lib.plan import Plan, plan_run
-from clippan_lib.runner import KERNEL_ENVIRONMENT, RunFailed, execute
+from clippan_lib.runs import results, runner
+from clippan_lib.runs.plan import Plan, plan_run
+from clippan_lib.runs.runner import KERNEL_ENVIRONMENT, execute
 from clippan_lib.sensors import get_sensor
 
 LEFT_BY_A_FINISHED_RUN = ("index.html", "run.json")
@@ -45,7 +45,7 @@ def order(plan: Plan) -> str:
 @pytest.fixture(autouse=True)
 def library(monkeypatch) -> pytest.MonkeyPatch:
     """Stands for the digest of the library, whose files somebody may be editing while the tests run."""
-    monkeypatch.setattr("clippan_lib.runner._source_digest", lambda: "one state of the library")
+    monkeypatch.setattr("clippan_lib.runs.runner._source_digest", lambda: "one state of the library")
     return monkeypatch
 
 
@@ -135,7 +135,7 @@ def test_a_finished_run_is_not_repeated_and_a_change_repeats_only_what_depends_o
     assert order(first) == "0 1 "
     go(plan(tmp_path, notebooks=notebooks, assignments=["perplexity=9"]))
     assert order(first) == "0 1 1 "
-    library.setattr("clippan_lib.runner._source_digest", lambda: "another state")
+    library.setattr("clippan_lib.runs.runner._source_digest", lambda: "another state")
     go(first)
     assert order(first) == "0 1 1 0 1 "
 
@@ -286,7 +286,8 @@ if not (Path(run_dir) / "kernel.pid").exists():
 RUN = """
 import functools, sys
 from pathlib import Path
-from clippan_lib import cli, runner
+from clippan_lib import cli
+from clippan_lib.runs import runner
 from clippan_lib.commands import run
 runner._source_digest = lambda: "one state of the library"
 run.plan_run = functools.partial(run.plan_run, notebooks=Path(sys.argv[1]), runs=Path(sys.argv[2]))

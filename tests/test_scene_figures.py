@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from rasters import grid, noise, save
 
+from clippan_lib.data.pair import ScenePair, open_pair
 from clippan_lib.figures import scene_overview, scenes
-from clippan_lib.scenes import ScenePair, open_pair
 from clippan_lib.sensors import get_sensor
 
 QB = get_sensor("QB")

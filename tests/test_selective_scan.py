@@ -6,8 +6,8 @@ from types import ModuleType
 import pytest
 import torch
 
-from clippan_lib.fusion import selective_scan as module
-from clippan_lib.fusion.selective_scan import selective_scan
+from clippan_lib.fusion.networks import selective_scan as module
+from clippan_lib.fusion.networks.selective_scan import selective_scan
 
 
 def one_by_one(x, dt, A, B, C, D):

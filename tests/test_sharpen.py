@@ -15,13 +15,13 @@ from distributed import LocalCluster
 from rasters import grid, noise, save
 
 from clippan_lib import cli
-from clippan_lib.data import DataError
+from clippan_lib.data.pair import open_pair
+from clippan_lib.errors import DataError, OutputError
 from clippan_lib.fusion import CLASSICAL, build_network, get_method, staged_method
 from clippan_lib.fusion.classical.stages import Core
 from clippan_lib.fusion.trained import TrainedNetwork
-from clippan_lib.scenes import open_pair
 from clippan_lib.sensors import get_sensor
-from clippan_lib.sharpening import OutputError, parts, plan_job, sharpen, tiles
+from clippan_lib.sharpening import parts, plan_job, sharpen, tiles
 
 QB = get_sensor("QB")
 TILED = [name for name in CLASSICAL if name not in ("fe_hpm", "sr_d", "tv")]

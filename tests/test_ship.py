@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from clippan_lib.fusion.ship import (
+from clippan_lib.fusion.networks.ship import (
     SHIP,
     ChannelNorm,
     ChannelShift,

@@ -10,14 +10,14 @@ from tiny import SENSOR, TinyPatches, killed_after, same, state, tiny_supervisor
 from torch import nn
 
 from clippan_lib.clip.supervisor import Supervisor
+from clippan_lib.errors import TrainingError
 from clippan_lib.fusion import NETWORKS, build_network, get_method
-from clippan_lib.fusion.pnn import PNN
+from clippan_lib.fusion.networks.pnn import PNN
 from clippan_lib.losses.fidelity import fit_pan_response
 from clippan_lib.mtf import degrade
 from clippan_lib.training import stage2
 from clippan_lib.training.batches import PatchStore
 from clippan_lib.training.config import make_config
-from clippan_lib.training.loop import TrainingError
 from clippan_lib.training.pseudo import train_pseudo
 from clippan_lib.training.stage2 import train_fusion
 

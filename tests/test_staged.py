@@ -25,7 +25,7 @@ from clippan_lib.fusion import (
 from clippan_lib.fusion.classical import gsa
 from clippan_lib.fusion.classical.stages import Core, Request
 from clippan_lib.fusion.classical.statistics import Moments, Percentile, Spread
-from clippan_lib.fusion.lformer import LFormer
+from clippan_lib.fusion.networks.lformer import LFormer
 from clippan_lib.mtf import upsample
 from clippan_lib.sensors import get_sensor
 

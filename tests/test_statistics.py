@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clippan_lib.statistics import confidence_interval
+from clippan_lib.evaluation.intervals import confidence_interval
 
 
 def test_the_interval_of_one_to_five_is_the_textbooks():

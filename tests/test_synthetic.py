@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from clippan_lib.data.materials import CENTRE_NM, MATERIALS, spectra, wavelengths
 from clippan_lib.data.synthetic import COVERS, render
+from clippan_lib.data.synthetic.materials import CENTRE_NM, MATERIALS, spectra, wavelengths
 from clippan_lib.mtf import degrade
 from clippan_lib.sensors import SENSORS, get_sensor
 

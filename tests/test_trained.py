@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from tiny import same, tiny_supervisor
 from torch import nn
 
+from clippan_lib.errors import CheckpointError
 from clippan_lib.fusion import NETWORKS, build_network, trained
-from clippan_lib.fusion.checkpoints import CheckpointError
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.sensors import Sensor, get_sensor
 from clippan_lib.training.loop import fit

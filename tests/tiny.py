@@ -11,7 +11,7 @@ from clippan_lib.clip.model import load_clip
 from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.data import Batch, PatchSet
 from clippan_lib.mtf import degrade
-from clippan_lib.run import open_run
+from clippan_lib.runs.run import open_run
 from clippan_lib.sensors import get_sensor
 
 SENSOR = get_sensor("QB")

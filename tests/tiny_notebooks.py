@@ -12,7 +12,7 @@ SECOND = 'run_dir = ""\nseed = 0\nperplexity = 5.0\nverbose = False'
 LOG = 'from pathlib import Path\nwith (Path(run_dir) / "order.txt").open("a") as log:\n    log.write("{} ")'
 RECORD = """
 import pandas as pd
-from clippan_lib.results import record
+from clippan_lib.runs.results import record
 table = pd.DataFrame({"method": ["EXP"], "ERGAS": [1.25 + seed]})
 record(run_dir, "01_second", {"Test scenes": table}, {"perplexity": perplexity, "verbose": verbose})
 (Path(run_dir) / "figures").mkdir(exist_ok=True)

@@ -1,0 +1,3 @@
+"""What the package ships: the embedded CLIP, weights and model card."""
+
+EMBEDDED = "embedded"  # its name, for `load_clip`

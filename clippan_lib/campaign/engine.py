@@ -11,14 +11,15 @@ from typing import Any
 
 import pandas as pd
 
-from clippan_lib import report, results
 from clippan_lib.campaign.grid import CLASSICAL, NOTEBOOKS, TITLES, Campaign, Entry, Task
 from clippan_lib.campaign.tables import RECORD, SCORES
+from clippan_lib.errors import RunFailed
 from clippan_lib.files import read_json, write_json, write_text
 from clippan_lib.metrics import BETTER
-from clippan_lib.plan import Plan
-from clippan_lib.progress import Progress
-from clippan_lib.runner import RunFailed, execute
+from clippan_lib.runs import report, results
+from clippan_lib.runs.plan import Plan
+from clippan_lib.runs.runner import execute
+from clippan_lib.shapes import Progress
 
 FAILURE, LOG = "failed.json", "run.log"
 THREADS = 1

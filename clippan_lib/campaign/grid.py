@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from clippan_lib.data import Manifest, load_manifest
-from clippan_lib.devices import find_device
-from clippan_lib.evaluation import classical_title
+from clippan_lib.errors import Refusal
+from clippan_lib.evaluation.scores import classical_title
 from clippan_lib.fusion import NETWORKS
-from clippan_lib.parameters import Refusal, split_assignments
-from clippan_lib.plan import Plan, plan_run
+from clippan_lib.runs.devices import find_device
+from clippan_lib.runs.plan import Plan, plan_run
+from clippan_lib.runs.settings import split_assignments
 from clippan_lib.training.config import STAGES, RunConfig, make_config
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks" / "campaign"

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from clippan_lib import report
 from clippan_lib.campaign.grid import COMPARED, NOTEBOOKS, Campaign
-from clippan_lib.runner import RunFailed, execute_notebook
+from clippan_lib.errors import RunFailed
+from clippan_lib.runs import report
+from clippan_lib.runs.runner import execute_notebook
 
 TABLES, FIGURES = "05_tables", "06_figures"
 

@@ -15,11 +15,11 @@ from pandas.io.formats.style import Styler
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clippan_lib.campaign import paper
-from clippan_lib.figures.tables import UNITS, as_text, difference_text, dressed, markdown, places
+from clippan_lib.evaluation.intervals import confidence_interval, difference_text
+from clippan_lib.figures.tables import UNITS, as_text, dressed, markdown, places
 from clippan_lib.files import write_text
 from clippan_lib.metrics import BETTER
-from clippan_lib.results import save_latex
-from clippan_lib.statistics import confidence_interval
+from clippan_lib.runs.results import save_latex
 
 RECORD, SCORES = "campaign.json", "scores.csv"
 KEYS = ("dataset", "row", "baseline", "seed", "judged", "status", "run")

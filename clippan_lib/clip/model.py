@@ -10,13 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from clippan_lib.assets import EMBEDDED
 from clippan_lib.shapes import Features
-
-EMBEDDED = "embedded"
-
-
-class ClipWeightsError(RuntimeError):
-    """The weights or the tokenizer could not be had; the message says what was tried and what to do."""
 
 
 def prepare_image(

@@ -12,7 +12,8 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
-from clippan_lib.clip.model import EMBEDDED, ClipWeightsError
+from clippan_lib.assets import EMBEDDED
+from clippan_lib.errors import ClipWeightsError
 
 _ASSET = "embedded_clip"
 _RANDOM = "random:"

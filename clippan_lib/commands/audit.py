@@ -4,11 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from clippan_lib import audit_report
+from clippan_lib.audit import audit
+from clippan_lib.audit import report as audit_report
 from clippan_lib.commands import stop
 from clippan_lib.data import load_manifest
-from clippan_lib.data.audit import audit
-from clippan_lib.progress import bars
+from clippan_lib.runs.progress import bars
 
 
 def act(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from functools import partial
 from clippan_lib.commands import stop
 from clippan_lib.data import load_manifest
 from clippan_lib.data.fetch import fetch
-from clippan_lib.progress import bars
+from clippan_lib.runs.progress import bars
 
 
 def act(options: argparse.Namespace) -> int:

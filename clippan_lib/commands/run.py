@@ -3,11 +3,11 @@
 import argparse
 import sys
 
-from clippan_lib import report, results
 from clippan_lib.commands import stop
-from clippan_lib.parameters import Refusal
-from clippan_lib.plan import plan_run
-from clippan_lib.runner import RunFailed, execute
+from clippan_lib.errors import Refusal, RunFailed
+from clippan_lib.runs import report, results
+from clippan_lib.runs.plan import plan_run
+from clippan_lib.runs.runner import execute
 
 
 def act(options: argparse.Namespace) -> int:

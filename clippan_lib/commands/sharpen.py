@@ -9,12 +9,13 @@ from pathlib import Path
 from rasterio.errors import NotGeoreferencedWarning
 
 from clippan_lib.commands import stop
-from clippan_lib.devices import find_device
+from clippan_lib.errors import OutputError
 from clippan_lib.fusion import CLASSICAL
 from clippan_lib.fusion.trained import find_network
-from clippan_lib.progress import bars
+from clippan_lib.runs.devices import find_device
+from clippan_lib.runs.progress import bars
 from clippan_lib.sensors import get_sensor
-from clippan_lib.sharpening import OutputError, plan_job, sharpen
+from clippan_lib.sharpening import plan_job, sharpen
 
 
 def act(options: argparse.Namespace) -> int:

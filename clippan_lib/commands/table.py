@@ -9,8 +9,8 @@ from clippan_lib.campaign.engine import run_campaign
 from clippan_lib.campaign.grid import plan_campaign
 from clippan_lib.campaign.pages import write_pages
 from clippan_lib.commands import stop
-from clippan_lib.progress import bars
-from clippan_lib.runner import RunFailed
+from clippan_lib.errors import RunFailed
+from clippan_lib.runs.progress import bars
 
 
 def act(options: argparse.Namespace) -> int:

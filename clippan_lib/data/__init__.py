@@ -1,15 +1,13 @@
 """Data: a manifest becomes a dataset, its scenes and its patches."""
 
-from clippan_lib.data.manifest import Manifest, ManifestError, load_manifest
+from clippan_lib.data.manifest import Manifest, load_manifest
 from clippan_lib.data.patches import Dataset, PatchSet, open_dataset
-from clippan_lib.data.scene import Batch, DataError, Scene, wald
+from clippan_lib.data.stacks import Batch, Scene, wald
 
 __all__ = [
     "Batch",
-    "DataError",
     "Dataset",
     "Manifest",
-    "ManifestError",
     "PatchSet",
     "Scene",
     "load_manifest",

@@ -9,7 +9,7 @@ import scipy.io
 import torch
 from torch import Tensor
 
-from clippan_lib.data.scene import DataError
+from clippan_lib.errors import DataError
 from clippan_lib.sensors import Sensor
 
 Region = tuple[slice, slice]

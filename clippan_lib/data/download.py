@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from clippan_lib import __version__
-from clippan_lib.data.scene import DataError
+from clippan_lib.errors import DataError
 from clippan_lib.files import read_json, write_json
 
 ATTEMPTS = 5  # in a row without a new byte

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from clippan_lib.data.download import Part, download, explained
 from clippan_lib.data.manifest import Manifest
-from clippan_lib.data.scene import DataError
+from clippan_lib.errors import DataError
 from clippan_lib.files import read_json, write_json
-from clippan_lib.progress import Progress
+from clippan_lib.shapes import Progress
 
 RECORD = ".clippan-sha256.json"
 

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from clippan_lib.data.scene import Batch, DataError, SceneStack, Windows, wald
+from clippan_lib.data.stacks import Batch, SceneStack, Windows, wald
+from clippan_lib.errors import DataError
 
 AREA_SIDES = (256, 128, 64, 32)  # LRMS px at full resolution; the block-wise metrics need 32
 MTF_REACH = 20  # px to which the MTF filter reaches, the widest of those that degrade

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from clippan_lib.data.arrays import check_ratio, hdf5_shapes, open_hdf5, require_key, to_unit
-from clippan_lib.data.scene import Batch, DataError, Resolution, SceneStack, Windows
+from clippan_lib.data.stacks import Batch, Resolution, SceneStack, Windows
+from clippan_lib.errors import DataError
 from clippan_lib.sensors import Sensor
 
 OVERSHOOT = 0.1  # share of the range by which bicubically simulated PAN may leave it

@@ -17,13 +17,10 @@ from pydantic import (
     model_validator,
 )
 
+from clippan_lib.errors import ManifestError
 from clippan_lib.sensors import Sensor, get_sensor
 
 SPLITS = ("train", "val", "test")
-
-
-class ManifestError(ValueError):
-    """A manifest that cannot be used; the message names file, field, value and remedy."""
 
 
 class _Block(BaseModel):
@@ -129,7 +126,7 @@ class MatPairSource(_Block):
 
 
 class GeoTiffSource(_Block):
-    """One scene as delivered: an MS and a PAN GeoTIFF (or VRT) of one place, DN, read by `scenes.open_pair`.
+    """One scene as delivered: an MS and a PAN GeoTIFF (or VRT) of one place, DN, read by `data.pair.open_pair`.
 
     `bands` says which of the MS file each band of the sensor is, by number from 1 or by description; without
     it descriptions decide, else the order. As scenes a split gives at most `areas` squares without NoData.

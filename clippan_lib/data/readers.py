@@ -22,9 +22,10 @@ from clippan_lib.data.arrays import (
 from clippan_lib.data.geotiff import LargeStack, Mask, complete
 from clippan_lib.data.hdf5 import Hdf5Stack
 from clippan_lib.data.manifest import Manifest
-from clippan_lib.data.scene import RESOLUTIONS, Batch, DataError, MemoryStack, Resolution, SceneStack
 from clippan_lib.data.splits import cut_side, deal
+from clippan_lib.data.stacks import RESOLUTIONS, Batch, MemoryStack, Resolution, SceneStack
 from clippan_lib.data.synthetic import render
+from clippan_lib.errors import DataError
 from clippan_lib.sensors import Sensor
 
 SPLIT_SEEDS = {"train": 0, "val": 60_000, "test": 80_000}
@@ -176,14 +177,14 @@ class MatPairReader(MatReader):
 class GeoTiffReader(MeasuredReader):
     """One scene as delivered, its sides cut into the splits' regions before anything is degraded.
 
-    MS values are those that `scenes.open_pair` interpolates, clipped to [0, max_value]; PAN values are those
+    MS values are those that `data.pair.open_pair` interpolates, clipped to [0, max_value]; PAN values are those
     stored. A split is read once, window by window, to find its NoData and values that are refused.
     """
 
     def __init__(self, manifest: Manifest, root: Path) -> None:
         super().__init__(manifest, root)
         # Not at the top: it imports this package itself
-        from clippan_lib.scenes import open_pair
+        from clippan_lib.data.pair import open_pair
 
         self.ms, self.pan = root / self.source.ms, root / self.source.pan
         for path in (self.ms, self.pan):

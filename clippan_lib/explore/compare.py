@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from clippan_lib.data import Batch, Scene
-from clippan_lib.evaluation import Method, fuse, score
+from clippan_lib.evaluation.scores import Method, fuse, score
 from clippan_lib.explore.base import Explorer, Update, scrolled
 from clippan_lib.explore.panels import Panel, Spectra, places
 from clippan_lib.figures import Stretch, error_map, fit_stretch, mark_best

@@ -17,12 +17,12 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from clippan_lib.data import PatchSet
-from clippan_lib.embedding import TYPES, Embeddings, embed_patches, embedding_scores, layout
+from clippan_lib.evaluation.embedding import TYPES, Embeddings, embed_patches, embedding_scores, layout
 from clippan_lib.explore.base import Explorer, Update
 from clippan_lib.figures.images import draw
 from clippan_lib.figures.stretch import Stretch, fit_stretch
 from clippan_lib.figures.style import BOX, PALETTE, new_figure
-from clippan_lib.run import Run
+from clippan_lib.runs.run import Run
 
 STAGES = ("before Stage I", "after Stage I")
 COLOURS = ("type", "scene")

@@ -18,8 +18,8 @@ from safetensors import safe_open
 from clippan_lib.explore.base import Explorer, Update
 from clippan_lib.figures import curves
 from clippan_lib.figures.style import new_figure
-from clippan_lib.progress import FILE, read_progress
-from clippan_lib.run import Run
+from clippan_lib.runs.progress import FILE, read_progress
+from clippan_lib.runs.run import Run
 from clippan_lib.training.loop import Row
 
 POLL = 2.0  # seconds between two looks

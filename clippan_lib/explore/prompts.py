@@ -16,14 +16,14 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
-from clippan_lib import protocol
 from clippan_lib.clip import Supervisor
 from clippan_lib.clip.prompts import PROMPTS, get_prompts
+from clippan_lib.evaluation import protocol
+from clippan_lib.evaluation.protocol import TRUE, Fusions, Step
 from clippan_lib.explore.base import Explorer, Update, scrolled
 from clippan_lib.explore.embedding import STAGES
 from clippan_lib.figures.style import PALETTE, new_figure
-from clippan_lib.protocol import TRUE, Fusions, Step
-from clippan_lib.run import Run
+from clippan_lib.runs.run import Run
 
 YOURS, NO_AIM = "your text", "no aim at all"
 _FUSED_BY = "mtf_glp_hpm_r"  # never seen by Stage I

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from clippan_lib.embedding import TYPES
+from clippan_lib.evaluation.embedding import TYPES
 from clippan_lib.figures.stretch import Picture, single
 from clippan_lib.figures.style import LINES, PALETTE, WIDTH, bare, new_figure, panels, plots_across, styled
 from clippan_lib.sensors import Sensor

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 
+from clippan_lib.data.pair import ScenePair
 from clippan_lib.figures.stretch import fit_stretch
 from clippan_lib.figures.style import WIDTH, panels, styled
-from clippan_lib.scenes import ScenePair
 from clippan_lib.sensors import Sensor
 from clippan_lib.shapes import Image
 

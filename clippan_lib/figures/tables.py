@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pandas.io.formats.style import Styler
 
+from clippan_lib.evaluation.intervals import confidence_interval
 from clippan_lib.figures.style import PALETTE, WIDTH, panels, plots_across, styled
-from clippan_lib.statistics import confidence_interval
 
 # `underline` is for LaTeX alone: pandas translates bold, but not HTML's way to underline
 _CSS = {1: "font-weight: bold", 2: "text-decoration: underline; underline: --rwrap--latex"}
@@ -129,11 +129,6 @@ def markdown(text: pd.DataFrame, placed: pd.DataFrame) -> str:
     lines = [["", *headers], ["---", *["---:"] * len(headers)]]
     lines += [[row, *values] for row, values in zip(cells.index, cells.to_numpy(), strict=True)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def difference_text(mean: float, half: float, digits: int = 4) -> str:
-    """A mean difference with its sign and the half width of its interval, which one seed (NaN) does not have."""
-    return f"{mean:+.{digits}f}" + ("" if np.isnan(half) else f" ± {half:.{digits}f}")
 
 
 def _draw_metric(ax: Axes, metric: str, differences: Mapping[str, pd.DataFrame], direction: str) -> None:

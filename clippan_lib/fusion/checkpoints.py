@@ -8,12 +8,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from clippan_lib.errors import CheckpointError
 from clippan_lib.fusion.published import PUBLISHED, Published
 from clippan_lib.sensors import get_sensor
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that does not belong to what it is loaded into."""
 
 
 def load_published(name: str, path: Path | str, sensor: str, ratio: int = 4) -> nn.Module:

@@ -6,16 +6,16 @@ from typing import NamedTuple
 
 from torch import nn
 
-from clippan_lib.fusion.arbrpn import ArbRPN
-from clippan_lib.fusion.drpnn import DRPNN
-from clippan_lib.fusion.fusionnet import FusionNet
-from clippan_lib.fusion.lambda_pnn import LambdaPNN
-from clippan_lib.fusion.lformer import LFormer
-from clippan_lib.fusion.msdcnn import MSDCNN
-from clippan_lib.fusion.pan_mamba import PanMamba
-from clippan_lib.fusion.pannet import PanNet
-from clippan_lib.fusion.pnn import PNN
-from clippan_lib.fusion.ship import SHIP
+from clippan_lib.fusion.networks.arbrpn import ArbRPN
+from clippan_lib.fusion.networks.drpnn import DRPNN
+from clippan_lib.fusion.networks.fusionnet import FusionNet
+from clippan_lib.fusion.networks.lambda_pnn import LambdaPNN
+from clippan_lib.fusion.networks.lformer import LFormer
+from clippan_lib.fusion.networks.msdcnn import MSDCNN
+from clippan_lib.fusion.networks.pan_mamba import PanMamba
+from clippan_lib.fusion.networks.pannet import PanNet
+from clippan_lib.fusion.networks.pnn import PNN
+from clippan_lib.fusion.networks.ship import SHIP
 
 
 class Published(NamedTuple):

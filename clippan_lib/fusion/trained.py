@@ -11,9 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from clippan_lib.errors import CheckpointError
 from clippan_lib.files import read_json
 from clippan_lib.fusion import build_network
-from clippan_lib.fusion.checkpoints import CheckpointError
 from clippan_lib.sensors import Sensor
 
 _KEY = "clippan_network"

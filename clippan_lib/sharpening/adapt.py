@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from clippan_lib.data import DataError, Manifest, ManifestError, open_dataset
+from clippan_lib.data import Manifest, open_dataset
+from clippan_lib.errors import DataError, ManifestError, Refusal
 from clippan_lib.files import write_text
 from clippan_lib.fusion.trained import TrainedNetwork
-from clippan_lib.parameters import Refusal
-from clippan_lib.plan import NOTEBOOKS, Plan, plan_run
+from clippan_lib.runs.plan import NOTEBOOKS, Plan, plan_run
 from clippan_lib.sensors import SENSORS, Sensor
 from clippan_lib.training.config import make_config
 

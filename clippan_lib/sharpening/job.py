@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 
 from clippan_lib import __version__
-from clippan_lib.data.scene import DataError
+from clippan_lib.data.pair.scene import ScenePair, open_pair
+from clippan_lib.errors import DataError
 from clippan_lib.fusion import CLASSICAL, as_staged, classical, staged_method
 from clippan_lib.fusion.trained import TrainedNetwork
-from clippan_lib.scenes.output import BLOCK, DTYPES
-from clippan_lib.scenes.pair import ScenePair, open_pair
 from clippan_lib.sensors import Sensor
+from clippan_lib.sharpening.output import BLOCK, DTYPES
 from clippan_lib.sharpening.tiles import TileFuser
 
 MIN_TILE = 64  # PAN px

@@ -9,9 +9,10 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from clippan_lib.errors import OutputError
 from clippan_lib.files import LOCK, held, read_json, write_json
-from clippan_lib.scenes.output import OutputError, SceneTile, to_dtype
 from clippan_lib.sharpening.job import Job
+from clippan_lib.sharpening.output import SceneTile, to_dtype
 from clippan_lib.sharpening.tiles import Fused, Tile
 
 

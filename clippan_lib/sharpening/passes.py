@@ -7,11 +7,11 @@ from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
-from clippan_lib.data.scene import DataError
+from clippan_lib.errors import DataError
 from clippan_lib.fusion.classical.stages import Tally
-from clippan_lib.progress import Progress
-from clippan_lib.scenes.output import SceneTile, write_scene
+from clippan_lib.shapes import Progress
 from clippan_lib.sharpening.job import Job
+from clippan_lib.sharpening.output import SceneTile, write_scene
 from clippan_lib.sharpening.parts import Parts
 from clippan_lib.sharpening.tiles import Fused, Tile, TileFuser, cut
 

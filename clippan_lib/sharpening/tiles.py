@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor
 
+from clippan_lib.data.pair.scene import PairWindow, ScenePair
 from clippan_lib.fusion import StagedMethod
 from clippan_lib.fusion.classical.stages import Core, Tally
-from clippan_lib.scenes.pair import PairWindow, ScenePair
 from clippan_lib.shapes import HRMS
 
 

@@ -14,16 +14,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from clippan_lib.errors import CheckpointError, TrainingError
 from clippan_lib.files import write_json
-from clippan_lib.fusion.checkpoints import CheckpointError
-from clippan_lib.progress import Progress
+from clippan_lib.shapes import Progress
 
 Row = dict[str, int | float]
 Step = Callable[[int], dict[str, Tensor]]
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on: a loss or its gradient is no longer finite."""
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 
 from clippan_lib.data import PatchSet
+from clippan_lib.errors import CheckpointError
 from clippan_lib.fusion import CLASSICAL, Method, build_network, get_method
-from clippan_lib.fusion.checkpoints import CheckpointError
 from clippan_lib.fusion.trained import TrainedNetwork
-from clippan_lib.progress import Progress
+from clippan_lib.shapes import Progress
 from clippan_lib.training.batches import PatchStore
 from clippan_lib.training.config import RunConfig
 from clippan_lib.training.loop import History

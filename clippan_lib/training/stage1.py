@@ -10,7 +10,7 @@ from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.data import PatchSet
 from clippan_lib.fusion import get_method
 from clippan_lib.losses.alignment import fusion_alignment, inter_modal, intra_modal
-from clippan_lib.progress import Progress
+from clippan_lib.shapes import Progress
 from clippan_lib.training.batches import PatchStore, TrainingSet
 from clippan_lib.training.config import RunConfig
 from clippan_lib.training.loop import History, digest, fit, weigh

@@ -15,7 +15,7 @@ from clippan_lib.losses.fidelity import pseudo as pseudo_loss
 from clippan_lib.losses.guidance import direction
 from clippan_lib.metrics.no_reference import pan_lowpass
 from clippan_lib.mtf import degrade, upsample
-from clippan_lib.progress import Progress
+from clippan_lib.shapes import Progress
 from clippan_lib.training.batches import PatchStore, TrainingSet
 from clippan_lib.training.config import RunConfig
 from clippan_lib.training.loop import History, digest, fit, refuse_non_finite, weigh

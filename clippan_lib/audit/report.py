@@ -1,0 +1,169 @@
+"""An audit on one page: the findings, and pictures of what they were measured on."""
+
+import base64
+import io
+from html import escape
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from clippan_lib import __version__
+from clippan_lib.audit import Audit, Finding, Part, offsets
+from clippan_lib.figures import histograms, patch_grid, show_images
+from clippan_lib.figures.style import BOX, PALETTE, new_figure, styled
+from clippan_lib.files import write_text
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; font-size: .9rem } td, th { padding: .3rem .6rem; text-align: left }
+td { vertical-align: top; border-top: 1px solid #ddd } img { max-width: 100% } figure { margin: 1.5rem 0 }
+figcaption { color: #555 } div.table { overflow-x: auto } .fault { background: #fde2e1 }
+.warning { background: #fff3cd } .unmeasured { color: #666 }
+dl { display: grid; grid-template-columns: max-content auto; gap: 0 1rem } dd { margin: 0 }
+"""
+_WORST_FIRST = ("fault", "warning", "not measured", "ok")
+
+
+def write(audit: Audit, path: str | Path) -> None:
+    """Write the page; it needs no other file, and appears under its name only when complete.
+
+    Args:
+        audit: from `clippan_lib.audit.audit`.
+        path: of the page; its folder is made if need be.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, page(audit))
+
+
+def verdict(audit: Audit) -> str:
+    """The outcome in one line, e.g. "failed: 1 fault, 2 warnings, 30 ok"."""
+    counts = dict.fromkeys(_WORST_FIRST, 0)
+    for finding in audit.findings:
+        counts[finding.severity] += 1
+    named = {"fault": "faults", "warning": "warnings"}
+    texts = (
+        f"{count} {named.get(severity, severity) if count > 1 else severity}"
+        for severity, count in counts.items()
+        if count
+    )
+    return f"{'passed' if audit.passed else 'failed'}: {', '.join(texts)}"
+
+
+def page(audit: Audit) -> str:
+    """The page as HTML, with its pictures inside."""
+    manifest = audit.manifest
+    title = escape(f"Audit of {manifest.title}")
+    facts = {
+        "Outcome": verdict(audit),
+        "Manifest": f"{manifest.name}, digest {manifest.digest()}",
+        "Sensor": manifest.resolve_sensor().name,
+        "Looked at": ", ".join(_looked(part) for part in audit.parts) or "nothing",
+        "CLIPPan": __version__,
+    }
+    rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>\n" for name, text in facts.items())
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head><body>
+<h1>{title}</h1>
+<dl>{rows}</dl>
+<h2>Findings</h2>
+{_table(audit)}
+<h2>Pictures</h2>
+{_leaks(audit)}
+{"".join(_pictures(part) for part in audit.parts if part.examples)}
+</body></html>
+"""
+
+
+def _looked(part: Part) -> str:
+    total = 0 if part.patches is None else len(part.patches)
+    return f"{part.split} {part.resolution} {part.looked} of {total} windows ({part.detailed} in detail)"
+
+
+def _table(audit: Audit) -> str:
+    ordered = sorted(audit.findings, key=lambda finding: _WORST_FIRST.index(finding.severity))
+    heads = ("outcome", "check", "split", "resolution", "measured", "limit", "what to do")
+    head = "".join(f"<th>{name}</th>" for name in heads)
+    return (
+        f'<div class="table"><table><thead><tr>{head}</tr></thead>\n'
+        f"<tbody>{''.join(map(_row, ordered))}</tbody></table></div>"
+    )
+
+
+def _row(finding: Finding) -> str:
+    kind = "unmeasured" if finding.severity == "not measured" else finding.severity
+    cells = (
+        finding.severity,
+        finding.check,
+        finding.split,
+        finding.resolution,
+        finding.measured,
+        finding.limit,
+        finding.advice,
+    )
+    return f'<tr class="{kind}">{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>\n'
+
+
+def _leaks(audit: Audit) -> str:
+    sensor = audit.manifest.resolve_sensor()
+    return "".join(
+        _figure(
+            show_images({leak.first: leak.first_image, leak.second: leak.second_image}, sensor, columns=2),
+            f"The same ground in two splits: about {leak.pixels} px in common",
+        )
+        for leak in audit.leaks
+    )
+
+
+def _pictures(part: Part) -> str:
+    title = f"{part.split}, {part.resolution} resolution"
+    lrms, pan = (torch.cat([getattr(batch, key) for batch in part.examples]) for key in ("lrms", "pan"))
+    gt = torch.cat([batch.gt for batch in part.examples]) if part.patches.has_gt else None
+    # the batch as one tall image: its histogram is that of all windows together
+    tall = (image.transpose(0, 1).flatten(1, 2) for image in (lrms, pan))
+    shown = {
+        "The first windows of the sample, under one stretch": patch_grid(lrms, pan, part.sensor, gt),
+        "Values of these windows": histograms(*tall, part.sensor),
+    }
+    if part.surfaces:
+        shown["Where MS lies on PAN"] = registration(part)
+    return f"<h3>{escape(title)}</h3>\n" + "".join(_figure(figure, text) for text, figure in shown.items())
+
+
+@styled
+def registration(part: Part) -> Figure:
+    """How well PAN follows the bands at each offset, and the offset of each window; the convention is (0, 0).
+
+    Args:
+        part: with at least one surface.
+    Raises: ValueError without one.
+    """
+    if not part.surfaces:
+        raise ValueError(f"{part.split} {part.resolution}: no window was measured, nothing to draw")
+    mean = torch.stack(part.surfaces).mean(0)
+    reach = len(mean) // 2
+    edge = reach + 0.5
+    figure = new_figure(4.2)
+    left, right = figure.subplots(1, 2)
+    drawn = left.imshow(mean.numpy(), cmap="viridis", extent=(-edge, edge, edge, -edge))
+    figure.colorbar(drawn, ax=left, label="R² of PAN from the bands")
+    left.plot(0, 0, "+", color=BOX, markersize=12)
+    left.set_title(f"mean of {len(part.surfaces)} windows")
+    found = offsets(part)
+    right.scatter(found[:, 1], found[:, 0], s=20, color=PALETTE[0], alpha=0.6, linewidth=0)
+    right.axhline(0, color="0.7", linewidth=0.8)
+    right.axvline(0, color="0.7", linewidth=0.8)
+    right.set(xlim=(-edge, edge), ylim=(edge, -edge), aspect="equal", title=f"{len(found)} windows")
+    for ax in (left, right):
+        ax.set(xlabel="columns (PAN px)", ylabel="rows (PAN px)")
+    return figure
+
+
+def _figure(figure: Figure, caption: str) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    image = base64.b64encode(buffer.getvalue()).decode()
+    text = escape(caption)
+    source = f"data:image/png;base64,{image}"
+    return f'<figure><img src="{source}" alt="{text}"><figcaption>{text}</figcaption></figure>\n'

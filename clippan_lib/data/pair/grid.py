@@ -1,0 +1,127 @@
+"""The common grid of a PAN and an MS file: where it begins in PAN, and where its MS pixels lie in the MS file."""
+
+from dataclasses import dataclass
+from math import floor
+
+import numpy as np
+from rasterio import Affine, DatasetReader
+
+from clippan_lib.errors import DataError
+
+RATIOS = range(2, 9)
+MIN_SIDE = 16  # MS px
+RATIO_TOLERANCE = 1e-3
+TOLERANCE = 1e-4  # px; smaller shifts are float rounding, or too small to matter
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of the common grid.
+
+    Args:
+        first: PAN pixel at which the grid begins.
+        length: MS px.
+        origin: where MS pixel 0 of the grid lies among the pixels (their centres are whole) of the MS file.
+        step: from one MS pixel of the grid to the next, in pixels of the MS file.
+    """
+
+    first: int
+    length: int
+    origin: float
+    step: float
+
+    def positions(self, part: slice) -> np.ndarray:
+        """Where MS pixels of the grid lie in the file."""
+        return self.origin + self.step * np.arange(part.start, part.stop)
+
+
+def common_grid(pan: DatasetReader, ms: DatasetReader) -> tuple[int, Affine, tuple[Axis, Axis]]:
+    """Put MS on the grid that begins at a PAN pixel and has the phase of `clippan_lib.mtf`.
+
+    Returns: the ratio, the transform of the grid's PAN pixels, and its rows and columns.
+    Raises: DataError naming both files and the numbers seen if they do not fit each other.
+    """
+    high, low = _transforms(pan, ms)
+    ratio = _ratio(pan, ms, high, low)
+    rows = _axis(ratio, (low.f - high.f) / high.e, low.e / high.e, pan.height, ms.height)
+    columns = _axis(ratio, (low.c - high.c) / high.a, low.a / high.a, pan.width, ms.width)
+    if min(rows.length, columns.length) < MIN_SIDE:
+        both = rows.length and columns.length
+        common = f"have only {rows.length} x {columns.length} MS px in common" if both else "do not overlap"
+        raise DataError(
+            f"{pan.name} (corners {_corners(pan, high)}) and {ms.name} (corners {_corners(ms, low)}) {common}; "
+            f"{MIN_SIDE} x {MIN_SIDE} are needed: give files of one place"
+        )
+    x, y = high.c + columns.first * high.a, high.f + rows.first * high.e
+    return ratio, Affine(high.a, 0.0, x, 0.0, high.e, y), (rows, columns)
+
+
+def _transforms(pan: DatasetReader, ms: DatasetReader) -> tuple[Affine, Affine]:
+    """From pixels to coordinates, of PAN and of MS."""
+    both = (pan, ms)
+    located = [not dataset.transform.is_identity for dataset in both]
+    if located[0] != located[1]:
+        bare, other = both if located[1] else both[::-1]
+        raise DataError(f"{bare.name}: has no georeference, but {other.name} has; give both, or neither, one")
+    if pan.crs != ms.crs:
+        raise DataError(
+            f"{pan.name} is in {pan.crs or 'no CRS'}, {ms.name} in {ms.crs or 'no CRS'}; "
+            "assign the missing one, or reproject MS (gdalwarp -t_srs)"
+        )
+    for dataset in both:
+        t, (height, width) = dataset.transform, dataset.shape
+        if max(abs(t.b) * height, abs(t.d) * width) > TOLERANCE * min(abs(t.a), abs(t.e)):
+            raise DataError(
+                f"{dataset.name}: is rotated or sheared (transform terms {t.b:g} and {t.d:g} must be 0); "
+                "make it north up with gdalwarp"
+            )
+    if any(located):
+        return pan.transform, ms.transform
+    ratio = pan.width // ms.width
+    if pan.shape != tuple(ratio * side for side in ms.shape):
+        raise DataError(
+            f"{pan.name}: PAN of {pan.height} x {pan.width} px is no whole multiple of MS of "
+            f"{ms.height} x {ms.width} px; without georeference it must be: add one, or crop the files"
+        )
+    return pan.transform, Affine.scale(ratio)
+
+
+def _ratio(pan: DatasetReader, ms: DatasetReader, high: Affine, low: Affine) -> int:
+    quotients = low.e / high.e, low.a / high.a
+    ratio = round(quotients[0])
+    if ratio in RATIOS and all(abs(quotient / ratio - 1) <= RATIO_TOLERANCE for quotient in quotients):
+        return ratio
+    seen = (
+        f"{pan.name} has pixels of {abs(high.e):g} x {abs(high.a):g}, {ms.name} of {abs(low.e):g} x "
+        f"{abs(low.a):g}: ratios {quotients[0]:.6g} x {quotients[1]:.6g}"
+    )
+    if all(abs(quotient) < 1 for quotient in quotients):
+        raise DataError(f"{seen}: MS is finer than PAN; are the two swapped?")
+    raise DataError(
+        f"{seen}, which must be one whole number from {RATIOS[0]} to {RATIOS[-1]}; "
+        "check the georeference, or resample MS (gdalwarp -tr)"
+    )
+
+
+def _corners(dataset: DatasetReader, transform: Affine) -> str:
+    x, y = transform.c, transform.f
+    ends = (x, y, x + dataset.width * transform.a, y + dataset.height * transform.e)
+    return ", ".join(f"{value:.10g}" for value in ends)
+
+
+def _axis(ratio: int, offset: float, size: float, of_pan: int, of_ms: int) -> Axis:
+    """Place one axis: `offset` and `size` of MS are in PAN px, its edge from PAN's edge and its pixel's side."""
+    centres = offset + size * (np.arange(of_ms) + 0.5) - 0.5
+    # of two equally near PAN pixels the later one: with pixel areas aligned, none is lost
+    starts = np.floor(centres + 0.5 + TOLERANCE).astype(int) - ratio // 2
+    if starts[-1] < 0:
+        return Axis(0, 0, 0.0, 1.0)
+    first = int(starts[starts >= 0][0])
+    origin, step = (first + ratio // 2 - centres[0]) / size, ratio / size
+    in_ms = floor((of_ms - 0.5 + TOLERANCE - origin) / step) + 1
+    length = max(0, min((of_pan - first) // ratio, in_ms))
+    if abs(step - 1) * length < TOLERANCE:
+        step = 1.0
+    if abs(origin - round(origin)) < TOLERANCE:
+        origin = float(round(origin))
+    return Axis(first, length, origin, step)

@@ -1,0 +1,121 @@
+"""One raster file read by windows, from any thread, its NoData filled."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+from scipy.ndimage import distance_transform_edt
+
+from clippan_lib.errors import DataError
+
+REACH = 64  # px round valid ones in which NoData is filled: farther than any filter here reaches
+CACHE_BYTES = (
+    2**27
+)  # holds a row of windows of untiled files; GDAL's own default is a share of the machine's memory
+
+
+def open_raster(path: Path) -> rasterio.DatasetReader:
+    """Raises: DataError if the file is missing, truncated, no raster at all or of complex values."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; correct the path")
+    try:
+        dataset = rasterio.open(path)
+    except RasterioError as error:
+        raise DataError(
+            f"{path}: truncated or corrupt, cannot be opened as GeoTIFF ({error}); get it again"
+        ) from error
+    if "complex" in dataset.dtypes[0]:
+        raise DataError(f"{path}: values are {dataset.dtypes[0]}, not real numbers; store their magnitude")
+    return dataset
+
+
+def alpha_bands(dataset: rasterio.DatasetReader) -> set[int]:
+    """Numbers, from 1, of the bands said to be an alpha channel."""
+    meanings = zip(dataset.indexes, dataset.colorinterp, strict=True)
+    return {number for number, meaning in meanings if meaning == ColorInterp.alpha}
+
+
+@dataclass(frozen=True, eq=False)
+class Raster:
+    """Some bands of a file.
+
+    May be read from several threads at once: each read takes an idle handle, or opens one, and leaves it, with
+    the blocks that GDAL has decoded, to the next. Copies that were pickled open their own.
+
+    Args:
+        path: any raster that GDAL reads.
+        bands: numbers from 1.
+        alpha: numbers of the alpha channels: where one is 0 the pixel is invalid.
+        masked: False to ignore the file's NoData value and mask.
+        size: rows and columns of the file.
+    """
+
+    path: Path
+    bands: tuple[int, ...]
+    alpha: tuple[int, ...]
+    masked: bool
+    size: tuple[int, int]
+    _idle: list[rasterio.DatasetReader] = field(default_factory=list, init=False, repr=False)
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.path, self.bands, self.alpha, self.masked, self.size)
+
+    def read(self, rows: range, columns: range) -> tuple[np.ndarray, np.ndarray]:
+        """A window inside the file.
+
+        A pixel that is NoData, NaN or infinite in any band is invalid. It takes the values of the valid pixel
+        nearest to it, up to `REACH` px away, or else 0: this depends on its surroundings alone, so that
+        overlapping windows agree.
+
+        Returns: (c, h, w) float32 values, and their (h, w) validity.
+        Raises: DataError if the file is corrupt there.
+        """
+        image, valid = self._stored(rows, columns)
+        if valid.all():
+            return image, valid
+        inner, wide = zip(*map(_widened, (rows, columns), self.size), strict=True)
+        image, valid = self._stored(*wide)
+        return _fill(image, valid)[:, *inner], valid[inner]
+
+    def _stored(self, rows: range, columns: range) -> tuple[np.ndarray, np.ndarray]:
+        window = Window(columns.start, rows.start, len(columns), len(rows))
+        try:
+            with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), self._handle() as dataset:
+                data = dataset.read((*self.bands, *self.alpha), window=window, masked=self.masked)
+        except RasterioError as error:
+            raise DataError(
+                f"{self.path}: rows {rows.start} to {rows.stop - 1}, columns {columns.start} to "
+                f"{columns.stop - 1} cannot be read ({error.__cause__ or error}); "
+                "truncated or corrupt, get it again"
+            ) from error
+        values, missing = np.ma.getdata(data), np.ma.getmaskarray(data)
+        image, alpha = np.split(values.astype(np.float32), [len(self.bands)])
+        return image, (np.isfinite(image) & ~missing[: len(image)]).all(0) & (alpha > 0).all(0)
+
+    @contextmanager
+    def _handle(self) -> Iterator[rasterio.DatasetReader]:
+        try:
+            dataset = self._idle.pop()
+        except IndexError:
+            dataset = open_raster(self.path)
+        yield dataset
+        self._idle.append(dataset)
+
+
+def _widened(part: range, length: int) -> tuple[slice, range]:
+    """A window's side with `REACH` round it, and where the side is in that."""
+    wide = range(max(0, part.start - REACH), min(length, part.stop + REACH))
+    return slice(part.start - wide.start, part.stop - wide.start), wide
+
+
+def _fill(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    if not valid.any():
+        return np.zeros_like(image)
+    distance, (rows, columns) = distance_transform_edt(~valid, return_indices=True)
+    return np.where(distance <= REACH, image[:, rows, columns], np.float32(0))

@@ -1,0 +1,252 @@
+"""A PAN and an MS GeoTIFF as delivered, put on one grid and read by windows.
+
+Deliveries align pixel areas: MS pixel k covers PAN pixels ratio*k to ratio*k + ratio - 1, so that its centre
+lies at ratio*k + (ratio - 1)/2. Everything else here puts it on ratio*k + ratio//2 (`clippan_lib.mtf`), half a
+PAN pixel further where the ratio is even. PAN is therefore taken as it is, and MS is interpolated at the
+positions of the common grid, which begins at the PAN pixel that makes this shift smallest: at most half a PAN
+pixel where pixel sizes are whole multiples. Where it is zero, the stored values come back bit by bit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import floor
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from rasterio import Affine, DatasetReader
+from rasterio.crs import CRS
+from rasterio.enums import MaskFlags
+from torch import Tensor
+
+from clippan_lib.data.pair.grid import Axis, common_grid
+from clippan_lib.data.pair.raster import Raster, alpha_bands, open_raster
+from clippan_lib.errors import DataError
+from clippan_lib.sensors import Sensor
+from clippan_lib.shapes import LRMS, PAN
+
+LOBES = 8  # of the Lanczos kernel: on measured scenes a quarter of the error of cubic convolution, or less
+
+
+@dataclass(frozen=True)
+class PairWindow:
+    """A window of both images, digital numbers as stored (not scaled to [0, 1]), NoData filled.
+
+    Args:
+        lrms: (1, c, h, w) float32.
+        pan: (1, 1, ratio*h, ratio*w) float32.
+        lrms_valid: (1, 1, h, w), False where the MS pixel is NoData in any of the bands.
+        pan_valid: (1, 1, ratio*h, ratio*w), False where PAN is NoData.
+    """
+
+    lrms: LRMS
+    pan: PAN
+    lrms_valid: Bool[Tensor, "1 1 h w"]
+    pan_valid: Bool[Tensor, "1 1 H W"]
+
+    @property
+    def valid(self) -> Bool[Tensor, "1 1 H W"]:
+        """Where both images hold data."""
+        ratio = self.pan_valid.shape[-1] // self.lrms_valid.shape[-1]
+        return self.lrms_valid.repeat_interleave(ratio, -2).repeat_interleave(ratio, -1) & self.pan_valid
+
+
+@dataclass(frozen=True, eq=False)
+class ScenePair:
+    """PAN and MS of one place on a common grid, on which MS pixel k lies on PAN pixel ratio*k + ratio//2.
+
+    May be read from several threads at once (no two readers share a file handle) and pickled; memory is that of
+    the window, and at most 128 MB of GDAL's blocks.
+
+    Args:
+        ratio: PAN-to-MS scale, 2 to 8.
+        band_names: of MS, in the order of `read`.
+        crs: of both files, None if they have none.
+        transform: of the common grid's PAN pixels.
+        dtype: of the MS file.
+        nodata: of the MS file, None if it marks none (masks and alpha channels leave it None, too).
+    """
+
+    ratio: int
+    band_names: tuple[str, ...]
+    crs: CRS | None
+    transform: Affine
+    dtype: str
+    nodata: float | None
+    _pan: Raster = field(repr=False)
+    _ms: Raster = field(repr=False)
+    _axes: tuple[Axis, Axis] = field(repr=False)
+
+    @property
+    def n_bands(self) -> int:
+        return len(self.band_names)
+
+    @property
+    def height(self) -> int:
+        """Rows of the common grid, MS px."""
+        return self._axes[0].length
+
+    @property
+    def width(self) -> int:
+        """Columns of the common grid, MS px."""
+        return self._axes[1].length
+
+    def read(self, rows: slice, columns: slice) -> PairWindow:
+        """A window; the same pixels come back, bit by bit, whatever window they are read in.
+
+        MS is interpolated by a Lanczos kernel of eight lobes, clipped to what its dtype can hold. NoData, and NaN
+        or infinite values, are filled with the nearest valid pixel's values (up to 64 px away, farther off 0),
+        so that neither this nor later filters smear them; the file's edge is repeated likewise.
+
+        Args:
+            rows, columns: in MS pixels of the common grid; slice(None) is all of them.
+        Raises: DataError if the window leaves the scene, or a file turns out to be corrupt.
+        """
+        parts = tuple(
+            self._inside(*given) for given in zip(("rows", "columns"), (rows, columns), strict=True)
+        )
+        starts = [axis.first + self.ratio * part.start for axis, part in zip(self._axes, parts, strict=True)]
+        sides = [self.ratio * (part.stop - part.start) for part in parts]
+        high = (range(start, start + side) for start, side in zip(starts, sides, strict=True))
+        images = (*self._read_ms(parts), *self._pan.read(*high))
+        lrms, lrms_valid, pan, pan_valid = (torch.from_numpy(np.ascontiguousarray(image)) for image in images)
+        return PairWindow(lrms[None], pan[None], lrms_valid[None, None], pan_valid[None, None])
+
+    def _inside(self, name: str, part: slice) -> slice:
+        length = self.height if name == "rows" else self.width
+        start, stop = (part.start or 0), (length if part.stop is None else part.stop)
+        if part.step not in (None, 1) or not 0 <= start < stop <= length:
+            raise DataError(
+                f"{self._ms.path}: {name} {start}..{stop} (step {part.step or 1}) are no window of the scene of "
+                f"{self.height} x {self.width} MS px; keep within it"
+            )
+        return slice(start, stop)
+
+    def _read_ms(self, parts: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
+        positions = [axis.positions(part) for axis, part in zip(self._axes, parts, strict=True)]
+        spans = [
+            range(max(0, floor(at[0]) - LOBES + 1), min(length, floor(at[-1]) + LOBES + 1))
+            for at, length in zip(positions, self._ms.size, strict=True)
+        ]
+        image, valid = self._ms.read(*spans)
+        nearest = [
+            np.rint(at).astype(int).clip(span.start, span.stop - 1) - span.start
+            for at, span in zip(positions, spans, strict=True)
+        ]
+        for axis, at, span in zip((1, 2), positions, spans, strict=True):
+            image = _interpolate(image, at - span.start, axis)
+        if np.issubdtype(self.dtype, np.integer):
+            limits = np.iinfo(self.dtype)
+            image = image.clip(limits.min, limits.max)
+        return image, valid[np.ix_(*nearest)]
+
+
+def open_pair(
+    ms: str | Path,
+    pan: str | Path,
+    *,
+    bands: Sequence[int] | Sequence[str] | None = None,
+    sensor: Sensor | None = None,
+) -> ScenePair:
+    """Open an MS and a PAN file as delivered; only headers are read.
+
+    The common grid is the largest of whole MS pixels, `ratio` PAN pixels wide each, that both files cover.
+    Beside what only one of them shows, a scene loses less than one MS pixel at each edge. Without any
+    georeference the upper left corners are taken to coincide. Overviews, scale and offset tags are ignored.
+
+    Args:
+        ms, pan: GeoTIFFs (or whatever else GDAL reads, such as a VRT of single-band files), north up, in one CRS.
+        bands: which of MS and in what order: numbers in the file from 1 (with `sensor`: where each of its bands
+            is), or names, looked up in the file's band descriptions, else in `sensor`. None: those of `sensor`,
+            else all. An alpha channel is no band, unless `sensor` or these numbers count it as one.
+        sensor: names the bands, in file order unless the file's descriptions say otherwise.
+    Raises: DataError naming the numbers seen where the files are unreadable or do not fit each other, or MS
+        lacks the bands or has only one.
+    """
+    ms, pan = Path(ms), Path(pan)
+    with open_raster(pan) as high, open_raster(ms) as low:
+        alpha = alpha_bands(high)
+        of_pan = tuple(number for number in high.indexes if number not in alpha)
+        if len(of_pan) != 1:
+            raise DataError(
+                f"{pan}: PAN has {len(of_pan)} bands, not one; are PAN and MS swapped? Else extract its band"
+            )
+        numbers, names = _select(low, bands, sensor)
+        ratio, transform, axes = common_grid(high, low)
+        if sensor is not None and ratio != sensor.ratio:
+            raise DataError(
+                f"{pan} and {ms} have ratio {ratio}, but sensor {sensor.name} has {sensor.ratio}; correct `sensor`"
+            )
+        files = (
+            Raster(pan, of_pan, tuple(alpha), True, high.shape),
+            Raster(ms, numbers, *_mask(low, numbers, sensor), low.shape),
+        )
+        return ScenePair(ratio, names, high.crs, transform, low.dtypes[0], low.nodata, *files, axes)
+
+
+def _select(
+    ms: DatasetReader, bands: Sequence[int] | Sequence[str] | None, sensor: Sensor | None
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Numbers of the wanted bands in the file, and their names."""
+    alpha = () if _counts_all(ms, sensor) else alpha_bands(ms)
+    stored = [number for number in ms.indexes if number not in alpha]
+    wanted = stored if bands is None and sensor is None else sensor.bands if bands is None else bands
+    if min(len(stored), len(wanted)) < 2:
+        raise DataError(
+            f"{ms.name}: MS has {len(stored)} band, of which {len(wanted)} is wanted; two or more are needed: "
+            "stack single-band files with gdalbuildvrt -separate, or give more `bands`"
+        )
+    described = {number: _plain(ms.descriptions[number - 1] or f"band_{number}") for number in ms.indexes}
+    if isinstance(wanted[0], int):
+        numbers, names = wanted, sensor.bands if sensor else [described.get(number) for number in wanted]
+        fits = described.keys() >= set(numbers) and len(numbers) == len(names)
+    else:
+        places, names = {name: number for number, name in described.items()}, [*map(_plain, wanted)]
+        own_names = [*map(_plain, sensor.bands)] if sensor else []
+        if len(own_names) == len(stored) and places.keys().isdisjoint(own_names):
+            places = dict(zip(own_names, stored, strict=True))
+        numbers = [places.get(name) for name in names]
+        fits = None not in numbers
+    if not fits:
+        raise DataError(
+            f"{ms.name}: bands {', '.join(map(str, wanted))} are wanted"
+            + (f" for sensor {sensor.name} of {sensor.n_bands} bands" if sensor else "")
+            + f", but the file has {len(stored)} ({', '.join(described[number] for number in stored)}); correct "
+            "`sensor`, or give as `bands` the number in the file, from 1, of each band"
+        )
+    return tuple(numbers), tuple(names)
+
+
+def _mask(ms: DatasetReader, numbers: tuple[int, ...], sensor: Sensor | None) -> tuple[tuple[int, ...], bool]:
+    """The alpha channels, and whether the file's mask counts: not where it is a band that is called alpha."""
+    called = alpha_bands(ms)
+    if called.isdisjoint(numbers) and not _counts_all(ms, sensor):
+        return tuple(called), True
+    return (), not any(MaskFlags.alpha in flags for flags in ms.mask_flag_enums)
+
+
+def _counts_all(ms: DatasetReader, sensor: Sensor | None) -> bool:
+    return sensor is not None and sensor.n_bands == ms.count
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def _interpolate(image: np.ndarray, at: np.ndarray, axis: int) -> np.ndarray:
+    """Values at positions along an axis, the border pixel repeated; stored values where all are whole."""
+    whole = np.floor(at)
+    index, fraction, last = whole.astype(int), at - whole, image.shape[axis] - 1
+    if not fraction.any():
+        return image.take(index.clip(0, last), axis)
+    taps = np.arange(1 - LOBES, LOBES + 1)
+    distance = fraction[:, None] - taps
+    weights = np.sinc(distance) * np.sinc(distance / LOBES)
+    weights /= weights.sum(1, keepdims=True)
+    weights = np.expand_dims(weights.T.astype(np.float32), tuple(range(2, 4 - axis)))
+    # tap by tap, not as a matrix product: rounding must not depend on the window's size
+    return sum(
+        weight * image.take((index + tap).clip(0, last), axis)
+        for tap, weight in zip(taps, weights, strict=True)
+    )

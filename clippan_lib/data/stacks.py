@@ -1,0 +1,219 @@
+"""Scenes: LRMS and PAN (and a reference where there is one) of one place, read by windows."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from clippan_lib.errors import DataError
+from clippan_lib.mtf import degrade, imresize
+from clippan_lib.sensors import Sensor
+from clippan_lib.shapes import HRMS, LRMS, PAN, Image
+
+Resolution = Literal["full", "reduced"]
+RESOLUTIONS = ("full", "reduced")
+CACHE_BYTES = 2**31
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Patches or whole scenes, side by side.
+
+    Args:
+        lrms: (b, c, h, w), [0, 1].
+        pan: (b, 1, ratio*h, ratio*w), [0, 1] (simulated PAN may overshoot a little, as the toolbox's does).
+        gt: (b, c, ratio*h, ratio*w), [0, 1], None where no reference exists.
+        index: (b,), positions in the patch set or list of scenes that the rows came from.
+    """
+
+    lrms: LRMS
+    pan: PAN
+    gt: HRMS | None
+    index: Int64[Tensor, " b"]
+
+    def to(self, device: str | torch.device) -> "Batch":
+        """The same batch on another device."""
+        gt = None if self.gt is None else self.gt.to(device)
+        return Batch(self.lrms.to(device), self.pan.to(device), gt, self.index.to(device))
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Equally sized windows, one per row of a batch; sizes and positions in LRMS pixels."""
+
+    scenes: list[int]
+    tops: list[int]
+    lefts: list[int]
+    height: int
+    width: int
+
+    def cut(self, images: Iterable[Tensor], scale: int) -> Image:
+        """The n-th window out of the n-th image (c, H, W), whose pixels are `scale` times finer than LRMS."""
+        height, width = scale * self.height, scale * self.width
+        corners = ((scale * top, scale * left) for top, left in zip(self.tops, self.lefts, strict=True))
+        return torch.stack(
+            [
+                image[:, top : top + height, left : left + width]
+                for image, (top, left) in zip(images, corners, strict=True)
+            ]
+        )
+
+
+@dataclass(eq=False)
+class SceneStack(ABC):
+    """Equally sized scenes of one split at one resolution.
+
+    Args:
+        names: one per scene.
+        sensor: bands and optics of all of them.
+        resolution: "full" (as measured) or "reduced" (degraded by `ratio`, so that a reference exists).
+        height, width: of LRMS, px.
+        has_gt: whether `read` gives a reference.
+    """
+
+    names: tuple[str, ...]
+    sensor: Sensor
+    resolution: Resolution
+    height: int
+    width: int
+    has_gt: bool
+
+    @abstractmethod
+    def read(self, windows: Windows) -> Batch:
+        """The pixels of the windows, in their order; `index` holds the scenes."""
+
+    def usable(self, size: int, stride: int) -> Sequence[int]:
+        """Numbers of the windows of a regular tiling (px of LRMS) that hold no NoData.
+
+        They are counted scene after scene and row by row, those with NoData too.
+        Raises: DataError if there is none.
+        """
+        rows, columns = ((side - size) // stride + 1 for side in (self.height, self.width))
+        return range(len(self.names) * rows * columns)
+
+    def areas(self) -> "SceneStack":
+        """What is looked at and judged as a whole: the scenes, or parts of one too large for that.
+
+        Raises: DataError if no part is free of NoData.
+        """
+        return self
+
+
+@dataclass(eq=False)
+class MemoryStack(SceneStack):
+    """Scenes made whole by `load` (a batch of one); the latest used are kept, up to `CACHE_BYTES`."""
+
+    load: Callable[[int], Batch]
+
+    def __post_init__(self) -> None:
+        high = self.sensor.ratio**2
+        values = self.sensor.n_bands + high + self.has_gt * high * self.sensor.n_bands
+        scene_bytes = max(1, 4 * self.height * self.width * values)
+        self._kept = lru_cache(maxsize=max(1, CACHE_BYTES // scene_bytes))(self.load)
+
+    def degraded(self) -> "MemoryStack":
+        """The same scenes at reduced resolution.
+
+        Raises: DataError if they are too small.
+        """
+        ratio = self.sensor.ratio
+        height, width = self.height // ratio, self.width // ratio
+        if not height or not width:
+            raise DataError(
+                f"{self.names[0]}: {self.height} x {self.width} LRMS px are too few to degrade by {ratio}; "
+                "give the split a larger share"
+            )
+
+        def load(scene: int) -> Batch:
+            measured = self._kept(scene)
+            return wald(measured.lrms, measured.pan, self.sensor)
+
+        return MemoryStack(self.names, self.sensor, "reduced", height, width, True, load)
+
+    def read(self, windows: Windows) -> Batch:
+        scenes, ratio = [self._kept(scene) for scene in windows.scenes], self.sensor.ratio
+        lrms = windows.cut([scene.lrms[0] for scene in scenes], 1)
+        pan = windows.cut([scene.pan[0] for scene in scenes], ratio)
+        gt = windows.cut([scene.gt[0] for scene in scenes], ratio) if self.has_gt else None
+        return Batch(lrms, pan, gt, torch.tensor(windows.scenes))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One scene of a stack: nothing is read before `read`."""
+
+    stack: SceneStack
+    position: int
+
+    @property
+    def name(self) -> str:
+        return self.stack.names[self.position]
+
+    @property
+    def sensor(self) -> Sensor:
+        return self.stack.sensor
+
+    @property
+    def ratio(self) -> int:
+        return self.stack.sensor.ratio
+
+    @property
+    def resolution(self) -> Resolution:
+        return self.stack.resolution
+
+    @property
+    def height(self) -> int:
+        """Rows of LRMS."""
+        return self.stack.height
+
+    @property
+    def width(self) -> int:
+        """Columns of LRMS."""
+        return self.stack.width
+
+    @property
+    def has_gt(self) -> bool:
+        return self.stack.has_gt
+
+    def read(self, top: int = 0, left: int = 0, height: int | None = None, width: int | None = None) -> Batch:
+        """A window of the scene, the whole of it by default.
+
+        Args:
+            top, left: first row and column of LRMS, px.
+            height, width: size of the window in LRMS px, to the edge if None.
+        Returns: a batch of one.
+        Raises: DataError if the window leaves the scene.
+        """
+        height = self.height - top if height is None else height
+        width = self.width - left if width is None else width
+        inside = 0 <= top < top + height <= self.height and 0 <= left < left + width <= self.width
+        if not inside:
+            raise DataError(
+                f"{self.name}: window top {top}, left {left}, height {height}, width {width} is not inside "
+                f"the scene of {self.height} x {self.width} LRMS px; keep within it"
+            )
+        return self.stack.read(Windows([self.position], [top], [left], height, width))
+
+
+def wald(lrms: LRMS, pan: PAN, sensor: Sensor) -> Batch:
+    """Reduced resolution (Wald's protocol): everything `ratio` coarser, the measured LRMS as reference.
+
+    LRMS by the sensor's MTF and decimation, PAN by bicubic reduction, as the toolbox does. Sides that are no
+    multiple of `ratio` are cropped at the bottom and right first.
+
+    Args:
+        lrms: (b, c, h, w), [0, 1], h and w at least `ratio`.
+        pan: (b, 1, ratio*h, ratio*w), [0, 1].
+        sensor: gives ratio and MTF gains.
+    Returns: a batch with lrms (b, c, h/ratio, w/ratio), pan (b, 1, h, w) and gt (b, c, h, w).
+    """
+    ratio, (height, width) = sensor.ratio, (side - side % sensor.ratio for side in lrms.shape[-2:])
+    gt = lrms[..., :height, :width]
+    pan = imresize(pan[..., : ratio * height, : ratio * width], (height, width))
+    index = torch.zeros(len(lrms), dtype=torch.int64)
+    return Batch(degrade(gt, sensor.gnyq, ratio), pan, gt, index)

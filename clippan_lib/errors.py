@@ -1,0 +1,37 @@
+"""The named refusals: what callers of the library may want to catch, each with a message that says what to do."""
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be used; the message names file, field, value and remedy."""
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message names the file, the key, the value seen and the remedy."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that does not belong to what it is loaded into."""
+
+
+class ClipWeightsError(RuntimeError):
+    """The weights or the tokenizer could not be had; the message says what was tried and what to do."""
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on: a loss or its gradient is no longer finite."""
+
+
+class Refusal(ValueError):
+    """A run that cannot be; nothing has been written."""
+
+
+class MissingStage(RuntimeError):
+    """A notebook needs what an earlier one makes."""
+
+
+class RunFailed(RuntimeError):
+    """A notebook stopped; the message says which, where and why."""
+
+
+class OutputError(OSError):
+    """A file that cannot be written; the message names it, what was seen and the remedy."""

@@ -1,0 +1,161 @@
+"""Fuse test scenes with every method, judge the results, and compare variants seed by seed."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from clippan_lib.data import Batch, Dataset, Scene
+from clippan_lib.evaluation.intervals import confidence_interval, difference_text
+from clippan_lib.fusion import get_method
+from clippan_lib.metrics import full_scores, reduced_scores
+
+Method = Callable[[Tensor, Tensor], Tensor]
+# An interpolation, and one method of each family: what every table has.
+BASELINES = ("exp", "gsa", "bdsd_pc", "mtf_glp_hpm_r")
+
+
+def classical_methods(dataset: Dataset, names: Sequence[str] = BASELINES) -> dict[str, Method]:
+    """Classical methods by the names that papers give them, bound to the dataset's sensor.
+
+    Args:
+        dataset: says sensor and ratio.
+        names: keys of `fusion.CLASSICAL`.
+    Raises: ValueError on an unknown name.
+    """
+    return {classical_title(name): get_method(name, dataset.sensor, dataset.ratio) for name in names}
+
+
+def classical_title(name: str) -> str:
+    """How papers write the name of a classical method: "mtf_glp" is MTF-GLP."""
+    return "Brovey" if name == "brovey" else name.upper().replace("_", "-")
+
+
+@torch.no_grad()
+def fuse(method: Method, batch: Batch) -> Tensor:
+    """The fused image, clipped to [0, 1]; a network is put into eval mode."""
+    if isinstance(method, torch.nn.Module):
+        method.eval()
+    return method(batch.lrms, batch.pan).clamp(0, 1)
+
+
+def score(hrms: Tensor, batch: Batch, scene: Scene) -> dict[str, float]:
+    """All scores that a scene allows: against the truth where it is known, without it at full resolution.
+
+    Args:
+        hrms: (1, c, H, W), [0, 1].
+        batch: the scene's images, one of each.
+        scene: says sensor, ratio and resolution.
+    Returns: metric name to value; conventions of the public toolbox, no border cut (see `metrics`).
+    """
+    hrms, scores = hrms.double(), {}
+    if batch.gt is not None:
+        scores |= reduced_scores(hrms, batch.gt.double(), scene.ratio, scene.sensor.max_value)
+    if scene.resolution == "full":
+        scores |= full_scores(hrms, batch.lrms.double(), batch.pan.double(), scene.sensor, scene.ratio)
+    return {name: value.item() for name, value in scores.items()}
+
+
+@torch.no_grad()
+def speed(method: Method, batch: Batch, repeats: int = 3) -> float:
+    """Megapixels of PAN that a method fuses in a second, on the device of the batch: the best of `repeats`.
+
+    Args:
+        method: a fusion method; a network moves to the batch's device.
+        batch: images of one size.
+        repeats: runs that are timed, after one that is not.
+    """
+    if isinstance(method, torch.nn.Module):
+        method.to(batch.pan.device).eval()
+    times = []
+    for _ in range(repeats + 1):
+        _finish(batch.pan.device)
+        start = time.perf_counter()
+        method(batch.lrms, batch.pan)
+        _finish(batch.pan.device)
+        times.append(time.perf_counter() - start)
+    return batch.pan.numel() / 1e6 / min(times[1:])
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def evaluate(
+    methods: Mapping[str, Method | Sequence[Method]], scenes: Sequence[Scene], device: torch.device
+) -> pd.DataFrame:
+    """One row per method, seed and scene.
+
+    Args:
+        methods: name to a fusion method, or to several that differ by the seed they were trained with.
+        scenes: test scenes.
+        device: where the methods run.
+    Returns: columns method, seed (position in the list; 0 for a single method), scene, then one per metric.
+    Raises: ValueError without scenes.
+    """
+    if not scenes:
+        raise ValueError("no test scene to evaluate on: the manifest's test split is empty")
+    rows = []
+    for scene in scenes:
+        batch = scene.read().to(device)
+        for name, given in methods.items():
+            for seed, method in enumerate(given if isinstance(given, Sequence) else [given]):
+                scores = score(fuse(method, batch), batch, scene)
+                rows.append({"method": name, "seed": seed, "scene": scene.name, **scores})
+    return pd.DataFrame(rows)
+
+
+def summary(scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Mean over scenes, then mean and standard deviation over seeds.
+
+    Args:
+        scores: from `evaluate`.
+    Returns: two tables, method by metric; the second is NaN for a method with a single seed.
+    """
+    seeds = _per_seed(scores)
+    grouped = seeds.groupby("method", sort=False)
+    return grouped.mean(), grouped.std()
+
+
+def paired(scores: pd.DataFrame, variant: str, baseline: str) -> pd.DataFrame:
+    """Per seed, the variant's mean scores minus the baseline's of the same seed.
+
+    Args:
+        scores: from `evaluate`.
+        variant, baseline: methods with the same seeds.
+    Returns: one row per seed, one column per metric.
+    Raises: ValueError if a method is missing or the seeds differ.
+    """
+    seeds = _per_seed(scores)
+    known = seeds.index.get_level_values("method").unique()
+    for name in (variant, baseline):
+        if name not in known:
+            raise ValueError(f"no scores of {name!r}; there are: {', '.join(known)}")
+    if not seeds.loc[variant].index.equals(seeds.loc[baseline].index):
+        raise ValueError(f"{variant!r} and {baseline!r} were trained with different seeds: they do not pair")
+    return seeds.loc[variant] - seeds.loc[baseline]
+
+
+def paired_table(scores: pd.DataFrame, variants: Sequence[str], baseline: str) -> pd.DataFrame:
+    """The paired differences as text: mean ± half width of Student's 95 % interval over the seeds.
+
+    Args:
+        scores: from `evaluate`.
+        variants: methods compared with `baseline`, seed by seed.
+    Returns: one row per variant, one column per metric; no ± where there is one seed only.
+    """
+    cells = {}
+    for variant in variants:
+        differences = paired(scores, variant, baseline)
+        cells[variant] = {
+            metric: difference_text(*confidence_interval(values.to_numpy()))
+            for metric, values in differences.items()
+        }
+    return pd.DataFrame(cells).T.rename_axis("variant")
+
+
+def _per_seed(scores: pd.DataFrame) -> pd.DataFrame:
+    return scores.drop(columns="scene").groupby(["method", "seed"], sort=False).mean()

@@ -1,0 +1,1 @@
+"""The fusion networks, one file each; `fusion.NETWORKS` names them."""
