@@ -1,8 +1,8 @@
 """Linear operators of the imaging model: MTF filtering, decimation, bicubic resizing and interpolation.
 
-Conventions are those of the public MATLAB toolbox (Vivone et al. 2015, 2021). One phase holds everywhere:
-low-resolution pixel k lies on high-resolution pixel ratio*k + ratio//2. Every operator is linear and
-differentiable, and works on the device and in the dtype of its input.
+Conventions are those of the public MATLAB toolbox (Vivone et al. 2015 [vivone2015critical], 2021
+[vivone2021new]). One phase holds everywhere: low-resolution pixel k lies on high-resolution pixel ratio*k +
+ratio//2. Every operator is linear and differentiable, and works on the device and in the dtype of its input.
 """
 
 from collections.abc import Sequence
@@ -63,9 +63,10 @@ def _check_kernel(gnyq: Sequence[float], ratio: int, size: int) -> None:
 def mtf_kernel(gnyq: Sequence[float], ratio: int, size: int = 41) -> Float64[Tensor, "c {size} {size}"]:
     """Filters matched to a sensor's MTF: Gaussian responses with the given gains at the Nyquist frequency.
 
-    The toolbox's genMTF (Aiazzi et al. 2006): fwind1 with a rotated Kaiser window, not renormalised, so each
-    kernel sums to a little under 1. The toolbox's frequency grid meets the gain at (size - 1) / size of the Nyquist
-    frequency; at Nyquist itself the response of 41 taps is 5 to 6 % lower (10_glossary measures it).
+    The toolbox's genMTF (Aiazzi et al. 2006 [aiazzi2006mtf]): fwind1 with a rotated Kaiser window, not
+    renormalised, so each kernel sums to a little under 1. The toolbox's frequency grid meets the gain at (size
+    - 1) / size of the Nyquist frequency; at Nyquist itself the response of 41 taps is 5 to 6 % lower
+    (10_glossary measures it).
 
     Args:
         gnyq: gain at the low-resolution Nyquist frequency, one per band, in (0, 1).
@@ -135,6 +136,8 @@ def _check_multiple(image: Image, ratio: int) -> None:
 
 def degrade(image: Image, gnyq: Sequence[float], ratio: int) -> LRMS:
     """What the sensor would have seen `ratio` times coarser (Wald's protocol): MTF filter, then decimation.
+
+    Wald, Ranchin and Mangolini 1997 [wald1997fusion].
 
     Args:
         image: (b, c, H, W), both sides multiples of `ratio`.
@@ -245,9 +248,9 @@ def _interpolate(image: LRMS, ratio: int, border: Border) -> Image:
 
 
 def exp23(lrms: LRMS, ratio: int, border: Border = "circular") -> Image:
-    """The toolbox's EXP (interp23tap): 23-tap interpolation (Aiazzi et al. 2002), once per factor 2.
+    """The toolbox's EXP (interp23tap): 23-tap interpolation, once per factor 2.
 
-    Low-resolution pixel k is found unchanged at ratio*k + ratio//2.
+    Aiazzi et al. 2002 [aiazzi2002context]. Low-resolution pixel k is found unchanged at ratio*k + ratio//2.
 
     Args:
         lrms: (b, c, h, w).
@@ -263,10 +266,11 @@ def exp23(lrms: LRMS, ratio: int, border: Border = "circular") -> Image:
 
 
 def upsample(lrms: LRMS, ratio: int, border: Border = "circular") -> Image:
-    """LRMS at the size of PAN: `exp23` for ratio 2 and 4, cubic convolution (Keys 1981) for any other.
+    """LRMS at the size of PAN: `exp23` for ratio 2 and 4, cubic convolution for any other.
 
-    Both put low-resolution pixel k, unchanged, at ratio*k + ratio//2: the phase of `decimate`, not that of
-    `torch.nn.functional.interpolate`, whose bicubic puts it at ratio*k + (ratio - 1)/2.
+    Aiazzi et al. 2002 [aiazzi2002context]; Keys 1981 [keys1981cubic]. Both put low-resolution pixel k,
+    unchanged, at ratio*k + ratio//2: the phase of `decimate`, not that of `torch.nn.functional.interpolate`,
+    whose bicubic puts it at ratio*k + (ratio - 1)/2.
 
     Args:
         lrms: (b, c, h, w).

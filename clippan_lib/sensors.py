@@ -1,8 +1,8 @@
 """What the package knows of each sensor: one frozen row per sensor.
 
 MTF gains at the Nyquist frequency are those of the public MATLAB toolbox (genMTF, MTF_PAN of DLPan-Toolbox;
-Vivone et al. 2015). No public measurement was found for Gaofen-2 and Landsat: they carry the toolbox's
-default (0.3 MS, 0.15 PAN), and `measured` says so.
+Vivone et al. 2015 [vivone2015critical]). No public measurement was found for Gaofen-2 and Landsat: they carry
+the toolbox's default (0.3 MS, 0.15 PAN), and `measured` says so.
 """
 
 from dataclasses import dataclass

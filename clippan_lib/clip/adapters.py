@@ -24,9 +24,9 @@ def _bottleneck(inputs: int, outputs: int, reduction: int) -> nn.Sequential:
 class ClipAdapter(nn.Module):
     """The paper's CA: a residual bottleneck on a feature, back on the unit sphere.
 
-    x' = normalise(r * W2 ReLU(W1 x) + (1 - r) * x), as in CLIP-Adapter (Gao et al. 2024), whose module the
-    paper takes over. Departs from the release in: no ReLU after W2, which would push every feature towards
-    the positive orthant and is in no equation.
+    x' = normalise(r * W2 ReLU(W1 x) + (1 - r) * x), as in CLIP-Adapter (Gao et al. 2024 [gao2024clip]), whose
+    module the paper takes over. Departs from the release in: no ReLU after W2, which would push every feature
+    towards the positive orthant and is in no equation.
 
     Args:
         dim: d, the length of a feature.

@@ -1,4 +1,4 @@
-"""A frozen CLIP, loaded through open_clip, that never runs on weights nobody asked for."""
+"""A frozen CLIP, loaded through open_clip [ilharco2021openclip], that never runs on weights nobody asked for."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,10 @@ def prepare_image(
 ) -> Float[Tensor, "b 3 h w"]:
     """What a CLIP image tower is fed: resized to its own size, then normalised.
 
-    Source: CLIP's preprocessing (Radford et al. 2021), on tensors and differentiable, so that a loss reaches
-    the image. Departs from it in: the whole image is squeezed to `size` instead of cropped to a square, since
-    a crop would leave the border without a gradient; overshoots of the bicubic kernel are not clipped.
+    Source: CLIP's preprocessing (Radford et al. 2021 [radford2021learning]), on tensors and differentiable, so
+    that a loss reaches the image. Departs from it in: the whole image is squeezed to `size` instead of cropped
+    to a square, since a crop would leave the border without a gradient; overshoots of the bicubic kernel are
+    not clipped.
 
     Args:
         rgb: (b, 3, H, W), nominally [0, 1].

@@ -84,7 +84,7 @@ def new_model(seed: int) -> nn.Module:
 
 
 def _optimiser(model: nn.Module, config: PretrainConfig) -> tuple[torch.optim.AdamW, list[float]]:
-    """AdamW that leaves the token table undecayed, so that words never seen keep their random rows."""
+    """AdamW [loshchilov2019decoupled], but for the undecayed token table: words never seen keep their random rows."""
     decayed = [p for name, p in model.named_parameters() if p.ndim > 1 and "token_embedding" not in name]
     kept = [p for name, p in model.named_parameters() if p.ndim < 2 or "token_embedding" in name]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]

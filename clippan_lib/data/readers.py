@@ -252,7 +252,8 @@ def _numbers_by_value(name: str) -> list[tuple[bool, int, str]]:
 class NbuReader(MatReader):
     """Two folders of .mat files, paired by name; the sorted scenes are dealt evenly to the splits.
 
-    Evenly, because NBU's numbers run through one land cover after the other.
+    The collection of Meng et al. 2021 [meng2021large]. Evenly, because its numbers run through one land cover
+    after the other.
     """
 
     def __init__(self, manifest: Manifest, root: Path) -> None:
@@ -294,7 +295,10 @@ class NbuReader(MatReader):
 
 
 class PanCollectionReader(Reader):
-    """PanCollection's HDF5 files; each holds one split at one resolution. Their `lms` is not used."""
+    """PanCollection's HDF5 files (Deng et al. 2022 [deng2022machine]); each holds one split at one resolution.
+
+    Their `lms` is not used.
+    """
 
     def __init__(self, manifest: Manifest, root: Path) -> None:
         super().__init__(manifest, root)

@@ -203,8 +203,9 @@ class Scene:
 def wald(lrms: LRMS, pan: PAN, sensor: Sensor) -> Batch:
     """Reduced resolution (Wald's protocol): everything `ratio` coarser, the measured LRMS as reference.
 
-    LRMS by the sensor's MTF and decimation, PAN by bicubic reduction, as the toolbox does. Sides that are no
-    multiple of `ratio` are cropped at the bottom and right first.
+    LRMS by the sensor's MTF and decimation, PAN by bicubic reduction, as the toolbox does (Wald, Ranchin and
+    Mangolini 1997 [wald1997fusion]). Sides that are no multiple of `ratio` are cropped at the bottom and right
+    first.
 
     Args:
         lrms: (b, c, h, w), [0, 1], h and w at least `ratio`.

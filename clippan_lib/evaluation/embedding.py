@@ -66,7 +66,9 @@ def embed_patches(supervisor: Supervisor, patches: PatchSet, fuse: Method, most:
 
 
 def layout(features: Features, perplexity: float | int = 30, seed: int = 0) -> Float[np.ndarray, "b 2"]:
-    """t-SNE layout in the plane, by cosine distance, started from the principal axes (van der Maaten 2008).
+    """t-SNE layout in the plane, by cosine distance, started from the principal axes.
+
+    van der Maaten and Hinton 2008 [vandermaaten2008visualizing].
 
     Args:
         features: (b, d) embeddings.
@@ -89,7 +91,9 @@ def layout(features: Features, perplexity: float | int = 30, seed: int = 0) -> F
 
 
 def silhouette(features: Features, types: Labels) -> float:
-    """How well the types separate: mean silhouette (Rousseeuw 1987), by cosine distance, before any layout.
+    """How well the types separate: mean silhouette, by cosine distance, before any layout.
+
+    Rousseeuw 1987 [rousseeuw1987silhouettes].
 
     Args:
         features: (b, d) embeddings.

@@ -234,10 +234,11 @@ def won(margin: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def resample(
     values: Float[Tensor, "m n"], blocks: Int[Tensor, " n"], draws: int = 2000, seed: int = 0
 ) -> Float[Tensor, "draws m"]:
-    """Bootstrap of the mean over patches, drawing whole blocks with replacement (Davison and Hinkley 1997, 3.8).
+    """Bootstrap of the mean over patches, drawing whole blocks with replacement.
 
-    All rows share the draws, so that they may be compared draw by draw. Few blocks give intervals that are too
-    narrow: with g of them by about the factor √((g - 1)/g), and the tails of so few are not known at all.
+    Davison and Hinkley 1997 [davison1997bootstrap], section 3.8. All rows share the draws, so that they may be
+    compared draw by draw. Few blocks give intervals that are too narrow: with g of them by about the factor
+    √((g - 1)/g), and the tails of so few are not known at all.
 
     Args:
         values: (m, n), a row per candidate, a column per patch.

@@ -15,7 +15,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito (2008), told apart with any colour vision; grey stands for their yellow, too pale on white.
+# Okabe and Ito 2008 [okabe2008color], told apart with any colour vision; grey stands for their yellow, too pale on
+# white.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#999999")
 LINES = ("-", "--", "-.", ":")
 BOX = "#00FF00"

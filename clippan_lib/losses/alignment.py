@@ -1,4 +1,4 @@
-"""Stage I: what makes CLIP a supervisor (Eqs. 1-5 of CLIPPan)."""
+"""Stage I: what makes CLIP a supervisor (Eqs. 1-5 of CLIPPan [jian2026clippan])."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Stage II: low-level losses that need no ground truth (Eqs. 9-12 of CLIPPan)."""
+"""Stage II: low-level losses that need no ground truth (Eqs. 9-12 of CLIPPan [jian2026clippan])."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -26,9 +26,10 @@ def _window(size: int) -> Tensor:
 def ssim(image: Image, target: Tensor) -> Scores:
     """Structural similarity with data_range 1; 1 is best.
 
-    Wang et al. 2004, Eq. 13: Gaussian window of 11 pixels, sigma 1.5, only where it lies inside. Windows are two
-    small matrix products: torchmetrics, whose values inside the image are the same, takes one-channel convolutions,
-    many times slower on a CPU (`benchmarks/losses.py`), and lets a reflected border into the mean.
+    Wang et al. 2004 [wang2004image], Eq. 13: Gaussian window of 11 pixels, sigma 1.5, only where it lies
+    inside. Windows are two small matrix products: torchmetrics, whose values inside the image are the same,
+    takes one-channel convolutions, many times slower on a CPU (`benchmarks/losses.py`), and lets a reflected
+    border into the mean.
 
     Args:
         image: (b, c, H, W), [0, 1], sides of at least 11.

@@ -1,4 +1,4 @@
-"""Stage II: language as the supervisor (Eqs. 6-8 of CLIPPan)."""
+"""Stage II: language as the supervisor (Eqs. 6-8 of CLIPPan [jian2026clippan])."""
 
 import torch.nn.functional as F
 from jaxtyping import Float

@@ -1,8 +1,8 @@
 """Scores without a reference, at full resolution: QNR, HQNR, their parts, and the block index Q below them.
 
-Conventions are those of the public MATLAB toolbox (DLPan-Toolbox; Vivone et al. 2021): disjoint blocks of 32,
-all exponents 1, and images at the scale of PAN throughout (`lms` is EXP of lrms, `pan_lp` is `pan_lowpass`).
-Everything is differentiable, except where `dn_max` asks for the toolbox's rounding.
+Conventions are those of the public MATLAB toolbox (DLPan-Toolbox; Vivone et al. 2021 [vivone2021new]): disjoint
+blocks of 32, all exponents 1, and images at the scale of PAN throughout (`lms` is EXP of lrms, `pan_lp` is
+`pan_lowpass`). Everything is differentiable, except where `dn_max` asks for the toolbox's rounding.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,8 @@ def pan_lowpass(pan: PAN, ratio: int) -> PAN:
 def uiqi(first: Image, second: AnyImage | None = None, block: int = BLOCK) -> Float[Tensor, "b c d"]:
     """Universal quality index Q of every band of one image with every band of another, mean over blocks.
 
-    Wang and Bovik 2002: Q = 2 m_x m_y/(m_x^2+m_y^2) * 2 s_xy/(s_x^2+s_y^2), each factor 1 where it is 0/0
+    Wang and Bovik 2002 [wang2002universal]:
+    Q = 2 m_x m_y/(m_x^2+m_y^2) * 2 s_xy/(s_x^2+s_y^2), each factor 1 where it is 0/0
     (the toolbox gives NaN there). For losses too: values are not checked, so a GPU is not waited for.
 
     Args:
@@ -71,8 +72,8 @@ def _pairwise(x: BlockMoments, y: BlockMoments) -> Float[Tensor, "b c d"]:
 def d_lambda(hrms: Image, lms: AnyImage, block: int = BLOCK) -> Scores:
     """Spectral distortion: how far Q between bands moved by fusion; 0 is best, lower is better.
 
-    Alparone et al. 2008: mean over band pairs of |Q(F_i, F_j) - Q(M_i, M_j)|. As in the toolbox M is EXP of
-    lrms, where the paper takes lrms itself.
+    Alparone et al. 2008 [alparone2008multispectral]: mean over band pairs of |Q(F_i, F_j) - Q(M_i, M_j)|. As in
+    the toolbox M is EXP of lrms, where the paper takes lrms itself.
 
     Args:
         hrms, lms: (b, c, H, W), c at least 2, sides multiples of `block`.
@@ -95,7 +96,8 @@ def _pair_change(fused: Float[Tensor, "b c c"], low: Float[Tensor, "b c c"]) -> 
 def d_s(hrms: Image, lms: AnyImage, pan: AnyImage, pan_lp: AnyImage, block: int = BLOCK) -> Scores:
     """Spatial distortion: how far Q between bands and PAN moved by fusion; 0 is best, lower is better.
 
-    Alparone et al. 2008: mean over bands of |Q(F_b, P) - Q(M_b, P_f)|, with M and P_f at the scale of PAN.
+    Alparone et al. 2008 [alparone2008multispectral]: mean over bands of |Q(F_b, P) - Q(M_b, P_f)|, with M and
+    P_f at the scale of PAN.
 
     Args:
         hrms, lms: (b, c, H, W), sides multiples of `block`.
@@ -137,7 +139,7 @@ def distortions(
 def qnr(hrms: Image, lms: AnyImage, pan: AnyImage, pan_lp: AnyImage, block: int = BLOCK) -> Scores:
     """Quality with no reference, (1 - D_lambda)(1 - D_s); 1 is best, higher is better.
 
-    Alparone et al. 2008, both exponents 1; Eq. (11) of the CLIPPan paper.
+    Alparone et al. 2008 [alparone2008multispectral], both exponents 1; Eq. (11) of CLIPPan [jian2026clippan].
 
     Args:
         hrms, lms, pan, pan_lp, block: as in `distortions`.
@@ -153,7 +155,8 @@ def d_lambda_k(
 ) -> Scores:
     """Spectral distortion of Khan: 1 - Q2n of the fused image, blurred as the sensor would; 0 is best.
 
-    Khan et al. 2009, as the toolbox has it: the blurred image is compared with EXP of lrms, undecimated.
+    Khan, Alparone and Chanussot 2009 [khan2009pansharpening], as the toolbox has it: the blurred image is
+    compared with EXP of lrms, undecimated.
 
     Args:
         hrms, lms: (b, c, H, W), sides multiples of 32.
@@ -181,7 +184,7 @@ def hqnr(
 ) -> Scores:
     """Hybrid quality with no reference, (1 - D_lambda_K)(1 - D_s); 1 is best, higher is better.
 
-    Aiazzi et al. 2014.
+    Aiazzi et al. 2014 [aiazzi2014full].
 
     Args:
         hrms, lms, pan, pan_lp: as in `d_s`.

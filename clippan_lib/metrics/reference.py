@@ -1,7 +1,7 @@
 """Scores of a fused image against a reference, and the block statistics that all block-wise indices share.
 
-Conventions are those of the public MATLAB toolbox (DLPan-Toolbox; Vivone et al. 2021) unless a function says
-otherwise. All take images (b, c, H, W), give one score per image, and stay in the images' precision.
+Conventions are those of the public MATLAB toolbox (DLPan-Toolbox; Vivone et al. 2021 [vivone2021new]) unless a
+function says otherwise. All take images (b, c, H, W), give one score per image, and stay in the images' precision.
 """
 
 from functools import lru_cache
@@ -73,7 +73,8 @@ def mpsnr(hrms: Image, gt: AnyImage) -> Scores:
 def ergas(hrms: Image, gt: AnyImage, ratio: int) -> Scores:
     """Relative global error; 0 is perfect, lower is better.
 
-    Wald 2000: 100/ratio * sqrt(mean over bands of MSE_b / mu_b^2), mu_b the mean of the reference band.
+    Wald 2000 [wald2000quality]: 100/ratio * sqrt(mean over bands of MSE_b / mu_b^2), mu_b the mean of the
+    reference band.
 
     Args:
         hrms, gt: (b, c, H, W), any scale common to both.
@@ -98,9 +99,9 @@ def _root(value: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
 def sam(hrms: Image, gt: AnyImage) -> Scores:
     """Spectral angle in degrees, averaged over pixels; 0 is perfect, lower is better.
 
-    Yuhas et al. 1992. A pixel that is zero in all bands of either image has no angle and is left out. The
-    angle of x and y is 2 atan2(|u - v|, |u + v|) with u = x|y| and v = y|x|: where they agree, the arccos of
-    their cosine loses half of the digits and has an infinite gradient.
+    Yuhas, Goetz and Boardman 1992 [yuhas1992discrimination]. A pixel that is zero in all bands of either image
+    has no angle and is left out. The angle of x and y is 2 atan2(|u - v|, |u + v|) with u = x|y| and v = y|x|:
+    where they agree, the arccos of their cosine loses half of the digits and has an infinite gradient.
 
     Args:
         hrms, gt: (b, c, H, W), any scale, c at least 2 (one band has no angle but 0 or 180).
@@ -122,8 +123,8 @@ def sam(hrms: Image, gt: AnyImage) -> Scores:
 def scc(hrms: Image, gt: AnyImage) -> Scores:
     """Spatial correlation: cosine between the Sobel magnitudes of two images; 1 is perfect, higher is better.
 
-    Zhou et al. 1998, as the toolbox has it: a border of one pixel is dropped, gradients see zeros outside,
-    the cosine is not centred and pools all bands. An all-zero image scores 0.
+    Zhou, Civco and Silander 1998 [zhou1998wavelet], as the toolbox has it: a border of one pixel is dropped,
+    gradients see zeros outside, the cosine is not centred and pools all bands. An all-zero image scores 0.
 
     Args:
         hrms, gt: (b, c, H, W), any scale, sides at least 3.
@@ -223,10 +224,11 @@ def quotient(numerator: Float[Tensor, "*s"], denominator: Float[Tensor, "*s"]) -
 def q2n(hrms: Image, gt: AnyImage, block: int = 32, dn_max: float | int | None = None) -> Scores:
     """Quality of an image with hypercomplex numbers for pixels (Q4, Q8, ...); 1 is perfect, higher is better.
 
-    Alparone et al. 2004, Garzelli and Nencini 2009. Bands are standardised per block with the statistics of
-    `gt`, c is filled up to a power of two, and sides to multiples of `block` by mirroring at the bottom and
-    right. Differs from the toolbox in one limit: a band of `gt` constant in a block is divided by its own
-    rounding, not by a fixed 2e-16; both make the block's score 0 unless the fused band is the same constant.
+    Alparone et al. 2004 [alparone2004global], Garzelli and Nencini 2009 [garzelli2009hypercomplex]. Bands are
+    standardised per block with the statistics of `gt`, c is filled up to a power of two, and sides to multiples
+    of `block` by mirroring at the bottom and right. Differs from the toolbox in one limit: a band of `gt`
+    constant in a block is divided by its own rounding, not by a fixed 2e-16; both make the block's score 0
+    unless the fused band is the same constant.
 
     Args:
         hrms, gt: (b, c, H, W), any c.

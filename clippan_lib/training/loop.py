@@ -74,9 +74,10 @@ def weigh(losses: Mapping[str, tuple[float, Callable[..., Tensor]]], *images: ob
 def rate(lr: float, schedule: str, iteration: int, iterations: int) -> float:
     """The learning rate of an iteration.
 
-    "constant" is `lr` throughout. "cosine" is half a cosine down to 0, times a linear rise over the first tenth:
-    Adam's first steps have the size of the learning rate whatever the gradient, and in a filter of 9 x 9 x 9
-    positive inputs they add up; without the rise PNN's filters died before they had learned anything.
+    "constant" is `lr` throughout. "cosine" is half a cosine down to 0, times a linear rise over the first
+    tenth: Adam's first steps [kingma2015adam] have the size of the learning rate whatever the gradient, and in
+    a filter of 9 x 9 x 9 positive inputs they add up; without the rise PNN's filters died before they had
+    learned anything.
 
     Raises: ValueError on another schedule.
     """

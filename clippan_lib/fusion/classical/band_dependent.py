@@ -52,8 +52,8 @@ def bdsd(
 ) -> Stages:
     """BDSD: the details are the combination of bands and PAN that is best at low resolution, per block.
 
-    Garzelli, Nencini & Capobianco 2008, as in the toolbox: the low resolution is the bicubic
-    reduction of the EXP image.
+    Garzelli, Nencini and Capobianco 2008 [garzelli2008optimal], as in the toolbox: the low resolution is the
+    bicubic reduction of the EXP image.
 
     Args:
         lrms: (b, c, h, w), any linear unit.
@@ -85,7 +85,9 @@ def bdsd(
 
 @staged(_reach)
 def bdsd_pc(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float], gnyq_pan: float) -> Stages:
-    """BDSD-PC: global BDSD with physical signs, PAN added and bands taken away (Vivone 2019).
+    """BDSD-PC: global BDSD with physical signs, PAN added and bands taken away.
+
+    Vivone 2019 [vivone2019robust].
 
     Args:
         lrms: (b, c, h, w), any linear unit.

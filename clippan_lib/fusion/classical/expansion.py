@@ -8,7 +8,7 @@ from clippan_lib.shapes import LRMS, PAN, check_pair
 
 @staged(of_lms)
 def exp(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
-    """EXP: the LRMS interpolated to the size of PAN (Aiazzi et al. 2002); PAN is not used.
+    """EXP: the LRMS interpolated to the size of PAN (Aiazzi et al. 2002 [aiazzi2002context]); PAN is not used.
 
     Args:
         lrms: (b, c, h, w), any linear unit.

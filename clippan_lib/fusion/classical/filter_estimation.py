@@ -86,8 +86,9 @@ def estimate_psf(
 ) -> Float64[Tensor, "b {taps} {taps}"]:
     """The low-pass that takes PAN to the resolution of the bands, by semi-blind deconvolution.
 
-    Vivone et al. 2015, with the toolbox's five iterations: the combination of bands closest to the blurred PAN
-    is deconvolved by PAN under a penalty on the filter's energy and gradient; taps under 1e-3 are dropped.
+    Vivone et al. 2015 [vivone2015semiblind], with the toolbox's five iterations: the combination of bands
+    closest to the blurred PAN is deconvolved by PAN under a penalty on the filter's energy and gradient; taps
+    under 1e-3 are dropped.
 
     Departs from it in: the penalty. The toolbox adds an absolute 1e5, which means another filter in another
     unit or image size; ours is relative to PAN's energy, sum (pan - mean)^2, per image. The toolbox's filter
@@ -125,7 +126,7 @@ def estimate_psf(
 def fe_hpm(lrms: LRMS, pan: PAN, ratio: int, taps: int = 25, regularisation: float = 1e-4) -> Stages:
     """FE-HPM: each band modulated by PAN over its low-pass, the filter estimated from the pair itself.
 
-    Vivone et al. 2015; `estimate_psf` says in what it departs from the toolbox.
+    Vivone et al. 2015 [vivone2015semiblind]; `estimate_psf` says in what it departs from the toolbox.
 
     Args:
         lrms: (b, c, h, w), any linear unit.

@@ -44,9 +44,10 @@ def _backtrack(
 
 
 def nonnegative(gram: Gram, cross: Gamma) -> Gamma:
-    """argmin over x >= 0 of x'gram x/2 - x'cross: the active set method of Lawson & Hanson 1974, ch. 23.
+    """argmin over x >= 0 of x'gram x/2 - x'cross: the active set method.
 
-    All problems advance together, each with its own set; a finished one stands still.
+    Lawson and Hanson 1974 [lawson1974solving], ch. 23. All problems advance together, each with its own set; a
+    finished one stands still.
     """
     gram, target = gram.unsqueeze(-3), cross.mT
     x, passive = torch.zeros_like(target), torch.zeros_like(target, dtype=torch.bool)

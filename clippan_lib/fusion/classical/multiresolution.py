@@ -45,8 +45,8 @@ def _equalised(pan: PAN, spread: Moments) -> Image:
 def mtf_glp(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> Stages:
     """MTF-GLP: each band plus the details of PAN above the band's MTF, PAN equalised to the band.
 
-    Aiazzi et al. 2006, as in the toolbox: the equalised PAN is filtered, mean included, by kernels that sum
-    to a little under 1, so each band gains about 0.1 % of its mean.
+    Aiazzi et al. 2006 [aiazzi2006mtf], as in the toolbox: the equalised PAN is filtered, mean included, by
+    kernels that sum to a little under 1, so each band gains about 0.1 % of its mean.
 
     Args:
         lrms: (b, c, h, w), any linear unit.
@@ -67,8 +67,8 @@ def mtf_glp(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> Stages:
 def mtf_glp_fs(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> Stages:
     """MTF-GLP-FS: details of PAN above each band's MTF, with gains regressed at full scale.
 
-    Vivone, Restaino & Chanussot 2018: the gain is the covariance of PAN with the band over that of PAN with
-    its own low-pass.
+    Vivone, Restaino and Chanussot 2018 [vivone2018full]: the gain is the covariance of PAN with the band over
+    that of PAN with its own low-pass.
 
     Args:
         lrms: (b, c, h, w), any linear unit.
@@ -89,8 +89,8 @@ def mtf_glp_fs(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> Stage
 def mtf_glp_hpm(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> Stages:
     """MTF-GLP-HPM: each band modulated by PAN over its low-pass, PAN equalised to the band.
 
-    Aiazzi et al. 2003, 2006, as in the toolbox: the equalised PAN is filtered, mean included, by kernels that
-    sum to a little under 1, so each band gains about 0.1 % of itself.
+    Aiazzi et al. 2003 [aiazzi2003mtf], 2006 [aiazzi2006mtf], as in the toolbox: the equalised PAN is filtered,
+    mean included, by kernels that sum to a little under 1, so each band gains about 0.1 % of itself.
 
     Args:
         lrms: (b, c, h, w), any linear unit.
@@ -111,7 +111,7 @@ def mtf_glp_hpm(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> Stag
 def mtf_glp_hpm_r(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> Stages:
     """MTF-GLP-HPM-R: each band modulated by PAN over its low-pass, PAN matched to the band by regression.
 
-    Vivone, Restaino & Chanussot 2018, divided through by the gain, so that a gain of 0
+    Vivone, Restaino and Chanussot 2018 [vivone2018regression], divided through by the gain, so that a gain of 0
     leaves the band as it is.
 
     Args:
@@ -134,8 +134,8 @@ def mtf_glp_hpm_r(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> St
 def awlp(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
     """AWLP: à-trous wavelet details of PAN, shared among the bands in proportion to their brightness.
 
-    Otazu et al. 2005, revisited by Vivone, Alparone, Garzelli & Lolli 2019: PAN is first equalised to each
-    band. The filter is the toolbox's, [1 4 6 4 1]/16 without holes.
+    Otazu et al. 2005 [otazu2005introduction], revisited by Vivone, Alparone, Garzelli and Lolli 2019
+    [vivone2019fast]: PAN is first equalised to each band. The filter is the toolbox's, [1 4 6 4 1]/16 without holes.
 
     Args:
         lrms: (b, c, h, w), any linear unit.

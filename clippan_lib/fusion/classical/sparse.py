@@ -119,7 +119,7 @@ def sr_d(
 ) -> Stages:
     """SR-D: details of PAN patches, combined as they best give the bands' details at low resolution.
 
-    Vicinanza, Restaino, Vivone, Dalla Mura & Chanussot 2015, as in the toolbox (its name: CS), whose low-pass
+    Vicinanza et al. 2015 [vicinanza2015pansharpening], as in the toolbox (its name: CS), whose low-pass
     PAN is decimated at one phase and enlarged, bicubic, at another. Departs from it in: an atom in the span
     of the others gets coefficient 0, in any unit, instead of taking the band's whole detail away. The kernels
     sum to a little under 1, so constant images gain about 0.1 %.

@@ -45,7 +45,10 @@ class Moments:
     scatter: Float64[Tensor, "b k k"]
 
     def __add__(self, other: "Moments") -> "Moments":
-        """Over the pixels of both (Chan, Golub & LeVeque 1979): nothing large is taken from something large."""
+        """Over the pixels of both: nothing large is taken from something large.
+
+        Chan, Golub and LeVeque 1979 [chan1979updating].
+        """
         count = self.count + other.count
         share = other.count / max(count, 1)
         step = other.means - self.means

@@ -32,7 +32,7 @@ def _combined(weights: Float64[Tensor, "b c k"], bands: Image) -> Float[Tensor, 
 
 @staged(of_lms)
 def gihs(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
-    """GIHS: every band gets PAN less the mean of the bands (generalised IHS, Tu et al. 2001).
+    """GIHS: every band gets PAN less the mean of the bands (generalised IHS; Tu et al. 2001 [tu2001new]).
 
     PAN is first given the mean and the deviation of that intensity, as in the toolbox.
 
@@ -52,9 +52,10 @@ def gihs(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
 
 @staged(of_lms)
 def brovey(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
-    """Brovey: every band modulated by PAN over the mean of the bands (Gillespie, Kahle & Walker 1987).
+    """Brovey: every band modulated by PAN over the mean of the bands.
 
-    PAN is first given the mean and the deviation of that intensity, as in the toolbox.
+    Gillespie, Kahle and Walker 1987 [gillespie1987color]. PAN is first given the mean and the deviation of that
+    intensity, as in the toolbox.
 
     Args:
         lrms: (b, c, h, w), any linear unit that is 0 where there is no light.
@@ -72,10 +73,11 @@ def brovey(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
 
 @staged(lambda ratio: max(of_lms(ratio), of_fine(ratio, 20)))
 def bt_h(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
-    """BT-H: Brovey above the haze, the intensity fitted to the low-passed PAN (Lolli et al. 2017).
+    """BT-H: Brovey above the haze, the intensity fitted to the low-passed PAN.
 
-    As in the toolbox, the haze is the least value of each band; but four bands are taken for blue, green, red
-    and near infrared, whose haze is a share of the first percentile, and values under it are raised to it.
+    Lolli et al. 2017 [lolli2017haze]. As in the toolbox, the haze is the least value of each band; but four
+    bands are taken for blue, green, red and near infrared, whose haze is a share of the first percentile, and
+    values under it are raised to it.
 
     Args:
         lrms: (b, c, h, w), any linear unit that is 0 where there is no light.
@@ -104,9 +106,10 @@ def bt_h(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
 
 @staged(of_lms)
 def gs(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
-    """GS: Gram-Schmidt, mode 1, whose intensity is the mean of the bands (Laben & Brower 2000).
+    """GS: Gram-Schmidt, mode 1, whose intensity is the mean of the bands.
 
-    PAN is first given the mean and the deviation of that intensity, as in the toolbox.
+    Laben and Brower 2000 [laben2000process]. PAN is first given the mean and the deviation of that intensity,
+    as in the toolbox.
 
     Args:
         lrms: (b, c, h, w), any linear unit.
@@ -124,7 +127,9 @@ def gs(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
 
 @staged(lambda ratio: max(of_lms(ratio), of_fine(ratio, wavelet_reach(ratio))))
 def gsa(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
-    """GSA: Gram-Schmidt with the intensity fitted to PAN at low resolution (Aiazzi, Baronti & Selva 2007).
+    """GSA: Gram-Schmidt with the intensity fitted to PAN at low resolution.
+
+    Aiazzi, Baronti and Selva 2007 [aiazzi2007improving].
 
     Args:
         lrms: (b, c, h, w), any linear unit.
@@ -156,7 +161,9 @@ def _explaining(spread: Moments, target: str) -> Float64[Tensor, "b c k"]:
 
 @staged(lambda ratio: of_lms(ratio, ratio + 5 * ratio // 2))
 def pracs(lrms: LRMS, pan: PAN, ratio: int, beta: float = 0.95) -> Stages:
-    """PRACS: an adaptive mixture of PAN and the band replaces what all bands explain of it (Choi et al. 2011).
+    """PRACS: an adaptive mixture of PAN and the band replaces what all bands explain of it.
+
+    Choi, Yu and Kim 2011 [choi2011new].
 
     Args:
         lrms: (b, c, h, w), any linear unit that is 0 where there is no light.

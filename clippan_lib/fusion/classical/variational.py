@@ -140,11 +140,12 @@ def tv(
 ) -> Stages:
     """TV: the image that, seen by the sensors, gives LRMS and PAN, and has little total variation.
 
-    Palsson, Sveinsson & Ulfarsson 2014: `minimise`, with the image in units of each band's deviation, an LRMS
-    pixel counting for the ratio^2 pixels that it covers, and PAN a weighted sum of the bands plus a constant.
-    Departs from it in: LRMS is seen through the MTF, at the phase of `mtf.decimate`, with the exact adjoint;
-    the weights come from the images; it starts at EXP; alpha is the curvature of the sensors. The toolbox's
-    TV is not followed: its parameters are for three sensors, and its dual field takes DD'z for cz - DD'z.
+    Palsson, Sveinsson and Ulfarsson 2014 [palsson2014new]: `minimise`, with the image in units of each band's
+    deviation, an LRMS pixel counting for the ratio^2 pixels that it covers, and PAN a weighted sum of the bands
+    plus a constant. Departs from it in: LRMS is seen through the MTF, at the phase of `mtf.decimate`, with the
+    exact adjoint; the weights come from the images; it starts at EXP; alpha is the curvature of the sensors.
+    The toolbox's TV is not followed: its parameters are for three sensors, and its dual field takes DD'z for cz
+    - DD'z.
 
     Args:
         lrms: (b, c, h, w), any linear unit.

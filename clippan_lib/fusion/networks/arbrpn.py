@@ -1,4 +1,4 @@
-"""ArbRPN: one recurrent network for any number of bands (Chen et al. 2022)."""
+"""ArbRPN: one recurrent network for any number of bands (Chen et al. 2022 [chen2022arbrpn])."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,7 @@ class Pass(nn.Module):
 
 
 class ArbRPN(nn.Module):
-    """The network of ArbRPN (Chen et al., IEEE TGRS 2022); 2,341,057 parameters for any number of bands.
+    """The network of ArbRPN (Chen et al. 2022 [chen2022arbrpn]); 2,341,057 parameters for any number of bands.
 
     Five cycles visit the bands in order and then in reverse, each way with weights of its own; the hidden state
     starts from PAN and is never reset. Bands share all weights, so a trained network takes images with more or

@@ -1,4 +1,4 @@
-"""DRPNN: ten convolutions beside the identity, and one after them (Wei et al. 2017)."""
+"""DRPNN: ten convolutions beside the identity, and one after them (Wei et al. 2017 [wei2017boosting])."""
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ def _conv(filters_in: int, filters_out: int) -> nn.Conv2d:
 
 
 class DRPNN(nn.Module):
-    """The network of Wei, Yuan, Shen and Zhang 2017, as in DLPan-Toolbox; 433,465 parameters for 8 bands.
+    """The network of Wei et al. 2017 [wei2017boosting], as in DLPan-Toolbox; 433,465 parameters for 8 bands.
 
     The skip adds MS and PAN together, before the last convolution, and no ReLU follows it (Z-PNN's form has
     one, 64 filters, and a last kernel of 3×3). A pixel depends on PAN up to 33 pixels away. Departs from

@@ -1,4 +1,4 @@
-"""FusionNet: a network on the difference of PAN and upsampled MS (Deng et al. 2021)."""
+"""FusionNet: a network on the difference of PAN and upsampled MS (Deng et al. 2021 [deng2021detail])."""
 
 from torch import nn
 
@@ -9,7 +9,7 @@ from clippan_lib.shapes import HRMS, LRMS, PAN, Image, check_pair
 
 
 class FusionNet(nn.Module):
-    """The network of Deng, Vivone, Jin and Chanussot 2021; 78,632 parameters for 8 bands.
+    """The network of Deng, Vivone, Jin and Chanussot 2021 [deng2021detail]; 78,632 parameters for 8 bands.
 
     A pixel depends on PAN up to 10 pixels away. Departs from DLPan-Toolbox's form in: MS is upsampled
     inside, with replicated instead of circular border.

@@ -1,4 +1,4 @@
-"""Half-instance-normalised residual block (HIN; Chen et al. 2021), as Pan-Mamba and SHIP use it."""
+"""Half-instance-normalised residual block (HIN; Chen et al. 2021 [chen2021hinet]), as Pan-Mamba and SHIP use it."""
 
 import torch
 from jaxtyping import Float

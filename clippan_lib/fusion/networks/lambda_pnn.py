@@ -1,4 +1,4 @@
-"""λ-PNN: a residual network with channel and spatial attention (Ciotola, Poggi and Scarpa 2023)."""
+"""λ-PNN: a residual network with channel and spatial attention (Ciotola et al. 2023 [ciotola2023unsupervised])."""
 
 import torch
 from jaxtyping import Float
@@ -45,7 +45,7 @@ class SpatialGate(nn.Module):
 
 
 class Attention(nn.Module):
-    """Channel, then spatial gate, beside the identity."""
+    """Channel, then spatial gate, beside the identity (CBAM; Woo et al. 2018 [woo2018cbam])."""
 
     def __init__(self, filters: int) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class ResidualBlock(nn.Module):
 
 
 class LambdaPNN(nn.Module):
-    """The network of λ-PNN (Ciotola, Poggi and Scarpa 2023); 207,150 parameters for 8 bands.
+    """The network of λ-PNN (Ciotola, Poggi and Scarpa 2023 [ciotola2023unsupervised]); 207,150 parameters for 8 bands.
 
     Its channel attention pools over the whole image, so a pixel depends on the extent of the image given.
     Departs from it in: MS is upsampled inside, with replicated instead of circular border.

@@ -1,4 +1,4 @@
-"""LFormer: window attention computed once and carried from stage to stage (Hou et al. 2024)."""
+"""LFormer: window attention computed once and carried from stage to stage (Hou et al. 2024 [hou2024linearly])."""
 
 import math
 
@@ -178,7 +178,7 @@ class Branch(nn.Module):
 
 
 class LFormer(nn.Module):
-    """The network of LFormer (Hou et al., "Linearly-evolved Transformer for Pan-sharpening", ACM MM 2024).
+    """The network of LFormer (Hou et al. 2024 [hou2024linearly]).
 
     The defaults are its WV3 and GF2 configuration (2,274,635 parameters for 8 bands). QB's is
     `attention_dim=32, hidden=48` (1,068,539 for 4), CLIPPan's `stages=3` on bicubic MS (1,788,347 for 8).

@@ -1,4 +1,4 @@
-"""MSDCNN: a deep branch with several kernel sizes and a shallow one, summed (Yuan et al. 2018)."""
+"""MSDCNN: a deep branch with several kernel sizes and a shallow one, summed (Yuan et al. 2018 [yuan2018multiscale])."""
 
 import torch
 from jaxtyping import Float
@@ -31,7 +31,7 @@ class MultiScaleConv(nn.Module):
 
 
 class MSDCNN(nn.Module):
-    """The network of Yuan, Wei, Meng, Shen and Zhang 2018; 228,556 parameters for 8 bands.
+    """The network of Yuan et al. 2018 [yuan2018multiscale]; 228,556 parameters for 8 bands.
 
     It predicts the image itself, not what is missing in the upsampled MS, and ends in a ReLU: no value is
     negative. A pixel depends on PAN up to 12 pixels away. Departs from DLPan-Toolbox's form in: MS is

@@ -1,4 +1,4 @@
-"""Pan-Mamba: MS and PAN as two sequences of pixels, read and mixed by selective scans (He et al. 2025)."""
+"""Pan-Mamba: MS and PAN as two sequences of pixels, read and mixed by selective scans (He et al. 2025 [he2025pan])."""
 
 import math
 
@@ -21,7 +21,7 @@ _STEPS = (1e-3, 1e-1)  # range of the initial step sizes, before the token has i
 
 
 class Branch(nn.Module):
-    """Mamba's block up to its last projection (Gu and Dao 2023): convolution, selective scan, gate.
+    """Mamba's block up to its last projection (Gu and Dao 2023 [gu2023mamba]): convolution, selective scan, gate.
 
     Args:
         filters: channels of a token; inside there are twice as many.
@@ -153,7 +153,7 @@ def _encoder(bands: int, filters: int) -> nn.Sequential:
 
 
 class PanMamba(nn.Module):
-    """The network of Pan-Mamba (He et al. 2025); 474,352 parameters for 8 bands, 472,044 for 4.
+    """The network of Pan-Mamba (He et al. 2025 [he2025pan]); 474,352 parameters for 8 bands, 472,044 for 4.
 
     Its sequences are the pixels row by row, so a pixel depends on those before it, and, through the instance
     normalisation of its encoders, on the extent of the image. MS is upsampled inside by pixel repetition,

@@ -1,4 +1,4 @@
-"""PanNet: details of MS and PAN, high-pass filtered, added to the upsampled MS (Yang et al. 2017)."""
+"""PanNet: details of MS and PAN, high-pass filtered, added to the upsampled MS (Yang et al. 2017 [yang2017pannet])."""
 
 from typing import Literal
 
@@ -31,7 +31,7 @@ def high_pass(image: Image, border: Border) -> Image:
 
 
 class PanNet(nn.Module):
-    """The network of Yang et al. 2017; 83,024 parameters for 8 bands.
+    """The network of Yang et al. 2017 [yang2017pannet]; 83,024 parameters for 8 bands.
 
     The defaults are DLPan-Toolbox's form. Z-PNN's is `border="replicate", bias=False` (83,016). The high-pass
     filtered MS is brought to PAN size by a learned transposed convolution, whose kernel is centred for

@@ -1,4 +1,4 @@
-"""PNN: three convolutions on upsampled MS and PAN (Masi et al. 2016; A-PNN, Scarpa et al. 2018)."""
+"""PNN: three convolutions on upsampled MS and PAN."""
 
 import torch
 from torch import nn
@@ -10,9 +10,10 @@ from clippan_lib.shapes import HRMS, LRMS, PAN, Image, check_pair
 
 
 class PNN(nn.Module):
-    """The network of Masi et al. 2016, in the residual form of A-PNN (Scarpa, Vitale and Cozzolino 2018).
+    """The network of Masi et al. 2016 [masi2016pansharpening], in A-PNN's residual form.
 
-    The defaults are A-PNN's network, which Z-PNN shares (79,880 parameters for 8 bands). DLPan-Toolbox's is
+    The defaults are the network of A-PNN (Scarpa, Vitale and Cozzolino 2018 [scarpa2018target]), which Z-PNN
+    (Ciotola et al. 2022 [ciotola2022full]) shares (79,880 parameters for 8 bands). DLPan-Toolbox's is
     `hidden=(64, 32), residual=False` (104,360). Departs from both in: padding by edge pixels and
     upsampling of MS, which they leave to the caller, are inside; upsampling repeats the border, where theirs
     is circular.

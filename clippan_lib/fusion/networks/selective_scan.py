@@ -1,4 +1,4 @@
-"""The selective scan of Mamba (Gu and Dao 2023): a linear recurrence whose coefficients depend on the token."""
+"""The selective scan of Mamba [gu2023mamba]: a linear recurrence whose coefficients depend on the token."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,10 +25,10 @@ def selective_scan(
 ) -> Float[Tensor, "b L d"]:
     """Run h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t from h = 0, and return y_t = C_t h_t + D x_t.
 
-    Algorithm 2, Gu and Dao 2023. Time is cut into chunks. All chunks first run at once from zero, which gives
-    the state each adds to its end; these are carried from chunk to chunk; then all run again, at once, from
-    the state that they begin with. No factor exceeds 1, so nothing overflows. The backward pass is the same
-    recurrence backwards in time; it computes the states anew, so that only those of one segment of the
+    Algorithm 2, Gu and Dao 2023 [gu2023mamba]. Time is cut into chunks. All chunks first run at once from zero,
+    which gives the state each adds to its end; these are carried from chunk to chunk; then all run again, at
+    once, from the state that they begin with. No factor exceeds 1, so nothing overflows. The backward pass is
+    the same recurrence backwards in time; it computes the states anew, so that only those of one segment of the
     sequence exist at a time. Not differentiable twice.
 
     Float32 tensors on CUDA go to the kernel of `mamba_ssm` where that is installed. The kernel was not run

@@ -1,4 +1,4 @@
-"""SHIP: high-order interaction of MS and PAN features (Zheng et al. 2024), CLIPPan's pseudo-supervisor."""
+"""SHIP: high-order interaction of MS and PAN features, CLIPPan's pseudo-supervisor."""
 
 import torch
 from jaxtyping import Float
@@ -74,7 +74,7 @@ class Interaction(nn.Module):
 
 
 class InvertibleConvolution(nn.Module):
-    """1×1 convolution by P·L·U (Glow; Kingma and Dhariwal 2018), a random rotation at first.
+    """1×1 convolution by P·L·U (Glow; Kingma and Dhariwal 2018 [kingma2018glow]), a random rotation at first.
 
     Only the strict triangles of `lower` and `upper` count; the permutation and the signs of U's diagonal
     are not trained.
@@ -146,9 +146,10 @@ class ChannelShift(nn.Module):
 
 
 class SHIP(nn.Module):
-    """SHIP (Zheng et al. 2024) in the form for pansharpening of CLIPPan's release; 165,760 parameters for 8 bands.
+    """SHIP (Zheng et al. 2024 [zheng2024probing]) in the form for pansharpening of CLIPPan's release.
 
-    Two habits of the release are kept, because its weights depend on them. The channel attention is a softmax
+    It has 165,760 parameters for 8 bands. Two habits of the release are kept, because its weights depend on
+    them. The channel attention is a softmax
     of MS·PANᵀ summed, not averaged, over all pixels: it is nearly one-hot, and sharper the larger the image.
     Circular convolution, attention and instance normalisation take in the whole image, so a pixel depends on
     the extent of the image given: fuse at about the size of the training patches.
