@@ -59,7 +59,7 @@ class RunConfig(BaseModel):
     compared: list[str] = [*NETWORKS]
     """Networks that 06_methods_compared trains; the paper's and ours."""
     hrms_source: Literal["bdsd_pc", "bdsd", "gt"] = "bdsd_pc"
-    """HRMS of Stage I; the paper cites Vivone 2019 for BDSD, which is BDSD-PC."""
+    """HRMS of Stage I; the paper cites Vivone 2019 [vivone2019robust] for BDSD, which is BDSD-PC."""
 
     tau_inter: Positive = 0.07
     """Temperature of Eq. 2; the release's."""
