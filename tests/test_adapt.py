@@ -20,9 +20,9 @@ from clippan_lib.errors import CheckpointError, DataError, ManifestError, Refusa
 from clippan_lib.fusion import build_network
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.runs.plan import plan_run
-from clippan_lib.runs.results import frames
+from clippan_lib.runs.results import load
 from clippan_lib.sensors import get_sensor
-from clippan_lib.sharpening.adapt import STAGES, plan_adaptation
+from clippan_lib.sharpening.adapt import CHAPTERS, plan_adaptation
 from clippan_lib.training.batches import PatchStore
 from clippan_lib.training.config import make_config
 from clippan_lib.training.pseudo import train_pseudo
@@ -71,7 +71,7 @@ def test_the_manifest_describes_the_scene_and_the_plan_is_the_notebooks_for_it(h
     assert manifest.source.bands == (1, 2, 3, 4)
     assert manifest.split.fractions == {"train": 0.6, "val": 0.2, "test": 0.2}
     assert open_dataset(manifest, found.parameters["01_data_preparation"]["data_root"]).n_bands == 4
-    assert tuple(path.stem for path in found.notebooks) == STAGES
+    assert tuple(path.stem for path in found.notebooks) == CHAPTERS
     assert (found.config.n_seeds, found.seed, found.preset) == (1, 3, "smoke")
     assert found.folder.parent == file.parent
 
@@ -265,7 +265,7 @@ def test_an_unknown_preset_is_refused_with_the_choices(here, trained, capsys):
 
 def test_a_notebook_that_fails_ends_the_command_without_an_output(here, monkeypatch, capsys):
     (here / "notebooks").mkdir()
-    for name in STAGES:
+    for name in CHAPTERS:
         write_notebook(here / "notebooks" / f"{name}.ipynb", FIRST, "raise KeyError('no such area')")
     monkeypatch.setattr(
         "clippan_lib.commands.adapt.plan_adaptation", partial(plan_adaptation, notebooks=here / "notebooks")
@@ -285,9 +285,8 @@ def test_a_scene_is_adapted_to_and_sharpened_by_the_notebooks_themselves(here, c
     save(here / "pan.tif", truth.mean(0, keepdim=True).numpy().astype("uint16"), grid())
     assert command(here, "smoke") == 0
     report = Path(capsys.readouterr().out.split("\n")[0].removeprefix("Report: "))
-    tables = frames(report.parent)
-    judged = tables["04_stage2", "Full resolution, mean ± spread over seeds"]
-    assert {"D_lambda", "D_s", "QNR", "HQNR"} <= {*judged.columns}
+    judged = load(report.parent).query("notebook == '04_stage2_training' and resolution == 'full'")
+    assert {"D_lambda", "D_s", "QNR", "HQNR"} <= {*judged["metric"]}
     assert {"GSA", "MTF-GLP-HPM-R", "pnn", "pnn-C"} <= {*judged["method"]}
     assert "05_zooms_full.png" in report.read_text()
     with rasterio.open(here / "o.tif") as file:

@@ -15,18 +15,12 @@ from distributed import Client, LocalCluster
 from tiny import tiny_manifest
 from tiny_notebooks import MANIFEST, write_notebook
 
-from clippan_lib.campaign import tables
+from clippan_lib.campaign import record, tables
 from clippan_lib.campaign.engine import run_campaign
-from clippan_lib.campaign.grid import (
-    CLASSICAL,
-    EXPERIMENT,
-    PSEUDO,
-    SUPERVISOR,
-    TITLES,
-    Campaign,
-    plan_campaign,
-)
+from clippan_lib.campaign.grid import Campaign, plan_campaign
 from clippan_lib.campaign.pages import write_pages
+from clippan_lib.campaign.rows import TITLES
+from clippan_lib.campaign.task import CLASSICAL, EXPERIMENT, PSEUDO, SUPERVISOR
 from clippan_lib.cli import main
 from clippan_lib.errors import ManifestError
 from clippan_lib.fusion import build_network
@@ -51,18 +45,18 @@ shutil.copy({source!r}, place)
 SCORES = """
 import json
 from pathlib import Path
-rows = [[method, judged, scene, 30.0 + seed + scene + {value}]
-        for method in {methods} for judged in ("reduced", "full") for scene in (0, 1)]
-scores = dict(columns=["method", "judged", "scene", "MPSNR"], rows=rows)
-content = dict(sections=dict(any=dict(tables=dict(Scores=scores), facts=dict())))
-(Path(run_dir) / "metrics.json").write_text(json.dumps(content))
+about = dict(notebook="any", table="Scores", variant=None, seed=seed, metric="MPSNR", unit="dB")
+rows = [about | dict(method=method, scene=str(scene), resolution=resolution, value=30.0 + seed + scene + {value})
+        for method in {methods} for resolution in ("reduced", "full") for scene in (0, 1)]
+rows += [rows[0] | dict(table="Losses", value=99.0)]
+(Path(run_dir) / "metrics.json").write_text(json.dumps(rows))
 """
 
 
 @pytest.fixture(autouse=True)
 def library(monkeypatch) -> None:
     """Stands for the digest of the library, whose files somebody may be editing while the tests run."""
-    monkeypatch.setattr("clippan_lib.runs.runner._source_digest", lambda: "one state of the library")
+    monkeypatch.setattr("clippan_lib.runs.runner.library_digest", lambda: "one state of the library")
 
 
 def write_notebooks(folder: Path, in_experiment: str = "pass", in_supervisor: str = "pass") -> Path:
@@ -103,7 +97,7 @@ def order(planned: Campaign) -> list[str]:
 
 
 def scores(planned: Campaign) -> pd.DataFrame:
-    return tables.load(planned.folder).scores
+    return record.load(planned.folder).scores
 
 
 # ---------------------------------------------------------------- which runs a table needs
@@ -350,7 +344,7 @@ def test_a_failed_run_shows_in_the_table_the_others_go_on_and_it_is_tried_again(
     assert reason == failed.failure
     status = scores(planned).set_index(["row", "judged"])["status"]
     assert status[("pnn-C", "reduced")] == "failed" and set(status.drop(("pnn-C", "reduced"))) == {"done"}
-    shown = {table.name: table.text for table in tables.all_tables(tables.load(planned.folder))}
+    shown = {table.name: table.text for table in tables.all_tables(record.load(planned.folder))}
     assert (shown["synthetic_wv3_reduced"].loc["pnn-C"] == "failed").all()
     tried = len(order(planned))
     run_campaign(planned, notebooks=write_notebooks(tmp_path / "notebooks"))
@@ -395,7 +389,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import clippan_lib.runs.runner
-clippan_lib.runs.runner._source_digest = lambda: "one state of the library"
+clippan_lib.runs.runner.library_digest = lambda: "one state of the library"
 from test_campaign import small
 from clippan_lib.campaign.engine import run_campaign
 run_campaign(small(Path({folder!r}), runs=Path({folder!r})), notebooks=Path({notebooks!r}))
@@ -458,7 +452,7 @@ def test_table_one_of_the_real_notebooks_ends_with_tables_and_figures(tmp_path, 
     shown = capsys.readouterr()
     assert status == 0, shown.err
     [folder] = (tmp_path / "runs" / "campaigns").iterdir()
-    found = tables.load(folder)
+    found = record.load(folder)
     assert set(found.scores["status"]) == {"done"} and len(found.scores) == 4 * 2
     full = found.scores[found.scores["judged"] == "full"].set_index("row")
     assert full[["QNR", "HQNR", "MPSNR"]].notna().all(axis=None)

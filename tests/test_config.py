@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from clippan_lib.fusion import NETWORKS, build_network
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.sensors import get_sensor
-from clippan_lib.training.config import PRESETS, STAGES, RunConfig, make_config
+from clippan_lib.training.config import PRESETS, STAGES, UNDECIDING, RunConfig, make_config
 
 
 def test_the_paper_preset_holds_the_papers_numbers():
@@ -99,7 +99,7 @@ def test_an_unknown_preset_is_refused_with_the_choices():
         ({"prompts": "walt"}, r"prompts: .*unknown prompt set 'walt'; known: wald, khan"),
         ({"prompts": {"lrms": "a"}}, r"prompts: .*missing: \['hrms', 'pan'\]"),
         ({"precision": "float16"}, r"precision: .*'float32' or 'bfloat16', got 'float16'"),
-        ({"network": "lambda_pnn"}, r"pseudo 'pnn' must be network 'lambda_pnn'"),
+        ({"network": "lambda_pnn", "pseudo": "pnn"}, r"pseudo 'pnn' must be network 'lambda_pnn'"),
     ],
 )
 def test_a_bad_field_is_refused_by_name_with_the_value_seen(overrides, message):
@@ -117,16 +117,86 @@ def test_the_users_own_prompts_are_accepted():
     assert make_config("demo", prompts=texts).prompts == texts
 
 
-def test_the_key_of_a_stage_changes_with_its_own_numbers_and_no_others():
-    config = make_config("demo")
-    other = make_config("demo", stage2_lr=0.5, w_language=0.5, n_seeds=9, checkpoint_every=7, w_qnr=0.7)
-    assert config.key("stage1") == other.key("stage1")
-    assert config.key("unsupervised") != other.key("unsupervised")
-    assert config.key("supervised") == make_config("demo", w_qnr=0.7, tau_inter=0.2).key("supervised")
-    assert config.key("stage1") != make_config("demo", tau_inter=0.2).key("stage1")
-    rounded = make_config("demo", precision="bfloat16")
-    assert config.key("stage1") == rounded.key("stage1")
-    assert all(config.key(stage) != rounded.key(stage) for stage in ("supervised", "unsupervised"))
+# Another value of every field, valid beside the paper preset
+OTHER = {
+    "clip_model": "ViT-B-16",
+    "clip_weights": "laion2b",
+    "prompts": "khan",
+    "stem": "pca",
+    "adapters": "shared",
+    "reduction": 2,
+    "image_residual": 0.3,
+    "text_residual": 0.3,
+    "patch": 24,
+    "stride_full": 8,
+    "stride_reduced": 8,
+    "network": "pannet",
+    "pseudo": "gsa",
+    "compared": ["pnn"],
+    "hrms_source": "bdsd",
+    "schedule": "cosine",
+    "clip_norm": 1.0,
+    "precision": "bfloat16",
+    "spec_degradation": "mtf",
+}
+# The stages that a field decides, stated here by hand once more
+DECIDED = {
+    (
+        "stage1",
+    ): "clip_model clip_weights prompts stem adapters reduction image_residual text_residual hrms_source "
+    "tau_inter tau_intra w_inter w_intra w_fusion stage1_iterations stage1_batch stage1_lr",
+    ("pseudo",): "pseudo_iterations pseudo_batch pseudo_lr",
+    ("supervised",): "w_gt",
+    ("unsupervised",): "spec_degradation w_spec w_spat w_qnr w_pseudo",
+    ("stage1", "unsupervised"): "stride_full",
+    ("pseudo", "supervised"): "stride_reduced",
+    ("supervised", "unsupervised"): "network stage2_iterations stage2_batch stage2_lr w_language warm_start",
+    ("pseudo", "supervised", "unsupervised"): "pseudo precision",
+    ("stage1", "pseudo", "supervised", "unsupervised"): "patch schedule clip_norm",
+    (): "compared n_seeds checkpoint_every",
+}
+STATED = {field: stages for stages, fields in DECIDED.items() for field in fields.split()}
+
+
+@pytest.mark.parametrize("field", RunConfig.model_fields)
+def test_a_field_changes_the_keys_of_exactly_the_stages_that_it_decides(field):
+    before = make_config("paper", pseudo="pnn")
+    value = getattr(before, field)
+    other = OTHER.get(field, not value if isinstance(value, bool) else value * 2 if value else None)
+    assert other is not None and other != value
+    after = make_config("paper", **{"pseudo": "pnn", field: other})
+    changed = tuple(stage for stage in STAGES if before.key(stage) != after.key(stage))
+    assert changed == STATED[field]
+
+
+def test_the_stages_are_read_from_the_fields_alone():
+    assert {stage for stages in DECIDED for stage in stages} == set(STAGES)
+    for stage, fields in STAGES.items():
+        assert set(fields) == {field for field, stages in STATED.items() if stage in stages}
+    assert set(UNDECIDING) == set(DECIDED[()].split())
+
+
+def test_a_network_is_its_own_pseudo_supervisor_where_stage_two_starts_warm():
+    warm, cold = make_config("demo"), make_config("demo", warm_start=False)
+    assert warm.with_network("pannet") == make_config("demo", network="pannet")
+    assert (warm.with_network("pannet").pseudo, cold.with_network("pannet").pseudo) == ("pannet", "pnn")
+    with pytest.raises(ValueError, match="network: .*'pannett'; choose from"):
+        warm.with_network("pannett")
+
+
+def test_the_key_holds_the_state_of_a_clips_files_and_not_their_path(tmp_path):
+    file, folder = tmp_path / "mine.pt", tmp_path / "clip"
+    folder.mkdir()
+    keys = []
+    for content in (b"one", b"other"):
+        file.write_bytes(content)
+        (folder / "weights.bin").write_bytes(content)
+        by_file = make_config("paper", clip_weights=str(file)).key("stage1")
+        by_folder = make_config("paper", clip_model=f"local-dir:{folder}", clip_weights=None).key("stage1")
+        keys += [by_file, by_folder]
+    assert len(set(keys)) == 4
+    moved = file.rename(tmp_path / "moved.pt")
+    assert make_config("paper", clip_weights=str(moved)).key("stage1") == keys[2]
 
 
 def trained(path: Path, seed: int = 0) -> str:
@@ -176,13 +246,10 @@ def test_the_key_changes_with_whatever_else_is_named():
 
 
 def test_the_key_of_an_unknown_stage_is_refused():
-    with pytest.raises(ValueError, match="unknown 'stage3'; choose from stage1, supervised, unsupervised"):
+    with pytest.raises(
+        ValueError, match="unknown 'stage3'; choose from stage1, pseudo, supervised, unsupervised"
+    ):
         make_config("demo").key("stage3")
-
-
-def test_every_field_of_a_stage_exists():
-    for fields in STAGES.values():
-        assert set(fields) <= RunConfig.model_fields.keys()
 
 
 def test_a_file_or_folder_of_a_clip_has_its_whole_path_and_a_tag_stays_a_tag(tmp_path, monkeypatch):

@@ -10,7 +10,14 @@ from tiny import open_tiny
 
 from clippan_lib.errors import MissingStage
 from clippan_lib.evaluation.embedding import TYPES, Embeddings, embed_patches, embedding_scores
-from clippan_lib.explore.embedding import STAGES, embedding, nearest_others, nearest_point, place, square
+from clippan_lib.explore.embedding import (
+    BEFORE_AFTER,
+    embedding,
+    nearest_others,
+    nearest_point,
+    place,
+    square,
+)
 
 module = import_module("clippan_lib.explore.embedding")  # the package has a function of this name
 
@@ -76,15 +83,15 @@ def test_anything_else_is_no_place(text):
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_the_chosen_point_shows_its_patch(explorer, run, kind):
-    explorer.set(stage=STAGES[1], colour="type", type=kind, patch=5)
+    explorer.set(stage=BEFORE_AFTER[1], colour="type", type=kind, patch=5)
     patches = run.patches("test", "full")
     index = int(torch.linspace(0, len(patches) - 1, 12).long()[4])
-    assert int(explorer.map.embeddings.scenes[explorer.row]) == index
+    assert int(explorer.map.embeddings.patches[explorer.row]) == index
     assert TYPES[int(explorer.map.embeddings.types[explorer.row])] == kind
     batch = patches.batch([index])
     lrms, pan, hrms = explorer.images(explorer.row)
     assert torch.equal(lrms, batch.lrms) and torch.equal(pan, batch.pan)
-    assert torch.equal(hrms, run.hrms_method()(batch.lrms, batch.pan).clamp(0, 1))
+    assert torch.equal(hrms, run.hrms(batch))
     pictures, titles = shown(explorer)
     every = patches.batch(torch.linspace(0, len(patches) - 1, 12).long())
     for picture, image, stack, band in (
@@ -100,7 +107,7 @@ def test_the_chosen_point_shows_its_patch(explorer, run, kind):
 
 
 def test_the_neighbours_shown_are_those_of_the_space(explorer):
-    explorer.set(stage=STAGES[1], type="PAN", patch=3)
+    explorer.set(stage=BEFORE_AFTER[1], type="PAN", patch=3)
     pictures, titles = shown(explorer)
     found = nearest_others(explorer.map.embeddings, explorer.row)
     for picture, title, (kind, (row, cosine)) in zip(pictures[3:], titles[3:], found.items(), strict=True):
@@ -112,7 +119,7 @@ def test_the_neighbours_shown_are_those_of_the_space(explorer):
 
 
 def test_a_place_chooses_the_point_next_to_it_and_is_obeyed_once(explorer):
-    explorer.set(stage=STAGES[1], type="LRMS", patch=1)
+    explorer.set(stage=BEFORE_AFTER[1], type="LRMS", patch=1)
     x, y = explorer.map.plane[2 * 12 + 7]
     explorer.set(near=f"{x}, {y}")
     assert (explorer["type"], explorer["patch"], explorer["near"]) == ("HRMS", 8, "")
@@ -121,7 +128,7 @@ def test_a_place_chooses_the_point_next_to_it_and_is_obeyed_once(explorer):
 
 
 def test_a_place_that_is_none_is_told_and_holds_nothing_else_back(explorer):
-    explorer.set(stage=STAGES[1], type="LRMS", patch=1)
+    explorer.set(stage=BEFORE_AFTER[1], type="LRMS", patch=1)
     with pytest.raises(ValueError, match="give two numbers"):
         explorer.controls["near"].value = "left"
     assert "give two numbers" in explorer.alarm.value
@@ -139,9 +146,9 @@ def test_previous_and_next_go_round(explorer):
 
 
 def test_every_control_changes_the_picture(explorer):
-    explorer.set(stage=STAGES[1], colour="type", type="LRMS", patch=1)
+    explorer.set(stage=BEFORE_AFTER[1], colour="type", type="LRMS", patch=1)
     seen = {explorer.picture.value}
-    for change in ({"patch": 9}, {"type": "HRMS"}, {"colour": "scene"}, {"stage": STAGES[0]}):
+    for change in ({"patch": 9}, {"type": "HRMS"}, {"colour": "scene"}, {"stage": BEFORE_AFTER[0]}):
         explorer.set(**change)
         seen.add(explorer.picture.value)
     assert len(seen) == 5
@@ -157,7 +164,7 @@ def test_colours_follow_type_or_scene(explorer):
     explorer.set(colour="scene")
     by_scene = colours()
     patches = explorer.patches
-    scenes = [patches.scene_of(patch) for patch in explorer.map.embeddings.scenes.tolist()]
+    scenes = [patches.scene_of(patch) for patch in explorer.map.embeddings.patches.tolist()]
     for given, labels in ((by_type, explorer.map.embeddings.types.tolist()), (by_scene, scenes)):
         pairs = set(zip(labels, map(tuple, given.tolist()), strict=True))
         assert len(pairs) == len(set(labels)) == len({colour for _, colour in pairs})
@@ -166,26 +173,26 @@ def test_colours_follow_type_or_scene(explorer):
 
 
 def test_before_and_after_differ_in_map_and_numbers_and_each_is_that_of_the_library(explorer, run):
-    fuse, patches = run.hrms_method(), run.patches("test", "full")
+    fuse, patches = run.hrms, run.patches("test", "full")
     for stage, supervisor in zip(
-        STAGES, (run.new_supervisor(adapted=False), run.adapted_supervisor()), strict=True
+        BEFORE_AFTER, (run.new_supervisor(adapted=False), run.adapted_supervisor()), strict=True
     ):
         explorer.set(stage=stage)
         scores = embedding_scores(embed_patches(supervisor, patches, fuse, 12))
         assert explorer.map.scores == pytest.approx(scores, abs=1e-5)
         assert f"silhouette of the types {scores['silhouette']:.3f}" in explorer.numbers.value
         assert stage in explorer.numbers.value and stage in explorer.figure().get_suptitle()
-    maps = [explorer._map(stage) for stage in STAGES]
+    maps = [explorer._map(stage) for stage in BEFORE_AFTER]
     assert np.abs(maps[0].plane - maps[1].plane).max() > 1
     assert maps[0].scores["silhouette"] != pytest.approx(maps[1].scores["silhouette"], abs=1e-4)
 
 
 def test_a_stage_seen_before_is_not_embedded_again(explorer, monkeypatch):
-    explorer.set(stage=STAGES[0])
-    explorer.set(stage=STAGES[1])
+    explorer.set(stage=BEFORE_AFTER[0])
+    explorer.set(stage=BEFORE_AFTER[1])
     monkeypatch.setattr(module, "embed_patches", None)
-    explorer.set(stage=STAGES[0])
-    explorer.set(stage=STAGES[1])
+    explorer.set(stage=BEFORE_AFTER[0])
+    explorer.set(stage=BEFORE_AFTER[1])
 
 
 def test_equal_runs_have_equal_maps(explorer, run):
@@ -195,12 +202,12 @@ def test_equal_runs_have_equal_maps(explorer, run):
 
 def test_without_stage_one_there_is_the_map_before_and_a_word_about_the_other(tmp_path):
     explorer = embedding(open_tiny(tmp_path, **SCENES), most=6)
-    assert explorer["stage"] == STAGES[0]
+    assert explorer["stage"] == BEFORE_AFTER[0]
     before = explorer.picture.value
     with pytest.raises(MissingStage):
-        explorer.set(stage=STAGES[1])
+        explorer.set(stage=BEFORE_AFTER[1])
     assert "run 02_stage1_adaptation" in explorer.alarm.value and explorer.picture.value == before
-    assert STAGES[0] in explorer.figure().get_suptitle()
+    assert BEFORE_AFTER[0] in explorer.figure().get_suptitle()
 
 
 def test_a_map_of_one_patch_is_refused(run):

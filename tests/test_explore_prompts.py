@@ -9,8 +9,9 @@ from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.errors import MissingStage
 from clippan_lib.evaluation import protocol
 from clippan_lib.evaluation.protocol import TRUE
-from clippan_lib.explore.embedding import STAGES
+from clippan_lib.explore.embedding import BEFORE_AFTER
 from clippan_lib.explore.prompts import NO_AIM, YOURS, prompts
+from clippan_lib.fusion import get_method
 
 SCENES = {"train": 1, "test": 2, "size": 128}
 
@@ -42,13 +43,13 @@ def counted(monkeypatch):
     return counts
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", BEFORE_AFTER)
 @pytest.mark.parametrize("text", ["a blurred photograph", "tomato soup"])
 def test_a_text_has_the_agreement_and_the_share_of_the_protocol(explorer, run, stage, text):
     explorer.set(stage=stage, text=text)
-    before = stage == STAGES[0]
+    before = stage == BEFORE_AFTER[0]
     supervisor = run.new_supervisor(adapted=False) if before else run.adapted_supervisor()
-    fuse = run.hrms_method("mtf_glp_hpm_r")
+    fuse = get_method("mtf_glp_hpm_r", run.dataset.sensor, run.dataset.ratio)
     fusions = protocol.embed_fusions(supervisor, run.patches("test", "full"), fuse, seed=run.seed)
     [given] = protocol.describe({"mine": text}, supervisor.prompts)
     step = protocol.text_steps(supervisor, [given])["mine"][None]
@@ -67,7 +68,7 @@ def test_the_stored_sets_stand_below_the_text_in_their_order(explorer, run):
 
 
 def test_the_dots_and_lines_are_the_numbers(explorer):
-    explorer.set(stage=STAGES[1], text="tomato soup")
+    explorer.set(stage=BEFORE_AFTER[1], text="tomato soup")
     for ax, column in zip(explorer.figure().axes, ("agreement", "wins"), strict=True):
         marks = [line for line in ax.lines if len(set(line.get_ydata())) == 1]
         dots = [line.get_xdata()[0] for line in marks if len(line.get_xdata()) == 1]
@@ -77,7 +78,7 @@ def test_the_dots_and_lines_are_the_numbers(explorer):
 
 
 def test_the_text_of_a_stored_set_stands_where_that_set_does(explorer, run):
-    explorer.set(stage=STAGES[1], text=PROMPTS["khan"].hrms)
+    explorer.set(stage=BEFORE_AFTER[1], text=PROMPTS["khan"].hrms)
     shown = ["agreement", "wins", "lead"]
     assert explorer.table.loc[YOURS, shown].to_numpy() == pytest.approx(
         explorer.table.loc["khan", shown].to_numpy(), abs=1e-9
@@ -87,18 +88,18 @@ def test_the_text_of_a_stored_set_stands_where_that_set_does(explorer, run):
 
 
 def test_a_text_and_a_stage_change_picture_and_numbers(explorer):
-    explorer.set(stage=STAGES[1], text="one text")
+    explorer.set(stage=BEFORE_AFTER[1], text="one text")
     seen = {(explorer.picture.value, explorer.numbers.value)}
     explorer.controls["text"].value = "another"
     seen.add((explorer.picture.value, explorer.numbers.value))
-    explorer.set(stage=STAGES[0])
+    explorer.set(stage=BEFORE_AFTER[0])
     seen.add((explorer.picture.value, explorer.numbers.value))
     pictures, numbers = zip(*seen, strict=True)
     assert len(set(pictures)) == len(set(numbers)) == 3
 
 
 def test_another_text_embeds_no_image_and_a_text_seen_before_nothing(explorer, counted):
-    explorer.set(stage=STAGES[1], text="the first of two texts")
+    explorer.set(stage=BEFORE_AFTER[1], text="the first of two texts")
     counted.update(dict.fromkeys(counted, 0))
     explorer.set(text="the second of two texts")
     assert counted == {"embed_lrms": 0, "embed_pan": 0, "embed_hrms": 0, "embed_texts": 1}
@@ -126,7 +127,7 @@ def test_a_new_stage_embeds_each_image_once(run, counted):
     ],
 )
 def test_a_text_without_a_direction_is_told_above_the_picture_that_stays(explorer, text, told):
-    explorer.set(stage=STAGES[1], text="a good text")
+    explorer.set(stage=BEFORE_AFTER[1], text="a good text")
     picture, table = explorer.picture.value, explorer.table
     with pytest.raises(ValueError, match=told):
         explorer.controls["text"].value = text
@@ -137,7 +138,7 @@ def test_a_text_without_a_direction_is_told_above_the_picture_that_stays(explore
 
 
 def test_signs_of_mathematics_and_html_are_letters(explorer):
-    explorer.set(stage=STAGES[1], text="$x^2$ & <b>")
+    explorer.set(stage=BEFORE_AFTER[1], text="$x^2$ & <b>")
     assert "“$x^2$ & <b>”" in explorer.figure().get_suptitle() and "<b>”" not in explorer.numbers.value
 
 
@@ -150,11 +151,11 @@ def test_a_stronger_spoiling_is_judged_when_it_is_asked_for(run, explorer):
 
 def test_without_stage_one_there_is_the_answer_before_and_a_word_about_the_other(tmp_path):
     explorer = prompts(open_tiny(tmp_path, **SCENES))
-    assert explorer["stage"] == STAGES[0] and torch.isfinite(explorer.judge.chance).all()
+    assert explorer["stage"] == BEFORE_AFTER[0] and torch.isfinite(explorer.judge.chance).all()
     with pytest.raises(MissingStage):
-        explorer.set(stage=STAGES[1])
+        explorer.set(stage=BEFORE_AFTER[1])
     assert "run 02_stage1_adaptation" in explorer.alarm.value
-    assert STAGES[0] in explorer.figure().get_suptitle()
+    assert BEFORE_AFTER[0] in explorer.figure().get_suptitle()
 
 
 def test_a_viewer_without_widgets_gets_a_still_image(explorer):

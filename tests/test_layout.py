@@ -9,7 +9,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "clippan_lib"
 # From top to bottom, as in CONTRIBUTING.md: a module imports from its own row and from those above it. Packages of
 # one row do not know of each other.
 ORDER = [
-    {"errors", "files", "sensors"},
+    {"errors"},
+    {"files", "sensors"},
     {"shapes"},
     {"mtf"},
     {"data"},

@@ -1,19 +1,25 @@
 """A run as the notebooks see it: stage after stage in one folder, at smoke size."""
 
+import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny import same, tiny_manifest
 
 from clippan_lib.clip import shuffled
-from clippan_lib.errors import CheckpointError, MissingStage
+from clippan_lib.data import Dataset
+from clippan_lib.errors import CheckpointError, MissingStage, Refusal
 from clippan_lib.files import write_json
-from clippan_lib.fusion import build_network
-from clippan_lib.fusion.trained import TrainedNetwork, find_network
+from clippan_lib.fusion import build_network, get_method
+from clippan_lib.fusion.trained import TrainedNetwork
+from clippan_lib.runs.folder import RunFolder, find_network
 from clippan_lib.runs.run import open_run
+from clippan_lib.runs.settings import Settings
 from clippan_lib.sensors import get_sensor
+from clippan_lib.training.config import make_config
 
 MANIFEST = tiny_manifest()
 
@@ -22,8 +28,8 @@ MANIFEST = tiny_manifest()
 def opened(tmp_path):
     (tmp_path / "tiny.yaml").write_text(MANIFEST)
 
-    def open_with(**overrides):
-        return open_run(tmp_path / "tiny.yaml", "", tmp_path / "run", "smoke", 0, "cpu", overrides)
+    def open_with(name="run", **overrides):
+        return open_run(tmp_path / "tiny.yaml", "", tmp_path / name, "smoke", 0, "cpu", overrides)
 
     return open_with
 
@@ -90,7 +96,7 @@ def test_a_run_with_another_network_shares_all_but_network_and_start(opened):
     assert (other.config.network, other.config.pseudo) == ("pannet", "pannet")
     assert (other.folder, other.dataset, other.seed) == (run.folder, run.dataset, run.seed)
     assert run.with_network(run.config.network) == run
-    cold = opened(warm_start=False).with_network("pannet")
+    cold = opened("cold", warm_start=False).with_network("pannet")
     assert (cold.config.network, cold.config.pseudo) == ("pannet", "pnn")
 
 
@@ -148,17 +154,10 @@ def test_a_network_file_says_what_the_manifest_divides_by(opened, tmp_path):
     assert TrainedNetwork.load(path).max_value == 1.0
 
 
-def test_later_settings_replace_a_network_of_the_same_name(opened):
-    for iterations in (1, 2):
-        run = opened(stage2_iterations=iterations)
-        [trained] = run.stage2({"pnn": None}, run.pseudo_supervisor(), "full")["pnn"]
-        kept = TrainedNetwork.load(run.folder / "networks" / "full" / "pnn-0.safetensors")
-        assert same(kept.network.state_dict(), trained.network.state_dict())
-
-
 def test_pseudo_supervisors_of_one_run_do_not_replace_each_other_and_a_classical_one_leaves_no_file(opened):
     run = opened(pseudo_iterations=1)
-    for trial in (run, run.with_network("pannet"), opened(pseudo="gsa", warm_start=False)):
+    classical = run.config.model_copy(update={"pseudo": "gsa", "warm_start": False})
+    for trial in (run, run.with_network("pannet"), replace(run, config=classical)):
         trial.pseudo_supervisor()
     kept = sorted(path.name for path in (run.folder / "networks" / "reduced").iterdir())
     assert kept == ["pannet-pseudo-0.safetensors", "pnn-pseudo-0.safetensors"]
@@ -170,19 +169,30 @@ def test_a_pseudo_supervisor_that_is_another_network_is_kept_under_its_own_name(
     assert TrainedNetwork.load(run.folder / "networks/reduced/pnn-pseudo-0.safetensors").name == "pnn"
 
 
-def keep(folder, *names):
-    """Files under these names in a run's folder; what is in them is not looked at."""
-    for name in names:
-        path = folder / "networks" / f"{name}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+def keep(folder, *variants, file=None):
+    """Networks of a run that say they are "resolution/variant-seed", under these names or one of their own."""
+    found = []
+    for name in variants:
+        resolution, _, rest = name.partition("/")
+        variant, _, seed = rest.rpartition("-")
+        path = folder / "networks" / (file or f"{name}.safetensors")
+        origin = {"resolution": resolution, "variant": variant, "seed": seed}
+        TrainedNetwork(build_network("pnn", 4, 4), "pnn", get_sensor("QB"), 2047.0, origin).save(path)
+        found.append(path)
+    return found
 
 
 def test_a_run_means_its_network_with_language_of_full_resolution_and_the_first_seed(tmp_path):
     keep(tmp_path, "full/pnn-0", "full/random CLIP-0", "full/shuffled prompts-0", "reduced/pannet-C-0")
-    keep(tmp_path, "full/pnn-C-10", "full/pnn-C-9", "full/pnn-C-copy")
-    assert find_network(tmp_path) == tmp_path / "networks" / "full" / "pnn-C-9.safetensors"
+    *_, first = keep(tmp_path, "full/pnn-C-10", "full/pnn-C-9")
+    assert find_network(tmp_path) == first
     assert find_network(str(tmp_path)) == find_network(tmp_path)
+
+
+def test_a_network_is_known_by_what_it_says_and_not_by_its_files_name(tmp_path):
+    keep(tmp_path, "full/pnn-0", file="full/pnn-C-0.safetensors")
+    [renamed] = keep(tmp_path, "full/pnn-C-0", file="full/mine.safetensors")
+    assert find_network(tmp_path) == renamed
 
 
 def test_a_run_finds_what_it_trained(opened):
@@ -195,14 +205,13 @@ def test_a_run_finds_what_it_trained(opened):
 
 
 def test_a_file_means_itself(tmp_path):
-    keep(tmp_path, "full/pnn-3")
-    path = tmp_path / "networks" / "full" / "pnn-3.safetensors"
+    [path] = keep(tmp_path, "full/pnn-3")
     assert find_network(path) == path
 
 
-def test_of_several_compared_networks_a_finished_run_means_its_own(tmp_path):
+def test_of_several_compared_networks_a_run_means_its_own(tmp_path):
     keep(tmp_path, "full/pnn-C-0", "full/pannet-C-0", "full/pannet-C-1")
-    write_json(tmp_path / "run.json", {"config": {"network": "pannet"}})
+    write_json(tmp_path / "settings.json", {"config": {"network": "pannet"}})
     assert find_network(tmp_path).name == "pannet-C-0.safetensors"
 
 
@@ -215,7 +224,7 @@ def test_a_run_that_leaves_its_network_open_is_refused_with_the_files_to_choose_
         CheckpointError, match="(?s)has 2 networks.*give a file:.*full/pannet-C-0.safetensors"
     ):
         find_network(tmp_path)
-    write_json(tmp_path / "run.json", {"config": {"network": "ship"}})
+    write_json(tmp_path / "settings.json", {"config": {"network": "ship"}})
     with pytest.raises(CheckpointError, match="has 2 networks"):
         find_network(tmp_path)
 
@@ -243,7 +252,135 @@ def test_a_given_network_is_the_start_and_not_kept_as_if_it_had_been_trained_her
     assert same(pseudo.state_dict(), TrainedNetwork.load(file).network.state_dict())
     assert not (run.folder / "networks").exists()
     assert [*tmp_path.glob("given*")] == [file] and file.read_bytes() == before
-    assert (run.config.pseudo_title, opened().config.pseudo_title) == (
+    assert (run.config.pseudo_title, opened("other").config.pseudo_title) == (
         "given, as given",
         "pnn, reduced-resolution",
     )
+
+
+def settings_refused(opened, message, **overrides):
+    with pytest.raises(Refusal, match=message):
+        opened(**overrides)
+
+
+def test_a_folder_is_taken_up_with_the_same_settings_only(opened, tmp_path):
+    run = opened(w_qnr=0.2)
+    supervisor = run.new_supervisor()
+    run.stage1(supervisor, "supervisor")
+    kept = run.layout.supervisor().read_bytes()
+    assert opened(w_qnr=0.2, checkpoint_every=3).config.w_qnr == 0.2
+    settings_refused(opened, "w_qnr is 0.2 there and 0.1 here. Give another run_dir", w_qnr=0.1)
+    settings_refused(opened, "n_seeds is 1 there and 2 here", w_qnr=0.2, n_seeds=2)
+    with pytest.raises(Refusal, match="seed is 0 there and 1 here"):
+        open_run(tmp_path / "tiny.yaml", "", run.folder, "smoke", 1, "cpu", {"w_qnr": 0.2})
+    with pytest.raises(Refusal, match="stage1_iterations is 3 there and 100 here.*pseudo_iterations is 4"):
+        open_run(tmp_path / "tiny.yaml", "", run.folder, "demo", 0, "cpu", {"w_qnr": 0.2})
+    (tmp_path / "tiny.yaml").write_text(MANIFEST.replace("seed: 0", "seed: 1"))
+    settings_refused(opened, "the manifest has changed since", w_qnr=0.2)
+    assert run.layout.supervisor().read_bytes() == kept
+
+
+def test_a_folder_whose_data_or_given_network_has_changed_is_refused(opened, tmp_path):
+    folder = RunFolder(tmp_path / "made")
+    file = tmp_path / "given.safetensors"
+    for seed in (0, 1):
+        given = TrainedNetwork(build_network("pnn", 4, 4, seed), "pnn", get_sensor("QB"), 2047.0, {})
+        given.save(file)
+        config = make_config("smoke", pseudo=str(file))
+        made = Settings("tiny", "digest", {"ms.tif": [1, 2]}, "smoke", 0, config)
+        if seed == 0:
+            folder.claim(made)
+            folder.claim(made)
+            with pytest.raises(Refusal, match=r"ms.tif, new.tif changed since"):
+                folder.claim(replace(made, data={"ms.tif": [1, 3], "new.tif": [1, 1]}))
+    with pytest.raises(Refusal, match="the files that decide pseudo, supervised, unsupervised have changed"):
+        folder.claim(made)
+
+
+def test_a_run_of_which_nothing_says_how_it_was_made_is_not_gone_on_with(opened, tmp_path):
+    (tmp_path / "run" / "networks").mkdir(parents=True)
+    settings_refused(opened, "settings.json does not say how it was made; give another run_dir")
+
+
+@pytest.fixture
+def newest(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(MANIFEST)
+
+    def open_with(start=False, preset="smoke", seed=0, **overrides):
+        return open_run(
+            tmp_path / "tiny.yaml", "", "", preset, seed, "cpu", overrides, tmp_path / "runs", start
+        )
+
+    return open_with
+
+
+def test_without_a_folder_the_newest_run_is_opened_with_its_settings(newest, tmp_path):
+    first = newest(start=True)
+    assert first.folder == tmp_path / "runs" / "tiny" / "smoke_pnn_seed0"
+    assert newest(start=True).folder == newest().folder == first.folder
+    os.utime(first.folder / "settings.json", (1, 1))
+    other = newest(start=True, w_qnr=0.3)
+    assert other.folder != first.folder and newest().folder == other.folder
+    assert newest().config.w_qnr == 0.3
+    assert newest(w_qnr=0.1).folder == first.folder
+    os.utime(other.folder / "settings.json", (0, 0))
+    assert newest().folder == first.folder
+
+
+def test_without_a_run_those_that_are_there_are_listed(newest, tmp_path):
+    with pytest.raises(MissingStage, match="no run of tiny at preset smoke, seed 0.*There is: none"):
+        newest()
+    assert not (tmp_path / "runs").exists()
+    newest(start=True)
+    for wanted in ({"preset": "demo"}, {"seed": 1}, {"w_qnr": 0.3}):
+        with pytest.raises(MissingStage, match="There is: \n.*smoke_pnn_seed0: preset smoke, seed 0"):
+            newest(**wanted)
+    (tmp_path / "tiny.yaml").write_text(MANIFEST.replace("seed: 0", "seed: 1"))
+    with pytest.raises(MissingStage, match="from these data"):
+        newest()
+
+
+def test_a_part_of_a_campaign_is_never_the_newest_run(newest, tmp_path):
+    run = newest(start=True)
+    part = run.folder.with_name("experiment") / "settings.json"
+    part.parent.mkdir()
+    write_json(part, run.layout.settings | {"campaign": True})
+    os.utime(run.folder / "settings.json", (1, 1))
+    assert newest().folder == run.folder
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"patch": 8}, r"patch=8: at ratio 4 that is 32 PAN px, .* 11 LRMS px; choose 16, 24, 32"),
+        ({"patch": 12}, r"patch=12: at ratio 4 that is 48 PAN px, .*blocks of 32.*choose 16, 24, 32"),
+        ({"patch": 20}, r"patch=20.* choose 16, 24, 32"),
+        ({"w_inter": 0.0, "w_intra": 0.0, "w_fusion": 0.0}, "w_inter, w_intra, w_fusion are all 0"),
+        (dict.fromkeys(("w_spec", "w_spat", "w_qnr", "w_pseudo"), 0.0), "w_qnr, w_pseudo are all 0"),
+        ({"w_gt": 0.0}, "w_gt=0"),
+    ],
+)
+def test_settings_that_could_not_be_trained_with_are_refused_at_once(opened, tmp_path, overrides, message):
+    with pytest.raises(Refusal, match=message):
+        opened(**overrides)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_ground_truth_stands_for_hrms_where_there_is_one_and_is_refused_elsewhere(opened, monkeypatch):
+    run = opened(hrms_source="gt", stage1_iterations=0, w_inter=0.0, w_intra=0.0, w_fusion=0.0)
+    batch = run.patches("test", "full").batch([0, 1])
+    assert torch.equal(run.hrms(batch), batch.gt)
+    method = get_method("gsa", run.dataset.sensor, run.dataset.ratio)
+    assert torch.equal(run.hrms(batch, "gsa"), method(batch.lrms, batch.pan).clamp(0, 1))
+    assert run.stage1(run.new_supervisor(), "supervisor").rows == []
+    monkeypatch.setattr(Dataset, "has_gt", lambda *_: False)
+    with pytest.raises(Refusal, match="hrms_source='gt': tiny has no ground truth at full resolution"):
+        opened("other", hrms_source="gt")
+
+
+def test_a_trained_network_is_found_by_its_variant_or_those_there_are_named(opened):
+    run = opened(stage2_iterations=1)
+    [trained] = run.stage2({"pnn": None}, run.pseudo_supervisor(), "full")["pnn"]
+    assert same(run.trained("pnn", "full").network.state_dict(), trained.network.state_dict())
+    with pytest.raises(MissingStage, match="run 04_stage2_training.*There is: .*networks/full/pnn-0"):
+        run.trained("pnn-C", "full")

@@ -7,186 +7,20 @@ its result, so tables that need the same Stage I, pseudo-supervisor or network s
 import hashlib
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clippan_lib import fusion
+from clippan_lib.campaign.rows import COMPARED, ROWS, TITLES, Row
+from clippan_lib.campaign.task import CLASSICAL, EXPERIMENT, PSEUDO, SUPERVISOR, Task, fields_of
 from clippan_lib.data import Manifest, load_manifest
 from clippan_lib.errors import Refusal
-from clippan_lib.evaluation.scores import classical_title
 from clippan_lib.fusion import NETWORKS
 from clippan_lib.runs.devices import find_device
-from clippan_lib.runs.plan import Plan, plan_run
-from clippan_lib.runs.settings import split_assignments
-from clippan_lib.training.config import STAGES, RunConfig, make_config
-
-NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks" / "campaign"
-SUPERVISOR, PSEUDO, EXPERIMENT, CLASSICAL = (
-    "01_supervisor",
-    "02_pseudo_supervisor",
-    "03_experiment",
-    "04_classical",
-)
-TITLES = {
-    1: "Networks without and with CLIPPan",
-    2: "Losses of Stage II",
-    3: "Losses of Stage I",
-    4: "Stems: how CLIP sees the bands",
-    5: "Texts that describe the HRMS image",
-}
-# The classical methods of the paper's Table 1
-COMPARED = ("sr_d", "mtf_glp_hpm_r")
-WITHOUT = "without language"
-
-_CLIP = ("clip_model", "clip_weights", "prompts", "stem", "adapters")
-_CLIP += ("reduction", "image_residual", "text_residual")
-_PSEUDO = ("network", "pseudo", "pseudo_iterations", "pseudo_batch", "pseudo_lr", "schedule", "clip_norm")
-# Which fields of the configuration each notebook depends on
-FIELDS = {
-    SUPERVISOR: (*_CLIP, *STAGES["stage1"], "patch", "stride_full", "checkpoint_every"),
-    PSEUDO: (*_PSEUDO, "w_gt", "patch", "stride_reduced", "checkpoint_every"),
-    EXPERIMENT: (
-        *dict.fromkeys(STAGES["supervised"] + STAGES["unsupervised"]),
-        "patch",
-        "stride_full",
-        "stride_reduced",
-        "checkpoint_every",
-    ),
-    CLASSICAL: (),
-}
-
-
-@dataclass(frozen=True)
-class Task:
-    """One run of one notebook.
-
-    Args:
-        notebook: its name, a key of `FIELDS`.
-        manifest: of the dataset.
-        data: folder of the data files; None for the manifest's own.
-        preset, seed, device: as in `plan_run`.
-        changes: fields of `RunConfig` that differ from the preset's.
-        extra: parameters of this notebook alone.
-        needs: parameter, or field, to the task whose product is its value.
-    """
-
-    notebook: str
-    manifest: Manifest
-    data: Path | None
-    preset: str
-    seed: int
-    device: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    needs: Mapping[str, "Task"] = field(default_factory=dict)
-
-    @cached_property
-    def name(self) -> str:
-        """Of its folder."""
-        needed = {name: task.name for name, task in self.needs.items()}
-        decides = [self.preset, self.device, dict(self.changes), dict(self.extra), needed]
-        mark = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:10]
-        return f"{self.notebook[3:]}_{mark}_seed{self.seed}"
-
-    @property
-    def place(self) -> str:
-        """Its folder below the folder of runs."""
-        return f"{self.manifest.name}/{self.name}"
-
-    @property
-    def product(self) -> str:
-        """The file that other tasks take from its folder."""
-        if self.notebook == SUPERVISOR:
-            return "stage1/supervisor.safetensors"
-        config = make_config(self.preset, **self.changes)
-        return f"networks/reduced/{config.pseudo}-pseudo-{self.seed}.safetensors"
-
-    def plan(self, runs: Path, notebooks: Path = NOTEBOOKS) -> Plan:
-        """Check the task, once those it needs are through.
-
-        Raises: what `plan_run` raises.
-        """
-        products = {name: runs / task.place / task.product for name, task in self.needs.items()}
-        given = {**self.changes, **self.extra} | {
-            name: str(path.resolve()) for name, path in products.items()
-        }
-        return plan_run(
-            self.manifest.file,
-            data=self.data,
-            preset=self.preset,
-            seed=self.seed,
-            device=self.device,
-            name=self.name,
-            assignments=[f"{name}={json.dumps(value)}" for name, value in given.items()],
-            notebooks=notebooks,
-            only=[self.notebook],
-            runs=runs,
-        )
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table: how a network is trained.
-
-    Args:
-        label: as the table prints it.
-        changes: fields of `RunConfig`; the clip_weights "random" stand for random ones of the run's seed.
-        language: with the language term or without.
-        shuffle: with the texts of Stage I given to the wrong image types, a control.
-        baseline: label of the row it is compared with, seed by seed.
-    """
-
-    label: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    language: bool = True
-    shuffle: bool = False
-    baseline: str = ""
-
-
-_CONTROLS = (
-    Row(WITHOUT, language=False),
-    Row("random CLIP", {"clip_weights": "random"}, baseline=WITHOUT),
-    Row("shuffled prompts", shuffle=True, baseline=WITHOUT),
-)
-_UNTUNED = {"stage1_iterations": 0, "image_residual": 0.0, "text_residual": 0.0}
-_ROWS = {
-    2: (
-        Row("L_spec + L_spat", {"w_qnr": 0.0, "w_pseudo": 0.0}, language=False),
-        Row("L_QNR", {"w_spec": 0.0, "w_spat": 0.0, "w_pseudo": 0.0}, language=False),
-        Row("L_unsup", {"w_pseudo": 0.0}, language=False),
-        Row("L_unsup + L_ship", language=False),
-        Row("L_unsup + L_d", {"w_pseudo": 0.0}, baseline="L_unsup"),
-        Row("L_unsup + L_ship + L_d", baseline="L_unsup + L_ship"),
-        Row("random CLIP", {"clip_weights": "random"}, baseline="L_unsup + L_ship"),
-        Row("shuffled prompts", shuffle=True, baseline="L_unsup + L_ship"),
-    ),
-    3: (
-        *_CONTROLS,
-        Row("w/o fine-tuning", _UNTUNED, baseline=WITHOUT),
-        Row("L_intra", {"w_inter": 0.0, "w_fusion": 0.0}, baseline=WITHOUT),
-        Row("L_intra + L_inter", {"w_fusion": 0.0}, baseline=WITHOUT),
-        Row("L_intra + L_inter + L_1", baseline=WITHOUT),
-    ),
-    4: (
-        *_CONTROLS,
-        *(Row(label, {"stem": label.lower()}, baseline=WITHOUT) for label in ("PCA", "RGB", "GBNIR", "Conv")),
-    ),
-    5: (
-        *_CONTROLS,
-        *(
-            Row(label, {"prompts": prompts}, baseline=WITHOUT)
-            for label, prompts in {
-                "Noise": "noise",
-                "I": "i",
-                "II": "ii",
-                "Khan's": "khan",
-                "Wald's": "wald",
-            }.items()
-        ),
-    ),
-}
+from clippan_lib.runs.parameters import sort_changes
+from clippan_lib.training.config import RunConfig, make_config
 
 
 @dataclass(frozen=True)
@@ -210,7 +44,7 @@ class Campaign:
         entries: in the order of the table.
         config: of the runs, before a row changes it.
         preset, seeds, device: of all runs.
-        assignments: what the user changed.
+        changes: fields of `RunConfig` that the user set.
         data: folder of the data files; None for each manifest's own.
         folder: runs/campaigns/<name>.
         runs: the folder of all runs.
@@ -222,7 +56,7 @@ class Campaign:
     preset: str
     seeds: tuple[int, ...]
     device: str
-    assignments: tuple[str, ...]
+    changes: Mapping[str, Any]
     data: Path | None
     folder: Path
     runs: Path
@@ -243,7 +77,8 @@ class Campaign:
         words += [f"{manifest.file.parent.name}/{manifest.file.name}" for manifest in self.manifests]
         words += ["--seeds", *map(str, self.seeds), "--preset", self.preset]
         words += ["--data", "DIR"] if self.data else []
-        return shlex.join(words) + "".join(f" -p {shlex.quote(text)}" for text in self.assignments)
+        texts = (f"{name}={json.dumps(value)}" for name, value in self.changes.items())
+        return shlex.join(words) + "".join(f" -p {shlex.quote(text)}" for text in texts)
 
     @property
     def manifests(self) -> list[Manifest]:
@@ -260,7 +95,7 @@ def plan_campaign(
     preset: str = "demo",
     device: str = "auto",
     name: str | None = None,
-    assignments: Iterable[str] = (),
+    changes: Mapping[str, Any] | None = None,
     runs: Path = Path("runs"),
 ) -> Campaign:
     """All runs of a table of the paper; writes nothing.
@@ -278,7 +113,7 @@ def plan_campaign(
         preset: "smoke", "demo" or "paper".
         device: "cpu", "cuda" or "auto".
         name: of the campaign's folder; made of table, preset, datasets and changes if None.
-        assignments: texts `name=value` for fields of `RunConfig`.
+        changes: values of fields of `RunConfig`.
         runs: where runs are kept.
     Raises: Refusal or another ValueError for what does not fit, ManifestError, DataError.
     """
@@ -286,13 +121,9 @@ def plan_campaign(
         raise Refusal(f"table {table!r}: the paper has the tables {', '.join(map(str, TITLES))}")
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise Refusal(f"--seeds {list(seeds)}: give one or more different numbers, 0 or more each")
-    assignments = tuple(assignments)
-    overrides, _ = split_assignments(assignments, RunConfig.model_fields, {})
-    if fixed := {"n_seeds"} & overrides.keys():
-        raise Refusal(f"-p {fixed.pop()}: a table repeats whole runs; use --seeds")
-    if "network" in overrides and overrides.get("warm_start", make_config(preset).warm_start):
-        # The start of Stage II is the pseudo-supervisor's, so it has to be the same network
-        overrides.setdefault("pseudo", overrides["network"])
+    overrides, _ = sort_changes(changes or {}, RunConfig.model_fields, {})
+    if "n_seeds" in overrides:
+        raise Refusal("n_seeds: a table repeats whole runs; use --seeds")
     config = make_config(preset, **overrides)
     datasets = [load_manifest(path) for path in manifests]
     names = [dataset.name for dataset in datasets]
@@ -316,7 +147,7 @@ def plan_campaign(
         preset,
         tuple(seeds),
         device,
-        assignments,
+        overrides,
         data,
         folder,
         runs.resolve(),
@@ -343,7 +174,7 @@ class _Grid:
         if table == 1:
             yield from self._methods(seeds)
             return
-        for row in _ROWS[table]:
+        for row in ROWS[table]:
             for seed in seeds:
                 task = self.experiment(row, seed, "full")
                 for judged in ("reduced", "full"):
@@ -352,9 +183,10 @@ class _Grid:
     def _methods(self, seeds: Sequence[int]) -> Iterator[Entry]:
         classical = self._task(CLASSICAL, {}, 0, {"names": list(COMPARED)})
         config = make_config(self.preset, **self.overrides)
-        rows = [Row(classical_title(name)) for name in COMPARED]
+        rows = [Row(fusion.CLASSICAL[name].title) for name in COMPARED]
         for name in config.compared:
-            changes = {"network": name} | ({"pseudo": name} if config.warm_start else {})
+            one = config.with_network(name)
+            changes = {"network": one.network, "pseudo": one.pseudo}
             rows += [Row(name, changes, language=False), Row(f"{name}-C", changes, baseline=name)]
         for row in rows:
             for seed in seeds:
@@ -401,7 +233,7 @@ class _Grid:
         preset, config = make_config(self.preset), make_config(self.preset, **changes)
         differing = {
             name: getattr(config, name)
-            for name in FIELDS[notebook]
+            for name in fields_of(notebook)
             if name not in (needs or {}) and getattr(config, name) != getattr(preset, name)
         }
         given = (self.manifest, self.data, self.preset, seed, self.device)

@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from clippan_lib.campaign.grid import COMPARED, NOTEBOOKS, Campaign
+from clippan_lib.campaign.grid import Campaign
+from clippan_lib.campaign.rows import COMPARED
+from clippan_lib.campaign.task import NOTEBOOKS
 from clippan_lib.errors import RunFailed
 from clippan_lib.runs import report
+from clippan_lib.runs.folder import RunFolder
 from clippan_lib.runs.runner import execute_notebook
 
 TABLES, FIGURES = "05_tables", "06_figures"
@@ -57,13 +60,8 @@ def _networks(campaign: Campaign, dataset: str, resolution: str) -> dict[str, st
     found = {}
     for entry in campaign.entries:
         if (entry.dataset, entry.judged, entry.seed) == (dataset, resolution, campaign.seeds[0]):
-            path = (
-                campaign.runs
-                / entry.task.place
-                / "networks"
-                / resolution
-                / f"{entry.row}-{entry.seed}.safetensors"
-            )
+            folder = RunFolder(campaign.runs / entry.task.place)
+            path = folder.network(resolution, entry.row, entry.seed)
             if path.is_file():
                 found[entry.row] = str(path)
     return found

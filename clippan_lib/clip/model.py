@@ -134,6 +134,19 @@ def load_clip(model: str = EMBEDDED, weights: str | None = None) -> ClipTowers:
     return ClipTowers(*source.make(model, weights), model, weights)
 
 
+def check_clip(model: str, weights: str | None) -> None:
+    """Refuse what `load_clip` would refuse by its name alone; nothing is loaded, and the network is not asked.
+
+    Args:
+        model, weights: as for `load_clip`.
+    Raises: ValueError or ClipWeightsError, as `load_clip` does.
+    """
+    if (model, weights) != (EMBEDDED, None):
+        from clippan_lib.clip import source
+
+        source.check(model, weights)
+
+
 def _count_tokens(tokenizer, text: str) -> int:
     if hasattr(tokenizer, "encode"):
         return len(tokenizer.encode(text)) + 2

@@ -17,6 +17,7 @@ from clippan_lib.errors import ClipWeightsError
 
 _ASSET = "embedded_clip"
 _RANDOM = "random:"
+_FOLDER = "local-dir:"
 
 
 def make(model: str, weights: str | None) -> tuple[nn.Module, Callable[..., Tensor], dict[str, Any]]:
@@ -40,6 +41,15 @@ def make(model: str, weights: str | None) -> tuple[nn.Module, Callable[..., Tens
                 "model='local-dir:folder'"
             ) from error
     return network, tokenizer, open_clip.get_model_preprocess_cfg(network)
+
+
+def check(model: str, weights: str | None) -> None:
+    """Refuse what `make` refuses before it loads anything."""
+    _resolve(model, weights, _seed(weights))
+    if model == EMBEDDED and weights is not None and _seed(weights) is None and not Path(weights).is_file():
+        raise ClipWeightsError(_help(model, weights, "this is no file"))
+    if model.startswith(_FOLDER) and not Path(model.removeprefix(_FOLDER)).is_dir():
+        raise ClipWeightsError(_help(model, weights, "there is no such folder"))
 
 
 def _create(config: str, source: str | None, load: bool) -> nn.Module:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from clippan_lib.errors import Refusal
 from clippan_lib.fusion import CLASSICAL
-from clippan_lib.fusion.trained import find_network
 from clippan_lib.runs import report
+from clippan_lib.runs.folder import find_network
 from clippan_lib.runs.runner import execute
 from clippan_lib.sensors import Sensor
 from clippan_lib.sharpening.adapt import plan_adaptation

@@ -4,7 +4,9 @@ import argparse
 import sys
 
 from clippan_lib.commands import stop
-from clippan_lib.errors import Refusal, RunFailed
+from clippan_lib.commands.assignments import parse_assignments
+from clippan_lib.errors import Refusal, ResultsError, RunFailed
+from clippan_lib.figures.tables import starred
 from clippan_lib.runs import report, results
 from clippan_lib.runs.plan import plan_run
 from clippan_lib.runs.runner import execute
@@ -20,17 +22,17 @@ def act(options: argparse.Namespace) -> int:
             seed=options.seed,
             device=options.device,
             name=options.name,
-            assignments=options.assignments,
+            changes=parse_assignments(options.assignments),
         )
     except ValueError as error:
         return stop(2, error)
     try:
         execute(plan, sys.stderr)
-    except Refusal as error:
+    except (Refusal, ResultsError) as error:
         return stop(2, error)
     except RunFailed as error:
         return stop(1, error)
-    for (_, title), table in results.frames(plan.folder).items():
-        print(f"\n{title}\n{table.to_string(index=False, float_format='{:.4g}'.format, na_rep='-')}")
+    for (_, title), rows in results.frames(plan.folder).items():
+        print(f"\n{title}\n{starred(*results.displayed(rows)).to_string(index=False)}")
     print(f"\nReport: {plan.folder / report.PAGE}")
     return 0

@@ -11,8 +11,8 @@ from rasterio.errors import NotGeoreferencedWarning
 from clippan_lib.commands import stop
 from clippan_lib.errors import OutputError
 from clippan_lib.fusion import CLASSICAL
-from clippan_lib.fusion.trained import find_network
 from clippan_lib.runs.devices import find_device
+from clippan_lib.runs.folder import find_network
 from clippan_lib.runs.progress import bars
 from clippan_lib.sensors import get_sensor
 from clippan_lib.sharpening import plan_job, sharpen

@@ -8,7 +8,9 @@ from clippan_lib.campaign import tables
 from clippan_lib.campaign.engine import run_campaign
 from clippan_lib.campaign.grid import plan_campaign
 from clippan_lib.campaign.pages import write_pages
+from clippan_lib.campaign.record import load
 from clippan_lib.commands import stop
+from clippan_lib.commands.assignments import parse_assignments
 from clippan_lib.errors import RunFailed
 from clippan_lib.runs.progress import bars
 
@@ -23,7 +25,7 @@ def act(options: argparse.Namespace) -> int:
             preset=options.preset,
             device=options.device,
             name=options.name,
-            assignments=options.assignments,
+            changes=parse_assignments(options.assignments),
         )
         jobs = options.jobs or (1 if campaign.device == "cuda" else os.cpu_count() or 1)
     except ValueError as error:
@@ -36,7 +38,7 @@ def act(options: argparse.Namespace) -> int:
         pages = write_pages(campaign)
     except RunFailed as error:
         return stop(1, error)
-    for table in tables.all_tables(tables.load(campaign.folder)):
+    for table in tables.all_tables(load(campaign.folder)):
         print(f"\n{table.title}\n{table.text.to_string()}\n{table.note}".rstrip())
     print(*(f"\nReport: {page}" for page in pages), sep="")
     failed = [outcome for outcome in outcomes if outcome.failure]

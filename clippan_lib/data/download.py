@@ -54,7 +54,7 @@ def _full(path: Path, whole: int) -> DataError:
 
 
 @dataclass(frozen=True)
-class Part:
+class PartialFile:
     """What is there of a file, and what the server said of the whole.
 
     Args:
@@ -100,7 +100,7 @@ class _Interrupted(Exception):
         self.wait = wait
 
 
-def download(url: str, part: Part, remedy: str, report: Report) -> None:
+def download(url: str, part: PartialFile, remedy: str, report: Report) -> None:
     """Attempt until the part is the whole file; attempts that brought new bytes are not counted.
 
     Args:
@@ -126,7 +126,7 @@ def download(url: str, part: Part, remedy: str, report: Report) -> None:
             time.sleep(2.0 ** (failures - 1) if error.wait is None else error.wait)
 
 
-def _attempt(url: str, part: Part, remedy: str, report: Report) -> None:
+def _attempt(url: str, part: PartialFile, remedy: str, report: Report) -> None:
     said = part.remembered(url)
     start = part.size
     if said and start == said["size"]:
@@ -147,7 +147,7 @@ def _attempt(url: str, part: Part, remedy: str, report: Report) -> None:
         _append(response, part, start, now["size"], report)
 
 
-def _open(url: str, headers: dict[str, str], part: Part, remedy: str) -> http.client.HTTPResponse:
+def _open(url: str, headers: dict[str, str], part: PartialFile, remedy: str) -> http.client.HTTPResponse:
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
@@ -191,7 +191,7 @@ def _range_start(response: http.client.HTTPResponse) -> int | None:
 
 
 def _append(
-    response: http.client.HTTPResponse, part: Part, start: int, size: int | None, report: Report
+    response: http.client.HTTPResponse, part: PartialFile, start: int, size: int | None, report: Report
 ) -> None:
     done, whole = start, size or 0
     if whole - start > shutil.disk_usage(part.file.parent).free:

@@ -4,16 +4,15 @@ A file gets its name once it is complete and its SHA-256 is the one that the man
 none, the first hash seen is recorded in `.clippan-sha256.json` of the data folder, and holds from then on.
 """
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from clippan_lib.data.download import Part, download, explained
+from clippan_lib.data.download import PartialFile, download, explained
 from clippan_lib.data.manifest import Manifest
 from clippan_lib.errors import DataError
-from clippan_lib.files import read_json, write_json
+from clippan_lib.files import file_digest, read_json, write_json
 from clippan_lib.shapes import Progress
 
 RECORD = ".clippan-sha256.json"
@@ -88,7 +87,7 @@ def _check_present(manifest: Manifest, root: Path, path: str) -> None:
 def _get(manifest: Manifest, root: Path, path: str, progress: Progress | None) -> None:
     """Download one file under its name, or raise and leave nothing there."""
     target, url = root / path, manifest.downloads[path].url
-    part = Part(target)
+    part = PartialFile(target)
 
     def report(done: int, whole: int) -> None:
         if progress is not None:
@@ -112,8 +111,8 @@ def _get(manifest: Manifest, root: Path, path: str, progress: Progress | None) -
 
 
 def _sha256(path: Path) -> str:
-    with explained(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with explained(path):
+        return file_digest(path)
 
 
 def _fault(manifest: Manifest, root: Path, path: str, seen: str) -> str | None:

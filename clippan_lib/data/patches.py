@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from clippan_lib.data.manifest import SPLITS, Manifest
+from clippan_lib.data.pair.sources import States
 from clippan_lib.data.readers import READERS, Reader
 from clippan_lib.data.stacks import RESOLUTIONS, Batch, Resolution, Scene, SceneStack, Windows
 from clippan_lib.errors import DataError
@@ -110,6 +111,21 @@ class Dataset:
     def available(self) -> tuple[tuple[str, Resolution], ...]:
         """The (split, resolution) combinations this dataset can give."""
         return self._reader.available
+
+    def state(self) -> States:
+        """What tells that the data are still the same, as long as the manifest is.
+
+        Returns: every file that is read, by its path below the data's folder, with its size and the time of its last
+            change, or with its digest where the manifest has one. Nothing for scenes that are computed.
+        """
+        return self._reader.state()
+
+    def has_gt(self, split: str, resolution: str) -> bool:
+        """Whether there is a ground truth.
+
+        Raises: DataError as `scenes` does.
+        """
+        return self._open(split, resolution).has_gt
 
     def scenes(self, split: str, resolution: str) -> list[Scene]:
         """Whole scenes of a split: of a single scene its region, or areas without NoData if it is a GeoTIFF.

@@ -1,6 +1,6 @@
 """Readers: one small class per kind of source; each gives the stack of scenes of a split at a resolution."""
 
-import hashlib
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -22,10 +22,13 @@ from clippan_lib.data.arrays import (
 from clippan_lib.data.geotiff import LargeStack, Mask, complete
 from clippan_lib.data.hdf5 import Hdf5Stack
 from clippan_lib.data.manifest import Manifest
+from clippan_lib.data.pair import open_pair
+from clippan_lib.data.pair.sources import States, states_read
 from clippan_lib.data.splits import cut_side, deal
 from clippan_lib.data.stacks import RESOLUTIONS, Batch, MemoryStack, Resolution, SceneStack
 from clippan_lib.data.synthetic import render
 from clippan_lib.errors import DataError
+from clippan_lib.files import file_digest, file_state
 from clippan_lib.sensors import Sensor
 
 SPLIT_SEEDS = {"train": 0, "val": 60_000, "test": 80_000}
@@ -60,6 +63,10 @@ class Reader(ABC):
     @abstractmethod
     def stack(self, split: str, resolution: Resolution) -> SceneStack:
         """The scenes of an available combination."""
+
+    def state(self) -> States:
+        """What tells that the data are still the same; see `Dataset.state`."""
+        return {path: file_state(self.root / path) for path in self.source.paths}
 
 
 class MeasuredReader(Reader):
@@ -143,13 +150,16 @@ class MatPairReader(MatReader):
     def _check_hash(self) -> None:
         if self.source.sha256 is None:
             return
-        with self.path.open("rb") as file:
-            seen = hashlib.file_digest(file, "sha256").hexdigest()
+        seen = file_digest(self.path)
         if seen != self.source.sha256:
             raise DataError(
                 f"{self.path}: sha256 is {seen}, the manifest says {self.source.sha256}; "
                 "get the file again, or correct the manifest if you mean this file"
             )
+
+    def state(self) -> States:
+        """The digest, where opening compared it with the file."""
+        return super().state() if self.source.sha256 is None else {self.source.path: self.source.sha256}
 
     @cached_property
     def parts(self) -> dict[str, slice]:
@@ -183,14 +193,16 @@ class GeoTiffReader(MeasuredReader):
 
     def __init__(self, manifest: Manifest, root: Path) -> None:
         super().__init__(manifest, root)
-        # Not at the top: it imports this package itself
-        from clippan_lib.data.pair import open_pair
-
         self.ms, self.pan = root / self.source.ms, root / self.source.pan
         for path in (self.ms, self.pan):
             check_exists(path)
         self.pair = open_pair(self.ms, self.pan, bands=self.source.bands, sensor=self.sensor)
         self._valid = cache(self._find_valid)
+
+    def state(self) -> States:
+        """Of all files that GDAL reads, such as those behind a VRT."""
+        found = states_read([self.ms, self.pan])
+        return {os.path.relpath(name, self.root): state for name, state in found.items()}
 
     @cached_property
     def parts(self) -> dict[str, slice]:
@@ -275,6 +287,11 @@ class NbuReader(MatReader):
                 f"e.g. {alone[:3]}; get them again or remove them"
             )
         return sorted(found[0], key=_numbers_by_value)
+
+    def state(self) -> States:
+        folders = (self.source.lrms_dir, self.source.pan_dir)
+        names = (f"{folder}/{name}" for folder in folders for name in self.files)
+        return {name: file_state(self.root / name) for name in names}
 
     @cached_property
     def parts(self) -> dict[str, list[str]]:

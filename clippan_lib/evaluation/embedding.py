@@ -1,5 +1,6 @@
 """The numbers behind the picture of the embeddings: layout, separation, zero-shot scores, retrieval."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clippan_lib.clip.supervisor import Supervisor
-from clippan_lib.data import PatchSet
-from clippan_lib.fusion import Method
-from clippan_lib.shapes import Features
+from clippan_lib.data import Batch, PatchSet
+from clippan_lib.shapes import HRMS, Features
 
 TYPES = ("LRMS", "PAN", "HRMS")
 Labels = Int[Tensor, " b"]
@@ -28,26 +28,28 @@ class Embeddings:
     Args:
         features: (3n, d), unit length.
         types: (3n,) index into `TYPES`.
-        scenes: (3n,) which of the n patches each row shows.
+        patches: (3n,) which patch each row shows, by its number in the set.
         predicted: (3n,) index of the nearest text.
         texts: (3, d), rows in the order of `TYPES`.
     """
 
     features: Features
     types: Int[Tensor, " b"]
-    scenes: Int[Tensor, " b"]
+    patches: Int[Tensor, " b"]
     predicted: Int[Tensor, " b"]
     texts: Float[Tensor, "3 d"]
 
 
 @torch.no_grad()
-def embed_patches(supervisor: Supervisor, patches: PatchSet, fuse: Method, most: int = 300) -> Embeddings:
+def embed_patches(
+    supervisor: Supervisor, patches: PatchSet, hrms: Callable[[Batch], HRMS], most: int = 300
+) -> Embeddings:
     """Embed LRMS, PAN and HRMS of patches, on the CPU in the end.
 
     Args:
         supervisor: adapted or not.
         patches: evenly thinned out to at most `most`.
-        fuse: makes HRMS, where the data has none, from (lrms, pan).
+        hrms: makes HRMS of a batch, [0, 1], as `Run.hrms` does.
         most: patches embedded.
     """
     index = torch.linspace(0, len(patches) - 1, min(len(patches), most)).long().unique()
@@ -55,14 +57,13 @@ def embed_patches(supervisor: Supervisor, patches: PatchSet, fuse: Method, most:
     rows: list[list[Tensor]] = [[], [], []]
     for chunk in index.split(64):
         batch = patches.batch(chunk).to(device)
-        hrms = fuse(batch.lrms, batch.pan).clamp(0, 1)
         rows[0].append(supervisor.embed_lrms(batch.lrms))
         rows[1].append(supervisor.embed_pan(batch.pan))
-        rows[2].append(supervisor.embed_hrms(hrms))
+        rows[2].append(supervisor.embed_hrms(hrms(batch)))
     features = torch.cat([torch.cat(kind) for kind in rows])
-    types, scenes = torch.arange(3).repeat_interleave(len(index)), index.repeat(3)
+    types, shown = torch.arange(3).repeat_interleave(len(index)), index.repeat(3)
     predicted, texts = supervisor.zero_shot(features).cpu(), supervisor.embed_texts().detach().cpu()
-    return Embeddings(features.cpu(), types, scenes, predicted, texts)
+    return Embeddings(features.cpu(), types, shown, predicted, texts)
 
 
 def layout(features: Features, perplexity: float | int = 30, seed: int = 0) -> Float[np.ndarray, "b 2"]:
@@ -169,7 +170,7 @@ def zero_shot_scores(predicted: Labels, types: Labels) -> dict[str, float]:
 def embedding_scores(embeddings: Embeddings) -> dict[str, float]:
     """All numbers of this module, by name."""
     features, types = embeddings.features, embeddings.types
-    retrieval, chance = same_scene_retrieval(features, types, embeddings.scenes)
+    retrieval, chance = same_scene_retrieval(features, types, embeddings.patches)
     return {
         **zero_shot_scores(embeddings.predicted, types),
         "silhouette": silhouette(features, types),

@@ -24,7 +24,7 @@ from clippan_lib.figures.stretch import Stretch, fit_stretch
 from clippan_lib.figures.style import BOX, PALETTE, new_figure
 from clippan_lib.runs.run import Run
 
-STAGES = ("before Stage I", "after Stage I")
+BEFORE_AFTER = ("before Stage I", "after Stage I")
 COLOURS = ("type", "scene")
 _MARKERS = ("o", "s", "^")
 _AXES = "t-SNE, per cent of the map\n(distances between clusters mean nothing)"
@@ -77,7 +77,7 @@ class Map:
     """The embeddings of one stage.
 
     Args:
-        stage: of `STAGES`.
+        stage: of `BEFORE_AFTER`.
         embeddings: rows are all LRMS, then all PAN, then all HRMS of the same patches.
         plane: (3n, 2), where each lies, from 0 to 100.
         scores: of `embedding_scores`.
@@ -100,16 +100,18 @@ class EmbeddingExplorer(Explorer):
         """
         self.run, self.most = run, most
         self.patches: PatchSet = run.patches("test", "full")
-        self.fuse = run.hrms_method()
         self._map = cache(self._make)
         self._images = lru_cache(maxsize=64)(self._read)
-        adapted = (run.folder / "stage1" / "supervisor.safetensors").is_file()
+        adapted = run.layout.supervisor().is_file()
         count = min(most, len(self.patches))
         if count < 2:
             raise ValueError(f"{count} patches (most={most}): a map needs two or more")
         controls = {
             "stage": ToggleButtons(
-                options=STAGES, value=STAGES[adapted], description="stage", style={"button_width": "auto"}
+                options=BEFORE_AFTER,
+                value=BEFORE_AFTER[adapted],
+                description="stage",
+                style={"button_width": "auto"},
             ),
             "colour": ToggleButtons(options=COLOURS, description="colour by", style={"button_width": "auto"}),
             "type": ToggleButtons(options=TYPES, description="point", style={"button_width": "auto"}),
@@ -127,9 +129,9 @@ class EmbeddingExplorer(Explorer):
         self.set(patch=(self["patch"] - 1 + count) % self.controls["patch"].max + 1)
 
     def _make(self, stage: str) -> Map:
-        before = stage == STAGES[0]
+        before = stage == BEFORE_AFTER[0]
         supervisor = self.run.new_supervisor(adapted=False) if before else self.run.adapted_supervisor()
-        embeddings = embed_patches(supervisor, self.patches, self.fuse, self.most)
+        embeddings = embed_patches(supervisor, self.patches, self.run.hrms, self.most)
         perplexity = min(30.0, len(embeddings.types) / 6)
         plane = square(layout(embeddings.features, perplexity, self.run.seed))
         return Map(stage, embeddings, plane, embedding_scores(embeddings))
@@ -141,17 +143,17 @@ class EmbeddingExplorer(Explorer):
 
     def images(self, row: int) -> tuple[Tensor, Tensor, Tensor]:
         """LRMS (1, c, h, w), PAN (1, 1, H, W) and HRMS (1, c, H, W) of the patch that a row shows."""
-        return self._images(int(self.map.embeddings.scenes[row]))
+        return self._images(int(self.map.embeddings.patches[row]))
 
     def _read(self, patch: int) -> tuple[Tensor, Tensor, Tensor]:
         batch = self.patches.batch([patch]).to(self.run.device)
-        hrms = self.fuse(batch.lrms, batch.pan).clamp(0, 1)
+        hrms = self.run.hrms(batch)
         return batch.lrms.cpu(), batch.pan.cpu(), hrms.cpu()
 
     @cached_property
     def _stretches(self) -> tuple[Stretch, Stretch]:
         """One for all multispectral patches and one for all PAN patches, so that any two can be compared."""
-        batch = self.patches.batch(self.map.embeddings.scenes[: self.controls["patch"].max])
+        batch = self.patches.batch(self.map.embeddings.patches[: self.controls["patch"].max])
         tall = (image.transpose(0, 1).flatten(1, 2) for image in (batch.lrms, batch.pan))
         bands = self.patches.sensor.rgb, (0,)
         return tuple(fit_stretch(image, chosen) for image, chosen in zip(tall, bands, strict=True))
@@ -159,7 +161,7 @@ class EmbeddingExplorer(Explorer):
     @cached_property
     def _scenes(self) -> list[int]:
         """Which scene the patch of each row was cut from."""
-        return [self.patches.scene_of(patch) for patch in self.map.embeddings.scenes.tolist()]
+        return [self.patches.scene_of(patch) for patch in self.map.embeddings.patches.tolist()]
 
     def _settle(self) -> None:
         wanted, near = self["near"], self.controls["near"]

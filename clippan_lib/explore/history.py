@@ -13,11 +13,12 @@ from pathlib import Path
 import pandas as pd
 from ipywidgets import Button, IntSlider, Layout, SelectMultiple, ToggleButton
 from matplotlib.figure import Figure
-from safetensors import safe_open
 
 from clippan_lib.explore.base import Explorer, Update
 from clippan_lib.figures import curves
 from clippan_lib.figures.style import new_figure
+from clippan_lib.files import read_metadata
+from clippan_lib.runs.folder import RunFolder
 from clippan_lib.runs.progress import FILE, read_progress
 from clippan_lib.runs.run import Run
 from clippan_lib.training.loop import Row
@@ -25,7 +26,6 @@ from clippan_lib.training.loop import Row
 POLL = 2.0  # seconds between two looks
 PAUSE = 30.0  # seconds after a finished training in which the run's next one begins
 PATIENCE = 600.0  # seconds without any iteration after which nobody waits for one
-_KEPT = ("stage1/training/*.safetensors", "stage2/**/*.safetensors")
 _NO_TERMS = ("iteration", "lr")
 _LAST = ("total", "grad_norm")
 
@@ -39,17 +39,17 @@ def kept_histories(folder: Path) -> dict[str, list[Row]]:
         iteration; of several settings under one name the latest.
     """
     found: dict[str, list[Row]] = {}
-    times = {path: path.stat().st_mtime_ns for pattern in _KEPT for path in folder.glob(pattern)}
+    names = RunFolder(folder).checkpoints
+    times = {path: path.stat().st_mtime_ns for path in names}
     for path in sorted(times, key=lambda each: (times[each], each), reverse=True):
-        name = path.relative_to(folder).with_name(path.stem.rpartition("-")[0]).as_posix()
-        found.setdefault(name.replace("/training/", "/"), _rows(path, times[path]))
+        found.setdefault(names[path], _rows(path, times[path]))
     return {name: rows for name, rows in found.items() if rows}
 
 
 @lru_cache(maxsize=1000)
 def _rows(path: Path, _: int) -> list[Row]:
-    with safe_open(path, "pt") as file:
-        return json.loads((file.metadata() or {}).get("rows", "[]"))
+    metadata = read_metadata(path, "delete it, and its training starts anew")
+    return json.loads(metadata.get("rows", "[]"))
 
 
 class Training:

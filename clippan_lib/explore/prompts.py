@@ -21,8 +21,9 @@ from clippan_lib.clip.prompts import PROMPTS, get_prompts
 from clippan_lib.evaluation import protocol
 from clippan_lib.evaluation.protocol import TRUE, Fusions, Step
 from clippan_lib.explore.base import Explorer, Update, scrolled
-from clippan_lib.explore.embedding import STAGES
+from clippan_lib.explore.embedding import BEFORE_AFTER
 from clippan_lib.figures.style import PALETTE, new_figure
+from clippan_lib.fusion import get_method
 from clippan_lib.runs.run import Run
 
 YOURS, NO_AIM = "your text", "no aim at all"
@@ -36,7 +37,7 @@ class Judge:
     """What one supervisor says of texts.
 
     Args:
-        stage: of `STAGES`.
+        stage: of `BEFORE_AFTER`.
         supervisor: before or after Stage I.
         fusions: of held-out patches, embedded once.
         chance: share won by random directions.
@@ -76,7 +77,7 @@ class PromptExplorer(Explorer):
         self.patches = run.patches("test", "full")
         self.base = get_prompts(run.config.prompts)
         self._judge = cache(self._make)
-        adapted = (run.folder / "stage1" / "supervisor.safetensors").is_file()
+        adapted = run.layout.supervisor().is_file()
         controls = {
             "text": Text(
                 text,
@@ -86,15 +87,18 @@ class PromptExplorer(Explorer):
                 layout=Layout(width="620px"),
             ),
             "stage": ToggleButtons(
-                options=STAGES, value=STAGES[adapted], description="stage", style={"button_width": "auto"}
+                options=BEFORE_AFTER,
+                value=BEFORE_AFTER[adapted],
+                description="stage",
+                style={"button_width": "auto"},
             ),
         }
         super().__init__(controls)
 
     def _make(self, stage: str) -> Judge:
-        before = stage == STAGES[0]
+        before = stage == BEFORE_AFTER[0]
         supervisor = self.run.new_supervisor(adapted=False) if before else self.run.adapted_supervisor()
-        fuse, seed = self.run.hrms_method(_FUSED_BY), self.run.seed
+        fuse, seed = get_method(_FUSED_BY, self.patches.sensor, self.patches.ratio), self.run.seed
         fusions = protocol.embed_fusions(supervisor, self.patches, fuse, self.strength, seed)
         stored = PROMPTS | {self.base.name: self.base}
         steps = protocol.text_steps(supervisor, stored.values()) | {NO_AIM: protocol.no_aim(supervisor)}

@@ -1,20 +1,19 @@
 """What a run is: all that decides it, checked before anything is written."""
 
-from clippan_lib.errors import ManifestError
-from clippan_lib.errors import DataError
-import hashlib
-import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clippan_lib.clip.model import check_clip
 from clippan_lib.data import Dataset, Manifest, load_manifest, open_dataset
+from clippan_lib.data.pair.sources import States, states_read
+from clippan_lib.errors import ClipWeightsError, Refusal
 from clippan_lib.runs.devices import find_device
-from clippan_lib.errors import Refusal
-from clippan_lib.runs.settings import notebook_parameters, split_assignments
+from clippan_lib.runs.folder import RunFolder
+from clippan_lib.runs.parameters import notebook_parameters, sort_changes
+from clippan_lib.runs.settings import Settings, default_name, refuse_unfit
 from clippan_lib.training.config import RunConfig, make_config
-from clippan_lib.training.loop import digest
 
 NEEDED = tuple((split, resolution) for split in ("train", "test") for resolution in ("full", "reduced"))
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
@@ -22,16 +21,45 @@ NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
 @dataclass(frozen=True)
 class Plan:
-    """All that decides a run; made and checked by `plan_run`."""
+    """All that decides a run; made and checked by `plan_run`.
+
+    Args:
+        manifest: of the dataset.
+        settings: that the folder is made with.
+        device: where to compute.
+        folder: of the run.
+        notebooks: in their order.
+        parameters: of each notebook, by name.
+        files: states of the files that parameters of notebooks name.
+    """
 
     manifest: Manifest
-    config: RunConfig
-    preset: str
-    seed: int
+    settings: Settings
     device: str
     folder: Path
     notebooks: tuple[Path, ...]
     parameters: dict[str, dict[str, Any]]
+    files: States
+
+    @property
+    def config(self) -> RunConfig:
+        """Every number."""
+        return self.settings.config
+
+    @property
+    def preset(self) -> str:
+        """What the configuration was made of."""
+        return self.settings.preset
+
+    @property
+    def seed(self) -> int:
+        """Of all randomness."""
+        return self.settings.seed
+
+    @property
+    def place(self) -> RunFolder:
+        """The layout of its folder."""
+        return RunFolder(self.folder)
 
 
 def plan_run(
@@ -43,10 +71,11 @@ def plan_run(
     seed: int = 0,
     device: str = "auto",
     name: str | None = None,
-    assignments: Iterable[str] = (),
+    changes: Mapping[str, Any] | None = None,
     notebooks: Path = NOTEBOOKS,
     only: Collection[str] | None = None,
     runs: Path = Path("runs"),
+    campaign: bool = False,
 ) -> Plan:
     """Check everything that can be checked before a run; write nothing.
 
@@ -57,38 +86,43 @@ def plan_run(
         network: the fusion network, if not the preset's; with a warm start also the pseudo-supervisor.
         seed: of all randomness.
         device: "cpu", "cuda" or "auto", which takes a GPU if there is one.
-        name: of the run's folder; made of preset, network and seed (and a digest of `assignments`) if None.
-        assignments: texts `name=value`, for fields of `RunConfig` and for parameters of single notebooks.
+        name: of the run's folder; made of preset, network and seed (and a digest of `changes`) if None.
+        changes: values of fields of `RunConfig`, and of parameters of single notebooks.
         notebooks: folder of the notebooks, run in the order of their numbers.
         only: the names (without .ipynb) of those to run; all if None.
         runs: where runs are kept.
+        campaign: whether the run is a part of a campaign.
     Raises: Refusal, ManifestError, DataError or another ValueError that says what is wrong.
     """
-    dataset = load_manifest(manifest)
-    _refuse_incomplete(open_dataset(dataset, data))
+    loaded = load_manifest(manifest)
+    dataset = open_dataset(loaded, data)
+    _refuse_incomplete(dataset)
     found = _find_notebooks(notebooks, only)
     defaults = {path.stem: notebook_parameters(path) for path in found}
-    overrides, extra = split_assignments(assignments, RunConfig.model_fields, defaults)
+    overrides, extra = sort_changes(changes or {}, RunConfig.model_fields, defaults)
     if network is not None and overrides.setdefault("network", network) != network:
-        raise Refusal(f"--network {network} and -p network={overrides['network']} contradict each other")
-    if network is not None and overrides.get("warm_start", make_config(preset).warm_start):
-        # The start of Stage II is the pseudo-supervisor's, so it has to be the same network
-        overrides.setdefault("pseudo", network)
+        raise Refusal(
+            f"network {network} and network={overrides['network']} among the changes contradict each other"
+        )
     if seed < 0:
         raise Refusal(f"--seed {seed}: a seed is 0 or more")
     config = make_config(preset, **overrides)
-    for field in {"pseudo", "clip_model", "clip_weights"} & overrides.keys():
-        overrides[field] = getattr(
-            config, field
-        )  # a file's whole path, as the notebooks run in another folder
-    name = name or _name(preset, config, seed, overrides | extra)
+    refuse_unfit(config, dataset)
+    try:
+        check_clip(config.clip_model, config.clip_weights)
+    except ClipWeightsError as error:
+        raise Refusal(str(error)) from error
+    # files with their whole paths, as the notebooks run in another folder
+    overrides = {field: getattr(config, field) for field in overrides}
+    name = name or default_name(preset, config, seed, overrides | extra)
     if Path(name).name != name or name.startswith("."):
         raise Refusal(f"--name {name!r} is not the name of a folder")
-    folder = (runs / dataset.name / name).resolve()
+    folder = (runs / loaded.name / name).resolve()
     shared = {
         "manifest": str(Path(manifest).resolve()),
         "data_root": str(Path(data).resolve()) if data else "",
         "run_dir": str(folder),
+        "runs": str(runs.resolve()),
         "preset": preset,
         "seed": seed,
         "device": find_device(device),
@@ -97,7 +131,9 @@ def plan_run(
     parameters = {
         stem: {key: shared[key] for key in known if key in shared} for stem, known in defaults.items()
     }
-    return Plan(dataset, config, preset, seed, shared["device"], folder, found, parameters)
+    settings = Settings.of(dataset, preset, seed, config, campaign)
+    files = states_read(value for value in extra.values() if isinstance(value, str) and Path(value).is_file())
+    return Plan(loaded, settings, shared["device"], folder, found, parameters, files)
 
 
 def _find_notebooks(folder: Path, only: Collection[str] | None) -> tuple[Path, ...]:
@@ -120,16 +156,3 @@ def _refuse_incomplete(dataset: Dataset) -> None:
             f"{dataset.name}: the notebooks need {lacking}, and it has only {there}; "
             "use the library on what is there (`Dataset.patches`, `train_pseudo`), or another dataset"
         )
-
-
-def _name(preset: str, config: RunConfig, seed: int, changes: dict[str, Any]) -> str:
-    """Other settings get another folder, so that a trial never replaces a finished run."""
-    changes = {
-        key: value
-        for key, value in changes.items()
-        if key != "network" and (key, value) != ("pseudo", config.network)
-    }
-    if given := config.trained_pseudo():
-        changes["pseudo"] = digest(given.network.state_dict())
-    mark = hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:6]
-    return f"{preset}_{config.network}_seed{seed}" + (f"_{mark}" if changes else "")

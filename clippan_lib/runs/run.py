@@ -3,9 +3,6 @@
 The notebooks' way into the library: each opens the run with the same parameters and asks it for the next stage.
 """
 
-from clippan_lib.errors import MissingStage
-from clippan_lib.errors import ManifestError
-from clippan_lib.errors import DataError
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,16 +13,20 @@ from torch import nn
 
 from clippan_lib import __version__
 from clippan_lib.clip import Supervisor, get_prompts, load_clip
-from clippan_lib.data import Dataset, PatchSet, load_manifest, open_dataset
+from clippan_lib.data import Batch, Dataset, PatchSet, load_manifest, open_dataset
+from clippan_lib.errors import MissingStage
 from clippan_lib.fusion import NETWORKS, Method, build_network, get_method
 from clippan_lib.fusion.trained import TrainedNetwork
-from clippan_lib.shapes import Progress
+from clippan_lib.runs.folder import RunFolder, newest_run, no_run
+from clippan_lib.runs.parameters import refuse_unknown_parameters
 from clippan_lib.runs.progress import run_progress
+from clippan_lib.runs.settings import Settings, default_name, refuse_unfit
+from clippan_lib.shapes import HRMS, Progress
 from clippan_lib.training.batches import PatchStore
 from clippan_lib.training.config import RunConfig, make_config
 from clippan_lib.training.loop import History
 from clippan_lib.training.pseudo import train_pseudo
-from clippan_lib.training.stage1 import adapt
+from clippan_lib.training.stage1 import fit_supervisor
 from clippan_lib.training.stage2 import train_fusion
 
 
@@ -66,9 +67,24 @@ class Run:
         stride = strides.get(resolution) if split == "train" else None
         return self.dataset.patches(split, resolution, self.config.patch, stride)
 
-    def hrms_method(self, name: str | None = None) -> Method:
-        """The classical method that stands for HRMS where there is none, Stage I's by default."""
-        return get_method(name or self.config.hrms_source, self.dataset.sensor, self.dataset.ratio)
+    @property
+    def layout(self) -> RunFolder:
+        """Where everything in the folder lies."""
+        return RunFolder(self.folder)
+
+    def hrms(self, batch: Batch, name: str | None = None) -> HRMS:
+        """What stands for HRMS in Stage I.
+
+        Args:
+            batch: on any device.
+            name: a classical method instead of `config.hrms_source`.
+        Returns: (b, c, H, W), [0, 1].
+        """
+        name = name or self.config.hrms_source
+        if name == "gt":
+            return batch.gt
+        method = get_method(name, self.dataset.sensor, self.dataset.ratio)
+        return method(batch.lrms, batch.pan).clamp(0, 1)
 
     def new_supervisor(self, clip_weights: str | None = None, adapted: bool = True) -> Supervisor:
         """A supervisor before Stage I, its display stretch fitted on training patches.
@@ -97,23 +113,20 @@ class Run:
 
     def with_network(self, name: str) -> "Run":
         """The same run with another fusion network, which with a warm start is its own pseudo-supervisor."""
-        changes = {"network": name} | ({"pseudo": name} if self.config.warm_start else {})
-        return replace(self, config=self.config.model_copy(update=changes))
+        return replace(self, config=self.config.with_network(name))
 
     def stage1(self, supervisor: Supervisor, name: str) -> History:
         """Adapt a supervisor on full-resolution training patches and keep it as stage1/<name>.safetensors."""
-        folder = self.folder / "stage1"
-        folder.mkdir(parents=True, exist_ok=True)
-        history = adapt(
+        history = fit_supervisor(
             supervisor,
             self.patches("train", "full"),
             self.config,
             seed=self.seed,
             device=self.device,
-            checkpoint=folder / "training" / f"{name}.safetensors",
+            checkpoint=self.layout.supervisor_checkpoint(name),
             progress=self.progress,
         )
-        supervisor.freeze().save(folder / f"{name}.safetensors")
+        supervisor.freeze().save(self.layout.supervisor(name))
         return history
 
     def adapted_supervisor(self, name: str = "supervisor") -> Supervisor:
@@ -121,7 +134,7 @@ class Run:
 
         Raises: MissingStage if it is not there.
         """
-        path = self.folder / "stage1" / f"{name}.safetensors"
+        path = self.layout.supervisor(name)
         if not path.is_file():
             raise MissingStage(f"{path} is missing: run 02_stage1_adaptation with the same run_dir first")
         return Supervisor.load(path).to(self.device)
@@ -136,11 +149,12 @@ class Run:
             self.config,
             seed=self.seed,
             device=self.device,
-            checkpoint=self.folder / "stage2" / "pseudo.safetensors",
+            checkpoint=self.layout.pseudo_checkpoint,
             progress=self.progress,
         )
         if self.config.pseudo in NETWORKS:
-            self._keep(pseudo, self.config.pseudo, "reduced", f"{self.config.pseudo}-pseudo", self.seed)
+            file = self.layout.pseudo(self.config.pseudo, self.seed)
+            self._keep(file, pseudo, self.config.pseudo, "reduced", f"{self.config.pseudo}-pseudo", self.seed)
         return pseudo
 
     def stage2(
@@ -191,15 +205,18 @@ class Run:
             supervisor=supervisor,
             pseudo=pseudo,
             seed=seed,
-            checkpoint=self.folder / "stage2" / resolution / f"{name}-{seed}.safetensors",
+            checkpoint=self.layout.network_checkpoint(resolution, name, seed),
             features=features,
             label=f"Stage II, {resolution} resolution, {name}, seed {seed}",
             progress=self.progress,
         )
-        self._keep(network, self.config.network, resolution, name, seed)
+        file = self.layout.network(resolution, name, seed)
+        self._keep(file, network, self.config.network, resolution, name, seed)
         return Trained(network.eval(), history)
 
-    def _keep(self, network: nn.Module, name: str, resolution: str, variant: str, seed: int) -> None:
+    def _keep(
+        self, file: Path, network: nn.Module, name: str, resolution: str, variant: str, seed: int
+    ) -> None:
         """Write a file that can be used without this run; the latest settings replace earlier ones."""
         manifest, sensor = self.dataset.manifest, self.dataset.sensor
         max_value = float(manifest.max_value or sensor.max_value)
@@ -212,8 +229,21 @@ class Run:
             "seed": str(seed),
             "clippan": __version__,
         }
-        path = self.folder / "networks" / resolution / f"{variant}-{seed}.safetensors"
-        TrainedNetwork(network, name, sensor, max_value, origin).save(path)
+        TrainedNetwork(network, name, sensor, max_value, origin).save(file)
+
+    def trained(self, variant: str, resolution: Literal["full", "reduced"]) -> TrainedNetwork:
+        """A network that `stage2` kept, of the run's first seed, on the run's device.
+
+        Raises: MissingStage if it is not there, naming those that are.
+        """
+        path = self.layout.network(resolution, variant, self.seed)
+        if not path.is_file():
+            there = ", ".join(each.relative_to(self.folder).as_posix() for each in self.layout.networks)
+            raise MissingStage(
+                f"{path} is missing: run 04_stage2_training with the same run_dir first. There is: {there or 'none'}"
+            )
+        found = TrainedNetwork.load(path)
+        return replace(found, network=found.network.to(self.device))
 
 
 def open_run(
@@ -224,21 +254,39 @@ def open_run(
     seed: int,
     device: str,
     overrides: Mapping[str, Any],
+    runs: str | Path = "",
+    start: bool = False,
 ) -> Run:
-    """Open a run; its folder is made if needed.
+    """Open a run. A folder belongs to one dataset, one state of its files and one set of settings for good.
 
     Args:
         manifest: a file of data_manifests/.
         data_root: folder of the data files; "" for the manifest's own.
-        run_dir: the run's folder.
+        run_dir: the run's folder, made if needed; "" for the newest run in `runs` of this dataset at this preset and
+            seed, with the settings that it has.
         preset: "smoke", "demo" or "paper".
         seed: 0 or more.
         device: "cpu", "cuda" or another name of torch's.
-        overrides: fields of `RunConfig` that replace the preset's.
-    Raises: ManifestError, DataError, ValueError for what does not fit; nothing is written then.
+        overrides: fields of `RunConfig` that replace the preset's; with run_dir "" the run must have them.
+        runs: the folder of all runs; needed with run_dir "".
+        start: with run_dir "", whether to start a run where there is none, under the name `clippan run` gives it.
+    Raises: ManifestError, DataError, ValueError for what does not fit; Refusal for a parameter that papermill gave and
+        the notebook does not have, and for a folder that was made with other settings, naming them; MissingStage where
+        there is no run to be found, listing those that are. Nothing is written then.
     """
+    refuse_unknown_parameters()
     dataset = open_dataset(load_manifest(manifest), data_root)
     config = make_config(preset, **overrides)
-    folder = Path(run_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    return Run(dataset, config, seed, torch.device(device), folder)
+    settings = Settings.of(dataset, preset, seed, config)
+    if run_dir:
+        folder = RunFolder(Path(run_dir))
+    elif found := newest_run(runs, settings, overrides):
+        folder, config = found, found.config
+        settings = replace(settings, config=config)
+    elif start:
+        folder = RunFolder(Path(runs) / dataset.name / default_name(preset, config, seed, overrides))
+    else:
+        raise no_run(runs, settings, overrides)
+    refuse_unfit(config, dataset)
+    folder.claim(settings)
+    return Run(dataset, config, seed, torch.device(device), folder.path)

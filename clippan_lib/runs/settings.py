@@ -1,114 +1,141 @@
-"""Parameters of a run: read from the notebooks, typed from the command line, refused before anything runs."""
+"""The settings of a run: what may share a folder, what is refused before anything runs, and what a run is called."""
 
-from clippan_lib.errors import Refusal
-import ast
-import difflib
-import re
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import nbformat
-import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from clippan_lib.data import Dataset
+from clippan_lib.errors import Refusal
+from clippan_lib.metrics.no_reference import BLOCK
+from clippan_lib.training.config import STAGES, UNDECIDING, RunConfig
 
-TAG = "parameters"
-# What the runner gives to every notebook that has it, and how the user sets it.
-OWN = {
-    "manifest": "the first argument",
-    "data_root": "--data",
-    "run_dir": "--name",
-    "preset": "--preset",
-    "seed": "--seed",
-    "device": "--device",
-    "overrides": "-p field=value",
-}
-# YAML 1.1 takes 1e-4 for text, because it lacks a dot.
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# Changes no result, nor what is shown of it
+_FREE = ("checkpoint_every",)
+_SSIM = 11  # LRMS px, its window in L_spec
+_STAGE1 = ("w_inter", "w_intra", "w_fusion")
+_FIDELITY = ("w_spec", "w_spat", "w_qnr", "w_pseudo")
 
 
-def parse_assignment(text: str) -> tuple[str, Any]:
-    """`name=value` with the value read as a YAML scalar, list or mapping: 3, 1e-4, true, null, wald, [1, 2].
-
-    Raises: Refusal if it is not of that form.
-    """
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip().isidentifier():
-        raise Refusal(f"-p {text!r} is not of the form name=value")
-    try:
-        content = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise Refusal(f"-p {text!r}: the value is not valid YAML; put quotes around text") from None
-    if isinstance(content, str) and _NUMBER.fullmatch(content):
-        content = float(content)
-    return name.strip(), content
-
-
-def notebook_parameters(path: Path) -> dict[str, Any]:
-    """Names and default values of a notebook's parameters.
+@dataclass(frozen=True)
+class Settings:
+    """With what a run is made: equal settings, and only these, may share a folder.
 
     Args:
-        path: a notebook with one cell tagged `parameters`, which assigns literals to names and nothing else.
-    Raises: Refusal naming the notebook if that is not so.
+        dataset: the manifest's name.
+        manifest: its digest.
+        data: state of the files, see `Dataset.state`.
+        preset: what `config` was made of.
+        seed: of all randomness.
+        config: every number.
+        campaign: whether the run is a part of a campaign, which a notebook of the course never means.
     """
-    cells = [cell for cell in nbformat.read(path, 4).cells if TAG in cell.metadata.get("tags", [])]
-    if len(cells) != 1:
-        raise Refusal(f"{path.name}: {len(cells)} cells are tagged {TAG!r}; there must be one")
-    try:
-        return dict(_literal(statement) for statement in ast.parse(cells[0].source).body)
-    except (SyntaxError, ValueError) as error:
-        raise Refusal(f"{path.name}: cell {TAG!r} may only assign literals to names: {error}") from error
+
+    dataset: str
+    manifest: str
+    data: Mapping[str, Any]
+    preset: str
+    seed: int
+    config: RunConfig
+    campaign: bool = False
+
+    @classmethod
+    def of(
+        cls, dataset: Dataset, preset: str, seed: int, config: RunConfig, campaign: bool = False
+    ) -> "Settings":
+        """The settings of a run on a dataset."""
+        manifest = dataset.manifest
+        return cls(manifest.name, manifest.digest(), dataset.state(), preset, seed, config, campaign)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """As JSON; of the files that the configuration names their state is kept too."""
+        return {
+            "dataset": self.dataset,
+            "manifest": self.manifest,
+            "data": dict(self.data),
+            "preset": self.preset,
+            "seed": self.seed,
+            "config": self.config.model_dump(mode="json"),
+            "keys": {stage: self.config.key(stage) for stage in STAGES},
+            "campaign": self.campaign,
+        }
 
 
-def _literal(statement: ast.stmt) -> tuple[str, Any]:
-    match statement:
-        case ast.Assign(targets=[ast.Name(id=name)], value=value):
-            return name, ast.literal_eval(value)
-        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-            return name, ast.literal_eval(value)
-    raise ValueError(f"line {statement.lineno}")
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What two records of settings do not have in common, in words; nothing if they mean the same run."""
+    found = [
+        f"{name} is {there[name]!r} there and {here[name]!r} here"
+        for name in ("dataset", "seed")
+        if there[name] != here[name]
+    ]
+    if there["dataset"] == here["dataset"] and there["manifest"] != here["manifest"]:
+        found.append("the manifest has changed since")
+    files = sorted({**there["data"], **here["data"]})
+    changed = [name for name in files if there["data"].get(name) != here["data"].get(name)]
+    if changed and there["manifest"] == here["manifest"]:
+        found.append(f"{', '.join(changed)} changed since")
+    stages = [stage for stage in STAGES if there["keys"].get(stage) != here["keys"][stage]]
+    matter = {name for stage in stages for name in STAGES[stage]} | {*UNDECIDING} - {*_FREE}
+    old, new = there["config"], here["config"]
+    fields = [name for name in new if name in matter and old.get(name) != new[name]]
+    found += [f"{name} is {old.get(name)!r} there and {new[name]!r} here" for name in fields]
+    if stages and not fields:
+        found.append(f"the files that decide {', '.join(stages)} have changed since")
+    return found
 
 
-def split_assignments(
-    assignments: Iterable[str], fields: Iterable[str], defaults: Mapping[str, Mapping[str, Any]]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Sort `name=value` texts into fields of the configuration and parameters of single notebooks.
+def refuse_unfit(config: RunConfig, dataset: Dataset) -> None:
+    """Refuse at once what would end in a notebook after minutes.
+
+    Raises: Refusal naming the field, the value seen and what fits.
+    """
+    _refuse_patch(config.patch, dataset.ratio)
+    if config.hrms_source == "gt" and not dataset.has_gt("train", "full"):
+        raise Refusal(
+            f"hrms_source='gt': {dataset.name} has no ground truth at full resolution; choose bdsd_pc or bdsd"
+        )
+    if config.stage1_iterations and not any(getattr(config, name) for name in _STAGE1):
+        raise Refusal(
+            f"{', '.join(_STAGE1)} are all 0: Stage I has nothing to train on; give one of them a weight above 0, or "
+            "set stage1_iterations=0 to leave it out"
+        )
+    if not any(getattr(config, name) for name in _FIDELITY):
+        raise Refusal(
+            f"{', '.join(_FIDELITY)} are all 0: the network without language has nothing to train on at full "
+            "resolution; give one of them a weight above 0"
+        )
+    if not config.w_gt:
+        raise Refusal(
+            "w_gt=0: the network without language has nothing to train on at reduced resolution; give a weight above 0"
+        )
+
+
+def _refuse_patch(patch: int, ratio: int) -> None:
+    if patch >= _SSIM and patch * ratio % BLOCK == 0:
+        return
+    fit = [side for side in range(_SSIM, max(patch, BLOCK) + BLOCK + 1) if side * ratio % BLOCK == 0]
+    nearest = sorted(sorted(fit, key=lambda side: abs(side - patch))[:3])
+    raise Refusal(
+        f"patch={patch}: at ratio {ratio} that is {patch * ratio} PAN px, and L_QNR needs whole blocks of {BLOCK}, "
+        f"L_spec at least {_SSIM} LRMS px; choose {', '.join(map(str, nearest))} or another multiple"
+    )
+
+
+def default_name(preset: str, config: RunConfig, seed: int, changes: Mapping[str, Any]) -> str:
+    """The name of a run's folder: other settings get another, so that a trial never replaces a finished run.
 
     Args:
-        assignments: what the user gave with -p.
-        fields: fields of the configuration.
-        defaults: per notebook, its parameters' default values.
-    Returns: (overrides, extra); the values of `overrides` are not checked yet.
-    Raises: Refusal on an unknown name, with near matches, one given twice, a name that has its own option, or
-        a notebook parameter of another type than its default.
+        preset, config, seed: of the run.
+        changes: fields of the configuration, and parameters of notebooks, that were given.
     """
-    fields = set(fields)
-    special = {name: value for notebook in defaults.values() for name, value in notebook.items()}
-    overrides, extra = {}, {}
-    for text in assignments:
-        name, value = parse_assignment(text)
-        if name in OWN:
-            raise Refusal(f"-p {name}: set it by {OWN[name]}")
-        if name in overrides or name in extra:
-            raise Refusal(f"-p {name} is given twice")
-        if name in fields:
-            overrides[name] = value
-        elif name in special:
-            extra[name] = _typed(name, value, special[name])
-        else:
-            raise Refusal(_unknown(name, fields | special.keys()))
-    return overrides, extra
-
-
-def _typed(name: str, value: Any, default: Any) -> Any:
-    kind = type(default)
-    try:
-        return TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(value)
-    except ValidationError:
-        raise Refusal(f"-p {name}: expected {kind.__name__} (as in {default!r}), got {value!r}") from None
-
-
-def _unknown(name: str, known: set[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(sorted(known))}"
-    return f"-p {name}: unknown parameter; {hint}"
+    changes = {
+        name: value
+        for name, value in changes.items()
+        if name != "network" and (name, value) != ("pseudo", config.network)
+    }
+    if config.trained_pseudo():
+        changes["pseudo"] = config.key("pseudo")
+    mark = hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:6]
+    return f"{preset}_{config.network}_seed{seed}" + (f"_{mark}" if changes else "")

@@ -1,5 +1,6 @@
 """Training on the very scene that is to be sharpened: its manifest, and a plan of the notebooks for it."""
 
+import hashlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from clippan_lib.data import Manifest, open_dataset
+from clippan_lib.data.pair.sources import states_read
 from clippan_lib.errors import DataError, ManifestError, Refusal
 from clippan_lib.files import write_text
 from clippan_lib.fusion.trained import TrainedNetwork
@@ -20,7 +22,7 @@ from clippan_lib.runs.plan import NOTEBOOKS, Plan, plan_run
 from clippan_lib.sensors import SENSORS, Sensor
 from clippan_lib.training.config import make_config
 
-STAGES = ("01_data_preparation", "02_stage1_adaptation", "04_stage2_training", "05_zooms_and_errors")
+CHAPTERS = ("01_data_preparation", "02_stage1_adaptation", "04_stage2_training", "05_zooms_and_errors")
 SPLIT = {"train": 0.6, "val": 0.2, "test": 0.2}
 
 
@@ -41,7 +43,7 @@ def plan_adaptation(
     """Plan the training of Stage II on a scene, without ground truth; Stage I and a report belong to it.
 
     What can be checked is checked first; then the scene's manifest is written, as runs/NAME/scene.yaml. NAME comes
-    from `out` and from the manifest's content, the state of the files included: other files get another folder.
+    from `out`, from the manifest's content and from the state of all files that are read: others get another folder.
 
     Args:
         ms, pan, bands: as for `open_pair`.
@@ -77,15 +79,11 @@ def plan_adaptation(
         network=trained and trained.name,
         seed=seed,
         device=device,
-        assignments=["n_seeds=1", *(_begin_with(start) if start else ())],
+        changes={"n_seeds": 1} | ({"pseudo": str(start.resolve()), "warm_start": True} if start else {}),
         notebooks=notebooks,
-        only=STAGES,
+        only=CHAPTERS,
         runs=runs,
     )
-
-
-def _begin_with(start: Path) -> list[str]:
-    return [f"pseudo={json.dumps(str(start.resolve()))}", "warm_start=true"]
 
 
 def _manifest(
@@ -107,17 +105,19 @@ def _manifest(
         "licence": "that of the files",
         "citation": "none",
         "homepage": "none",
-        "how_to_get": f"In {root}: {'; '.join(map(_state, files))}.",
+        "how_to_get": f"In {root}: {'; '.join(map(_told, files))}.",
     }
     try:
         manifest = Manifest(**content)
     except ValidationError as error:
         found = "; ".join(detail["msg"].removeprefix("Value error, ") for detail in error.errors())
         raise ManifestError(f"{files[0]} and {files[1]} make no data set: {found}") from None
-    return manifest.model_copy(update={"name": f"{manifest.name}_{manifest.digest()[:6]}"})
+    state = json.dumps([manifest.digest(), states_read(files)], sort_keys=True)
+    mark = hashlib.sha256(state.encode()).hexdigest()[:6]
+    return manifest.model_copy(update={"name": f"{manifest.name}_{mark}"})
 
 
-def _state(file: Path) -> str:
+def _told(file: Path) -> str:
     try:
         found = file.stat()
     except OSError as error:

@@ -4,16 +4,16 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from inspect import signature
 from math import lcm
 from pathlib import Path
 
 import torch
 
-from clippan_lib import __version__
 from clippan_lib.data.pair.scene import ScenePair, open_pair
+from clippan_lib.data.pair.sources import states_read
 from clippan_lib.errors import DataError
-from clippan_lib.fusion import CLASSICAL, as_staged, classical, staged_method
+from clippan_lib.files import file_digest, library_digest
+from clippan_lib.fusion import CLASSICAL, as_staged, staged_method
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.sensors import Sensor
 from clippan_lib.sharpening.output import BLOCK, DTYPES
@@ -34,7 +34,7 @@ class Job:
         title: the method, in words.
         exact: whether the output is that of a single tile that holds all; if not, the method looks at its whole
             image in such a way that every tile is an image of its own, and the output depends on `side`.
-        key: SHA-256 of all this and of the state of the files.
+        key: SHA-256 of all this, of the state of the files and of the library itself.
     """
 
     files: tuple[Path, Path]
@@ -79,8 +79,6 @@ def plan_job(
     paths, device = (Path(ms).resolve(), Path(pan).resolve()), torch.device(device)
     if method in CLASSICAL:
         pair = open_pair(*paths, bands=bands, sensor=sensor)
-        if sensor is None and "gnyq" in signature(getattr(classical, method)).parameters:
-            raise DataError(f"{method} needs the MTF gains of a sensor; give one, or another method")
         staged, max_value, title = staged_method(method, sensor, pair.ratio), 1.0, method
         identity = [method, sensor and asdict(sensor)]
     else:
@@ -92,7 +90,7 @@ def plan_job(
         pair = open_pair(*paths, bands=bands, sensor=trained.sensor)
         staged = as_staged(trained.network.to(device, memory_format=torch.channels_last))
         max_value, title = trained.max_value, f"{trained.name} of {method}"
-        identity = [hashlib.sha256(Path(method).read_bytes()).hexdigest()]
+        identity = [file_digest(Path(method))]
     if pair.dtype not in DTYPES:
         raise DataError(f"{paths[0]}: values are {pair.dtype}; convert them to one of {', '.join(DTYPES)}")
     apron = -(-(WIDE_APRON if staged.reach is None else staged.reach) // staged.align) * staged.align
@@ -100,8 +98,7 @@ def plan_job(
     step = lcm(pair.ratio * staged.align, BLOCK)
     step = step if tile >= step else pair.ratio * staged.align
     side = max(tile // step, 1) * step // pair.ratio
-    files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    decisive = [__version__, files, bands, identity, apron, side]
-    key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
+    decisive = [library_digest(), states_read(paths), bands, identity, apron, side]
+    key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     fuser = TileFuser(pair, staged, apron, max_value, device)
     return Job(paths, fuser, side, title, staged.reach is not None, key)

@@ -2,23 +2,49 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from clippan_lib.clip.prompts import get_prompts
+from clippan_lib.files import file_state, tensors_digest
 from clippan_lib.fusion import CLASSICAL, NETWORKS
 from clippan_lib.fusion.trained import TrainedNetwork
-from clippan_lib.training.loop import digest
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+Stage = Literal["stage1", "pseudo", "supervised", "unsupervised"]
+
 _FILE = ".safetensors"  # a pseudo-supervisor that ends so is a file
 _FOLDER = "local-dir:"  # a CLIP that begins so is a folder
+
+
+@dataclass(frozen=True)
+class Decides:
+    """On a field of `RunConfig`: the stages whose result depends on it, given what the stages before them made.
+
+    Stage I ("stage1") adapts a CLIP. "pseudo" trains the pseudo-supervisor. Stage II is "supervised" at reduced
+    resolution and "unsupervised" at full resolution.
+    """
+
+    stages: tuple[Stage, ...] = ()
+
+
+_STAGE1 = Decides(("stage1",))
+_PSEUDO = Decides(("pseudo",))
+_UNSUPERVISED = Decides(("unsupervised",))
+_STAGE2 = Decides(("supervised", "unsupervised"))
+_NETWORKS = Decides(("pseudo", "supervised", "unsupervised"))
+_REDUCED = Decides(("pseudo", "supervised"))
+_FULL = Decides(("stage1", "unsupervised"))
+_ALL = Decides(get_args(Stage))
+_NONE = Decides()  # how often, how many, how safely: no result depends on it
 
 
 class RunConfig(BaseModel):
@@ -28,95 +54,95 @@ class RunConfig(BaseModel):
         frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
 
-    clip_model: str = "ViT-B-32"
+    clip_model: Annotated[str, _STAGE1] = "ViT-B-32"
     """Architecture known to open_clip, or 'embedded'; the paper names none, its release uses ViT-B/32."""
-    clip_weights: str | None = "openai"
+    clip_weights: Annotated[str | None, _STAGE1] = "openai"
     """Tag, hub id or local file; None for the embedded model; 'random:SEED' is the control."""
-    prompts: str | dict[str, str] = "wald"
+    prompts: Annotated[str | dict[str, str], _STAGE1] = "wald"
     """Name of a prompt set, or your own three texts; 'wald' is the paper's."""
-    stem: Literal["conv", "pca", "rgb", "gbnir"] = "conv"
+    stem: Annotated[Literal["conv", "pca", "rgb", "gbnir"], _STAGE1] = "conv"
     """How MS bands become three channels; conv is the paper's, the others are its Table 4."""
-    adapters: Literal["per_type", "shared"] = "per_type"
+    adapters: Annotated[Literal["per_type", "shared"], _STAGE1] = "per_type"
     """The paper's six are per_type; shared ones kept the type from leaking in our prototype."""
-    reduction: Count = 4
+    reduction: Annotated[Count, _STAGE1] = 4
     """Bottleneck of the adapters; CLIP-Adapter's and the release's."""
-    image_residual: Share = 0.2
+    image_residual: Annotated[Share, _STAGE1] = 0.2
     """Share of the adapter in an image feature; CLIP-Adapter's and the release's."""
-    text_residual: Share = 0.5
+    text_residual: Annotated[Share, _STAGE1] = 0.5
     """Share of the adapter in a text feature; the release's."""
 
-    patch: Annotated[int, Field(ge=2)] = 16
+    patch: Annotated[int, Field(ge=2), _ALL] = 16
     """Side of a training patch in LRMS pixels; 16 is the benchmarks' (64 PAN pixels)."""
-    stride_full: Count = 16
+    stride_full: Annotated[Count, _FULL] = 16
     """Step between full-resolution training patches in LRMS pixels; below `patch` they overlap."""
-    stride_reduced: Count = 16
+    stride_reduced: Annotated[Count, _REDUCED] = 16
     """The same at reduced resolution, where a scene holds fewer patches."""
 
-    network: str = "pnn"
+    network: Annotated[str, _STAGE2] = "pnn"
     """The fusion network that is trained; PNN is one of the paper's backbones."""
-    pseudo: str = "ship"
+    pseudo: Annotated[str, _NETWORKS] = "ship"
     """Network or classical method to imitate, or a file of a trained network; SHIP is the paper's."""
-    compared: list[str] = [*NETWORKS]
+    compared: Annotated[list[str], _NONE] = [*NETWORKS]
     """Networks that 06_methods_compared trains; the paper's and ours."""
-    hrms_source: Literal["bdsd_pc", "bdsd", "gt"] = "bdsd_pc"
+    hrms_source: Annotated[Literal["bdsd_pc", "bdsd", "gt"], _STAGE1] = "bdsd_pc"
     """HRMS of Stage I; the paper cites Vivone 2019 [vivone2019robust] for BDSD, which is BDSD-PC."""
 
-    tau_inter: Positive = 0.07
+    tau_inter: Annotated[Positive, _STAGE1] = 0.07
     """Temperature of Eq. 2; the release's."""
-    tau_intra: Positive = 0.07
+    tau_intra: Annotated[Positive, _STAGE1] = 0.07
     """Temperature of Eq. 3; the release's."""
-    w_inter: Weight = 1.0
+    w_inter: Annotated[Weight, _STAGE1] = 1.0
     """Weight of Eq. 2; the paper's."""
-    w_intra: Weight = 1.0
+    w_intra: Annotated[Weight, _STAGE1] = 1.0
     """Weight of Eq. 3; the paper's."""
-    w_fusion: Weight = 1.0
+    w_fusion: Annotated[Weight, _STAGE1] = 1.0
     """Weight of Eq. 5; the paper's, on a mean over features."""
 
-    stage1_iterations: Annotated[int, Field(ge=0)] = 1000
+    stage1_iterations: Annotated[int, Field(ge=0), _STAGE1] = 1000
     """The paper's; 0 leaves the supervisor as it is built, for Table 3."""
-    stage1_batch: Annotated[int, Field(ge=2)] = 32
+    stage1_batch: Annotated[int, Field(ge=2), _STAGE1] = 32
     """The paper's; contrast needs 2 or more."""
-    stage1_lr: Positive = 3e-3
+    stage1_lr: Annotated[Positive, _STAGE1] = 3e-3
     """Adam's learning rate; the paper's."""
-    pseudo_iterations: Count = 1000
+    pseudo_iterations: Annotated[Count, _PSEUDO] = 1000
     """Ours, set as Stage II; the paper does not say how SHIP was trained."""
-    pseudo_batch: Count = 32
+    pseudo_batch: Annotated[Count, _PSEUDO] = 32
     """Ours, set as Stage II."""
-    pseudo_lr: Positive = 3e-3
+    pseudo_lr: Annotated[Positive, _PSEUDO] = 3e-3
     """Ours, set as Stage II."""
-    stage2_iterations: Count = 1000
+    stage2_iterations: Annotated[Count, _STAGE2] = 1000
     """The paper's."""
-    stage2_batch: Count = 32
+    stage2_batch: Annotated[Count, _STAGE2] = 32
     """The paper's."""
-    stage2_lr: Positive = 3e-3
+    stage2_lr: Annotated[Positive, _STAGE2] = 3e-3
     """Adam's learning rate; the paper's."""
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Annotated[Literal["constant", "cosine"], _ALL] = "constant"
     """Learning rate over the iterations; the paper mentions no schedule."""
-    clip_norm: Positive | None = None
+    clip_norm: Annotated[Positive | None, _ALL] = None
     """Largest gradient norm, or None; the paper mentions none."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Annotated[Literal["float32", "bfloat16"], _NETWORKS] = "float32"
     """Of the fusion network's layers while it trains; bfloat16 is up to twice as fast where the machine has it."""
-    warm_start: bool = False
+    warm_start: Annotated[bool, _STAGE2] = False
     """Begin Stage II with the weights of the pseudo-supervisor; ours."""
 
-    spec_degradation: Literal["bicubic", "mtf"] = "bicubic"
+    spec_degradation: Annotated[Literal["bicubic", "mtf"], _UNSUPERVISED] = "bicubic"
     """How Eq. 9 degrades the output; bicubic is the paper's."""
-    w_spec: Weight = 1.0
+    w_spec: Annotated[Weight, _UNSUPERVISED] = 1.0
     """Weight of Eq. 9; the paper's."""
-    w_spat: Weight = 1.0
+    w_spat: Annotated[Weight, _UNSUPERVISED] = 1.0
     """Weight of Eq. 10; the paper's."""
-    w_qnr: Weight = 1.0
+    w_qnr: Annotated[Weight, _UNSUPERVISED] = 1.0
     """Weight of Eq. 11; the paper's."""
-    w_pseudo: Weight = 1.0
+    w_pseudo: Annotated[Weight, _UNSUPERVISED] = 1.0
     """Weight of the pseudo-supervision, Eq. 12; the paper's."""
-    w_language: Weight = 1.0
+    w_language: Annotated[Weight, _STAGE2] = 1.0
     """Weight of the language direction, Eq. 6; the paper's."""
-    w_gt: Weight = 1.0
+    w_gt: Annotated[Weight, Decides(("supervised",))] = 1.0
     """Weight of L1 to the ground truth where training is supervised; the paper's."""
 
-    n_seeds: Count = 1
+    n_seeds: Annotated[Count, _NONE] = 1
     """Repetitions of a comparison; the paper reports one."""
-    checkpoint_every: Count = 100
+    checkpoint_every: Annotated[Count, _NONE] = 100
     """Iterations between checkpoints; ours."""
 
     @field_validator("network")
@@ -176,33 +202,55 @@ class RunConfig(BaseModel):
             return f"{self.pseudo}, reduced-resolution"
         return f"{Path(self.pseudo).stem}, as given"
 
+    def with_network(self, name: str) -> "RunConfig":
+        """The same settings for another fusion network, which with a warm start is its own pseudo-supervisor.
+
+        Raises: ValueError on an unknown name.
+        """
+        return _checked(_with_network(self.model_dump(), name))
+
     def key(self, stage: str, *extra: object) -> str:
-        """What a checkpoint of one stage depends on, as a SHA-256; of a file its weights, not its path.
+        """What the result of one stage depends on, as a SHA-256.
+
+        Of the file of a network its weights count, and of a CLIP's files their state, not their paths.
 
         Args:
-            stage: a key of `STAGES`.
+            stage: of `STAGES`.
             extra: whatever else decides the result, such as the seed, the data and the initial weights.
         Raises: ValueError on an unknown stage, listing the known ones.
         """
         fields = self.model_dump(include=set(STAGES[_one_of(stage, [*STAGES])]))
         if "pseudo" in fields and (given := self.trained_pseudo()):
-            fields["pseudo"] = digest(given.network.state_dict())
+            fields["pseudo"] = tensors_digest(given.network.state_dict())
+        for name in fields.keys() & {"clip_model", "clip_weights"}:
+            fields[name] = _state_of_clip(fields[name])
         text = json.dumps([stage, fields, [str(item) for item in extra]], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-_LOOP = ("schedule", "clip_norm")
-_STAGE1 = ("hrms_source", "tau_inter", "tau_intra", "w_inter", "w_intra", "w_fusion")
-_STAGE1 += ("stage1_iterations", "stage1_batch", "stage1_lr")
-_STAGE2 = ("network", "precision", "stage2_iterations", "stage2_batch", "stage2_lr", "w_language")
-_UNSUPERVISED = ("pseudo", "spec_degradation", "warm_start", "w_spec", "w_spat", "w_qnr", "w_pseudo")
+def _state_of_clip(given: str | None) -> Any:
+    """Size and time of the file or files that a CLIP is read from; a name that is no file stays as it is."""
+    path = Path((given or "").removeprefix(_FOLDER))
+    if given and path.is_file():
+        return file_state(path)
+    if given and given.startswith(_FOLDER):
+        return {file.relative_to(path).as_posix(): file_state(file) for file in sorted(path.rglob("*.*"))}
+    return given
 
-# Which fields decide a stage's result. Data, prompts, towers and adapters enter a key by their own digests.
-STAGES = {
-    "stage1": _LOOP + _STAGE1,
-    "supervised": _LOOP + _STAGE2 + ("w_gt",),
-    "unsupervised": _LOOP + _STAGE2 + _UNSUPERVISED,
-}
+
+def _fields_of(stage: Stage) -> tuple[str, ...]:
+    return tuple(name for name, field in RunConfig.model_fields.items() if stage in _decides(field.metadata))
+
+
+def _decides(metadata: list[Any]) -> tuple[Stage, ...]:
+    [mark] = (each for each in metadata if isinstance(each, Decides))
+    return mark.stages
+
+
+# Stage to the fields that decide its result, as they say themselves
+STAGES: dict[str, tuple[str, ...]] = {stage: _fields_of(stage) for stage in get_args(Stage)}
+# Fields that no result depends on
+UNDECIDING = tuple(name for name, field in RunConfig.model_fields.items() if not _decides(field.metadata))
 
 _DEMO = {
     "clip_model": "embedded",
@@ -252,10 +300,25 @@ def make_config(preset: str, **overrides: Any) -> RunConfig:
 
     Args:
         preset: "smoke", "demo" or "paper".
-        overrides: fields of `RunConfig`.
+        overrides: fields of `RunConfig`. A network without a pseudo-supervisor of its own is that itself where Stage
+            II starts warm.
     Raises: ValueError on an unknown preset, or naming each field that is unknown, mistyped or out of range.
     """
-    values = PRESETS[_one_of(preset, [*PRESETS], "preset ")] | overrides
+    defaults = {
+        name: field.get_default(call_default_factory=True) for name, field in RunConfig.model_fields.items()
+    }
+    values = defaults | PRESETS[_one_of(preset, [*PRESETS], "preset ")] | overrides
+    if "network" in overrides and "pseudo" not in overrides:
+        values = _with_network(values, values["network"])
+    return _checked(values)
+
+
+def _with_network(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A warm start copies the pseudo-supervisor's weights, so a network is its own pseudo-supervisor then."""
+    return {**values, "network": name} | ({"pseudo": name} if values["warm_start"] else {})
+
+
+def _checked(values: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig(**values)
     except ValidationError as error:
