@@ -20,7 +20,7 @@ from clippan_lib.data import Batch
 from clippan_lib.data.synthetic import render
 from clippan_lib.evaluation.scores import speed
 from clippan_lib.files import write_json
-from clippan_lib.fusion import CLASSICAL, NETWORKS, get_method
+from clippan_lib.fusion import CLASSICAL, NETWORKS, build_network, get_method
 from clippan_lib.sensors import get_sensor
 
 
@@ -34,8 +34,11 @@ def scene(sensor_name: str, side: int, device: str) -> Batch:
 def measure(name: str, sensor_name: str, side: int, device: str, repeats: int) -> dict:
     """One row; runs in the child process."""
     sensor, batch = get_sensor(sensor_name), scene(sensor_name, side, device)
-    method = get_method(name, sensor, sensor.ratio)
-    parameters = sum(p.numel() for p in method.parameters()) if isinstance(method, torch.nn.Module) else 0
+    if name in NETWORKS:
+        method = build_network(name, sensor.n_bands, sensor.ratio)
+        parameters = sum(p.numel() for p in method.parameters())
+    else:
+        method, parameters = get_method(name, sensor, sensor.ratio), 0
     before = resident_peak()
     rate = speed(method, batch, repeats)
     peak = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else resident_peak() - before

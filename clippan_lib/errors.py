@@ -10,7 +10,7 @@ class DataError(ValueError):
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that does not belong to what it is loaded into."""
+    """A file of tensors that cannot be read or written, or does not belong to what it is loaded into."""
 
 
 class ClipWeightsError(RuntimeError):
@@ -35,3 +35,7 @@ class RunFailed(RuntimeError):
 
 class OutputError(OSError):
     """A file that cannot be written; the message names it, what was seen and the remedy."""
+
+
+class ResultsError(ValueError):
+    """Numbers that cannot be recorded or read; the message names notebook, table, what was seen and the remedy."""

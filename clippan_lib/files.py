@@ -1,22 +1,41 @@
-"""Files that are either whole or not there, and folders that belong to one process."""
+"""Files that are either whole or not there, what tells one from another, and folders that belong to one process."""
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
+import torch
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from clippan_lib.errors import CheckpointError
 
 LOCK = ".lock"
+PACKAGE = Path(__file__).resolve().parent
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside a file, which becomes the file at the end, and is gone if that is not reached."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that a reader, or a crash, never sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with _replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -33,6 +52,91 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file, so that a reader, or the loss of power, never sees half of it.
+
+    Args:
+        path: the file; its folder is made if need be.
+        tensors: by name; on any device, in any layout, and they may be parts of one another.
+        metadata: what the file's header says besides.
+    Raises: CheckpointError if it cannot be written; what was there before stays.
+    """
+    own = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    # Not safetensors' own writing, which leaves the file to its owner alone, whatever the umask says
+    content = safetensors.torch.save(own, dict(metadata or {}))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _replacing(path) as temporary, temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be written ({error}); make room on its disk, or choose a folder that can be written"
+        ) from error
+
+
+def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file and its metadata; nothing in the file is run.
+
+    Args:
+        path: the file.
+        remedy: what its user does if it cannot be read.
+    Returns: tensors on the CPU in memory of their own, so that the file may be replaced; the metadata.
+    Raises: CheckpointError if the file is missing, cut short or of another format.
+    """
+    with _opened(path, remedy) as file:
+        return {name: file.get_tensor(name).clone() for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+def read_metadata(path: Path, remedy: str) -> dict[str, str]:
+    """The metadata of a safetensors file, without its tensors; arguments and refusals as of `read_tensors`."""
+    with _opened(path, remedy) as file:
+        return file.metadata() or {}
+
+
+@contextmanager
+def _opened(path: Path, remedy: str) -> Iterator[Any]:
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors ({error}); {remedy}") from error
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of named tensors, bit by bit; their order, device and layout do not count."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content.
+
+    Raises: OSError if it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def library_digest() -> str:
+    """SHA-256 of the library's own code and of the weights it ships, as they were when first asked for."""
+    total = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*")):
+        if path.suffix in {".py", ".json", ".safetensors"}:
+            total.update(f"{path.relative_to(PACKAGE).as_posix()} {file_digest(path)};".encode())
+    return total.hexdigest()
 
 
 @contextmanager
@@ -54,3 +158,15 @@ def held(folder: Path, refusal: Exception) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def file_state(path: str | Path) -> list[int] | None:
+    """Size in bytes and time of the last change in nanoseconds: what tells that a file is still the same.
+
+    Returns: None for what is not there, or is no file of the system's.
+    """
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return [found.st_size, found.st_mtime_ns]

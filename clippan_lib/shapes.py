@@ -9,6 +9,7 @@ LRMS = Float[Tensor, "b c h w"]
 PAN = Float[Tensor, "b 1 H W"]
 HRMS = Float[Tensor, "b c H W"]
 Image = Float[Tensor, "b c H W"]
+Maps = Float[Tensor, "b k H W"]  # inside a network: k features of each pixel
 Scores = Float[Tensor, " b"]
 Features = Float[Tensor, "b d"]
 Scalar = Float[Tensor, ""]

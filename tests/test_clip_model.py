@@ -23,7 +23,7 @@ from clippan_lib.errors import ClipWeightsError
 from clippan_lib.fusion.networks.pnn import PNN
 from clippan_lib.training.batches import PatchStore
 from clippan_lib.training.config import make_config
-from clippan_lib.training.stage1 import adapt
+from clippan_lib.training.stage1 import fit_supervisor
 from clippan_lib.training.stage2 import train_fusion
 
 VIT = {
@@ -380,7 +380,7 @@ def test_another_clip_goes_through_both_stages(name: str, size: int, dim: int):
     supervisor.fit_stretch(patches.lrms, patches.pan)
     start = state(supervisor), state(network)
     config = make_config("smoke", stage1_iterations=1, stage1_batch=2, stage2_iterations=1, warm_start=False)
-    adapted = adapt(supervisor, patches, config, seed=0, device="cpu").frame()
+    adapted = fit_supervisor(supervisor, patches, config, seed=0, device="cpu").frame()
     trained = train_fusion(
         network, PatchStore(patches, "cpu"), config, supervised=True, supervisor=supervisor, seed=0
     ).frame()

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from clippan_lib.fusion.checkpoints import load_published
-from clippan_lib.fusion.published import PUBLISHED
+from clippan_lib.fusion.published import PUBLISHED, load_published
 
 # One row per network: whose checkpoint it is, and the cases of ../shared/conformance that hold it.
 PUBLIC = {
@@ -68,9 +67,9 @@ def test_the_public_weights_give_the_public_codes_output(shared, monkeypatch, na
     case = next(case for case in cases if case["id"] == case_id)
     data = {key: torch.from_numpy(value) for key, value in np.load(folder / case["data"]).items()}
     network = load_published(name, folder / case["weights"], case["sensor"] or SENSOR[case["bands"]]).eval()
-    module = sys.modules[type(network).__module__]
-    if hasattr(module, "upsample"):  # the others interpolate in a way that is theirs
-        monkeypatch.setattr(module, "upsample", lambda lrms, ratio, border: interpolated(data))
+    for module in (sys.modules[kind.__module__] for kind in type(network).__mro__):
+        if hasattr(module, "upsample"):  # the others interpolate in a way that is theirs
+            monkeypatch.setattr(module, "upsample", lambda lrms, ratio, border: interpolated(data))
     with torch.no_grad():
         hrms = network(data["lrms"], data["pan"])
     assert (hrms - data["output"]).abs().max() <= case["tolerance_atol"]

@@ -1,19 +1,22 @@
 """The networks, the registry and published checkpoints."""
 
 import re
+from inspect import signature
+from itertools import groupby
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from clippan_lib.errors import CheckpointError
-from clippan_lib.fusion import CLASSICAL, NETWORKS, build_network, get_method
-from clippan_lib.fusion.checkpoints import _their_name, load_published
+from clippan_lib.fusion import CLASSICAL, NETWORKS, build_network, classical, get_method, staged_method
 from clippan_lib.fusion.classical import mtf_glp_hpm_r
 from clippan_lib.fusion.networks.lambda_pnn import LambdaPNN
 from clippan_lib.fusion.networks.pnn import PNN
-from clippan_lib.fusion.published import PUBLISHED
+from clippan_lib.fusion.published import PUBLISHED, _their_name, load_published
+from clippan_lib.fusion.registry import Family
 from clippan_lib.mtf import upsample
 from clippan_lib.sensors import get_sensor
 
@@ -165,18 +168,60 @@ def test_the_initial_weights_depend_on_the_seed_alone_and_leave_torch_as_it_was(
 def test_unknown_names_and_impossible_sizes_are_refused_with_the_choices():
     with pytest.raises(ValueError, match="'pnnn'; known: pnn, lambda_pnn, pannet"):
         build_network("pnnn", 4, 4)
-    with pytest.raises(ValueError, match="'brovy'; known: exp, brovey.*lambda_pnn"):
+    with pytest.raises(ValueError, match="'brovy'; known: exp, brovey.*sr_d, tv$"):
         get_method("brovy", get_sensor("QB"), 4)
     with pytest.raises(ValueError, match="got 0 and 4"):
         build_network("pnn", 0, 4)
 
 
-@pytest.mark.parametrize("name", [*CLASSICAL, *NETWORKS])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_untrained_network_is_no_method(name):
+    with pytest.raises(
+        ValueError, match=rf"{name} is a network and has to be trained.*--network {name}"
+    ) as told:
+        get_method(name, get_sensor("QB"), 4)
+    for way in ("TrainedNetwork.load(", "load_published(", f"build_network('{name}'"):
+        assert way in str(told.value)
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
 def test_every_method_of_the_registry_is_called_with_the_pair_alone(name):
     lrms, pan = pair(h=16, w=16)
     hrms = get_method(name, get_sensor("QB"), 4)(lrms, pan)
     assert hrms.shape == (2, 4, 64, 64)
     assert hrms.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [("exp", "EXP"), ("mtf_glp_hpm_r", "MTF-GLP-HPM-R"), ("brovey", "Brovey"), ("sr_d", "SR-D")],
+)
+def test_classical_methods_are_written_as_in_papers(name, title):
+    assert CLASSICAL[name].title == title
+
+
+def test_every_row_of_the_classical_methods_is_of_its_own_and_tables_keep_families_together():
+    assert [*CLASSICAL] == [row.name for row in CLASSICAL.values()]
+    assert len({row.title for row in CLASSICAL.values()}) == len(CLASSICAL)
+    families = [row.family for row in CLASSICAL.values()]
+    assert [family for family, _ in groupby(families)] == list(get_args(Family))
+
+
+@pytest.mark.parametrize("row", CLASSICAL.values(), ids=CLASSICAL)
+def test_a_row_says_which_gains_its_method_takes_and_how_far_it_looks(row):
+    assert row.fuse is getattr(classical, row.name)
+    assert [name for name in signature(row.fuse).parameters if name.startswith("gnyq")] == [*row.needs]
+    assert row.reach(4) == staged_method(row.name, get_sensor("QB"), 4).reach
+
+
+@pytest.mark.parametrize("row", CLASSICAL.values(), ids=CLASSICAL)
+def test_a_method_that_needs_gains_is_refused_without_a_sensor_and_no_other(row):
+    if not row.needs:
+        assert staged_method(row.name, None, 4).reach == row.reach(4)
+        return
+    said = rf"{row.name} needs the MTF gains of a sensor \({', '.join(row.needs)}\); give one"
+    with pytest.raises(ValueError, match=said):
+        staged_method(row.name, None, 4)
 
 
 def test_a_classical_method_carries_the_gains_of_its_sensor():
@@ -224,6 +269,19 @@ def test_a_checkpoint_for_other_bands_or_another_form_is_refused(tmp_path):
         load_published("a_pnn", path, sensor="WV3")
     with pytest.raises(CheckpointError, match=r"conv1.weight has shape \(48"):
         load_published("dlpan_pnn", path, sensor="QB")
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pth"])
+def test_a_published_file_that_is_missing_or_cut_short_is_refused_by_name(tmp_path, name):
+    path = tmp_path / name
+    with pytest.raises(CheckpointError, match=rf"{name} cannot be read.*give the path of the authors' file"):
+        load_published("a_pnn", path, sensor="QB")
+    (save_file if name == "a.safetensors" else torch.save)(theirs("a_pnn"), path)
+    content = path.read_bytes()
+    for share in (0.0, 0.01, 0.5, 0.999):
+        path.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(CheckpointError, match=rf"{name} cannot be read.*get it again"):
+            load_published("a_pnn", path, sensor="QB")
 
 
 def test_a_file_that_holds_more_than_weights_is_refused(tmp_path):

@@ -13,7 +13,7 @@ from torch import nn
 
 from clippan_lib.errors import CheckpointError, TrainingError
 from clippan_lib.training.batches import PatchStore, TrainingSet, indices
-from clippan_lib.training.loop import History, checkpoint_path, digest, fit, mix, rate, weigh
+from clippan_lib.training.loop import History, checkpoint_path, fit, mix, rate, weigh
 
 NUMBERS = {"iterations": 6, "lr": 0.1, "schedule": "cosine", "clip_norm": 1.0, "every": 2, "key": "k" * 64}
 
@@ -182,7 +182,9 @@ def test_a_write_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):
         if done == 3:
             monkeypatch.setattr(os, "replace", full_disk)
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(
+        CheckpointError, match=r"c-kkkkkkkkkkkk.safetensors cannot be written \(disk full\); make"
+    ):
         fit(*noisy_line(), **NUMBERS, checkpoint=tmp_path / "c.safetensors", progress=after_four)
     assert path.exists()
     history = fit(*noisy_line(), **NUMBERS, checkpoint=tmp_path / "c.safetensors")
@@ -208,7 +210,9 @@ def test_a_checkpoint_of_another_key_is_refused(tmp_path):
 def test_a_damaged_checkpoint_is_refused_by_name(tmp_path):
     path = checkpoint_path(tmp_path / "c.safetensors", NUMBERS["key"])
     path.write_bytes(b"half a file")
-    with pytest.raises(CheckpointError, match="c-kkkkkkkkkkkk.safetensors is no readable checkpoint"):
+    with pytest.raises(
+        CheckpointError, match=r"c-kkkkkkkkkkkk.safetensors cannot be read.*delete it to start"
+    ):
         fit(*noisy_line(), **NUMBERS, checkpoint=tmp_path / "c.safetensors")
 
 
@@ -283,18 +287,6 @@ def test_terms_are_weighted_and_those_of_weight_zero_not_computed():
 def test_a_loss_without_any_weight_is_refused():
     with pytest.raises(ValueError, match="weights of a, b are all 0"):
         weigh({"a": (0.0, lambda: None), "b": (0.0, lambda: None)})
-
-
-def test_a_digest_sees_names_shapes_and_every_bit():
-    tensor = torch.tensor([1.0, 2.0])
-    digests = {
-        digest({"a": tensor}),
-        digest({"b": tensor}),
-        digest({"a": tensor[None]}),
-        digest({"a": torch.nextafter(tensor, tensor + 1)}),
-    }
-    assert len(digests) == 4
-    assert digest({"a": tensor, "b": tensor[None]}) == digest({"b": tensor[None], "a": tensor})
 
 
 def test_a_mixed_seed_differs_with_every_part_and_fits_torch():

@@ -1,5 +1,6 @@
 """Whole scenes: tiles leave no trace, a stopped job goes on, and nothing half done has the output's name."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -267,12 +268,14 @@ def test_a_full_disk_is_seen_before_anything_is_fused(tmp_path, monkeypatch):
 def test_a_tile_that_cannot_be_written_stops_the_job_and_costs_no_other(tmp_path, monkeypatch):
     job = plan_job(*scene(tmp_path, dtype=np.uint16), tile=68)
 
-    def full(*_):
+    def full(_):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr(parts, "save_file", full)
-        with pytest.raises(OutputError, match="No space left.*goes on from here"):
+        broken.setattr(os, "fsync", full)
+        with pytest.raises(
+            OutputError, match=r"0_0\.safetensors cannot be written.*No space left.*goes on from"
+        ):
             sharpen(job, tmp_path / "o.tif")
     assert not (tmp_path / "o.tif").exists()
     sharpen(job, tmp_path / "o.tif")

@@ -8,7 +8,7 @@ from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.fusion import get_method
 from clippan_lib.training.config import make_config
 from clippan_lib.training.loop import checkpoint_path
-from clippan_lib.training.stage1 import adapt, identity
+from clippan_lib.training.stage1 import fit_supervisor, identity
 
 RUN = {"seed": 0, "device": "cpu"}
 TERMS = ("inter", "intra", "fusion")
@@ -29,7 +29,7 @@ def moved(before, after):
 def test_the_towers_and_the_stretch_never_move():
     supervisor = tiny_supervisor()
     towers, buffers = state(supervisor.towers), {k: v.clone() for k, v in supervisor.named_buffers()}
-    adapt(supervisor, TinyPatches(), make_config("smoke"), **RUN)
+    fit_supervisor(supervisor, TinyPatches(), make_config("smoke"), **RUN)
     assert same(state(supervisor.towers), towers)
     assert all(torch.equal(value, buffers[name]) for name, value in supervisor.named_buffers())
 
@@ -49,7 +49,7 @@ def test_the_towers_and_the_stretch_never_move():
 def test_each_term_moves_exactly_what_it_should(term, expected):
     supervisor = tiny_supervisor()
     before = state(supervisor)
-    history = adapt(supervisor, TinyPatches(), only(term), **RUN)
+    history = fit_supervisor(supervisor, TinyPatches(), only(term), **RUN)
     assert moved(before, state(supervisor)) == expected
     assert history.rows[0]["total"] == history.rows[0][term]
     assert not history.rows[0].keys() & (set(TERMS) - {term})
@@ -57,7 +57,9 @@ def test_each_term_moves_exactly_what_it_should(term, expected):
 
 def test_every_trainable_parameter_gets_a_gradient_from_the_whole_loss():
     supervisor = tiny_supervisor(adapters="per_type")
-    adapt(supervisor, TinyPatches(), make_config("smoke", stage1_iterations=2, adapters="per_type"), **RUN)
+    fit_supervisor(
+        supervisor, TinyPatches(), make_config("smoke", stage1_iterations=2, adapters="per_type"), **RUN
+    )
     silent = [
         name
         for name, parameter in supervisor.named_parameters()
@@ -68,7 +70,7 @@ def test_every_trainable_parameter_gets_a_gradient_from_the_whole_loss():
 
 def test_the_history_holds_the_terms_and_their_weighted_sum():
     config = make_config("smoke", w_inter=2.0, w_intra=0.5, w_fusion=0.25)
-    table = adapt(tiny_supervisor(), TinyPatches(), config, **RUN).frame()
+    table = fit_supervisor(tiny_supervisor(), TinyPatches(), config, **RUN).frame()
     assert list(table.columns) == ["iteration", "lr", *TERMS, "total", "grad_norm"]
     expected = 2 * table["inter"] + 0.5 * table["intra"] + 0.25 * table["fusion"]
     assert table["total"].to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-5)
@@ -88,14 +90,14 @@ def test_the_terms_are_those_of_the_patches_in_the_order_lrms_pan_hrms():
         fused_image = supervisor.fuse_image(images[0], images[1])
         distance = (fused_text - texts[[2]]).abs().mean() + (fused_image - images[2]).abs().mean()
     config = make_config("smoke", stage1_iterations=1, stage1_batch=6, hrms_source="gt")
-    (row,) = adapt(supervisor, patches, config, **RUN).rows
+    (row,) = fit_supervisor(supervisor, patches, config, **RUN).rows
     assert row["inter"] == pytest.approx(-right.log().mean().item(), rel=1e-4)
     assert row["fusion"] == pytest.approx(distance.item(), rel=1e-4)
 
 
 def test_the_loss_falls_on_patches_it_has_seen():
     config = make_config("smoke", stage1_iterations=25, schedule="constant", stage1_batch=6)
-    total = adapt(tiny_supervisor(), TinyPatches(), config, **RUN).frame()["total"]
+    total = fit_supervisor(tiny_supervisor(), TinyPatches(), config, **RUN).frame()["total"]
     assert total.iloc[-5:].mean() < 0.95 * total.iloc[0]
 
 
@@ -104,7 +106,9 @@ def test_with_no_iterations_nothing_is_read_and_nothing_moves(monkeypatch):
     before = state(supervisor)
     monkeypatch.setattr(TinyPatches, "batch", None)
     assert (
-        adapt(supervisor, TinyPatches(), make_config("smoke", stage1_iterations=0), seed=0, device="cpu").rows
+        fit_supervisor(
+            supervisor, TinyPatches(), make_config("smoke", stage1_iterations=0), seed=0, device="cpu"
+        ).rows
         == []
     )
     assert same(before, state(supervisor))
@@ -121,7 +125,7 @@ def test_hrms_comes_from_bdsd_once_per_patch(monkeypatch):
     embed = Supervisor.embed_hrms
     monkeypatch.setattr("clippan_lib.training.stage1.get_method", lambda *_: counted)
     monkeypatch.setattr(Supervisor, "embed_hrms", lambda self, hrms: seen.append(hrms) or embed(self, hrms))
-    adapt(tiny_supervisor(), patches, make_config("smoke", stage1_batch=6), **RUN)
+    fit_supervisor(tiny_supervisor(), patches, make_config("smoke", stage1_batch=6), **RUN)
     made = method(patches.lrms, patches.pan).clamp(0, 1)
     assert calls == [6]
     assert len(seen) == 3
@@ -133,24 +137,24 @@ def test_the_ground_truth_can_stand_for_hrms(monkeypatch):
     embed = Supervisor.embed_hrms
     monkeypatch.setattr(Supervisor, "embed_hrms", lambda self, hrms: seen.append(hrms) or embed(self, hrms))
     config = make_config("smoke", hrms_source="gt", stage1_batch=6, stage1_iterations=1)
-    adapt(tiny_supervisor(), patches, config, **RUN)
+    fit_supervisor(tiny_supervisor(), patches, config, **RUN)
     assert torch.equal(seen[0].sum((1, 2, 3)).sort()[0], patches.gt.sum((1, 2, 3)).sort()[0])
 
 
 def test_ground_truth_that_is_not_there_is_refused():
     config = make_config("smoke", hrms_source="gt")
     with pytest.raises(ValueError, match="no ground truth; choose bdsd_pc or bdsd"):
-        adapt(tiny_supervisor(), TinyPatches(has_gt=False), config, **RUN)
+        fit_supervisor(tiny_supervisor(), TinyPatches(has_gt=False), config, **RUN)
 
 
 def test_a_frozen_supervisor_is_refused():
     with pytest.raises(ValueError, match="supervisor is frozen"):
-        adapt(tiny_supervisor().freeze(), TinyPatches(), make_config("smoke"), **RUN)
+        fit_supervisor(tiny_supervisor().freeze(), TinyPatches(), make_config("smoke"), **RUN)
 
 
 def test_a_single_patch_is_refused():
     with pytest.raises(ValueError, match="2 scenes or more"):
-        adapt(tiny_supervisor(), TinyPatches(count=1), make_config("smoke"), **RUN)
+        fit_supervisor(tiny_supervisor(), TinyPatches(count=1), make_config("smoke"), **RUN)
 
 
 def test_the_random_state_of_torch_does_not_matter():
@@ -158,7 +162,7 @@ def test_the_random_state_of_torch_does_not_matter():
     for noise in (1, 2):
         supervisor = tiny_supervisor()
         torch.manual_seed(noise)
-        adapt(supervisor, TinyPatches(), make_config("smoke"), **RUN)
+        fit_supervisor(supervisor, TinyPatches(), make_config("smoke"), **RUN)
         ends.append(state(supervisor))
     assert same(*ends)
 
@@ -166,14 +170,17 @@ def test_the_random_state_of_torch_does_not_matter():
 def test_a_killed_stage1_goes_on_to_the_same_weights_bit_by_bit(tmp_path):
     config, patches = make_config("smoke", stage1_iterations=5, checkpoint_every=2), TinyPatches()
     whole = tiny_supervisor()
-    expected = adapt(whole, patches, config, **RUN)
+    expected = fit_supervisor(whole, patches, config, **RUN)
     path = tmp_path / "stage1.safetensors"
     killed_after(
-        3, lambda stop: adapt(tiny_supervisor(), patches, config, **RUN, checkpoint=path, progress=stop)
+        3,
+        lambda stop: fit_supervisor(
+            tiny_supervisor(), patches, config, **RUN, checkpoint=path, progress=stop
+        ),
     )
     resumed, seen = tiny_supervisor(), []
     progress = lambda *call: seen.append(call[1])  # noqa: E731
-    history = adapt(resumed, patches, config, **RUN, checkpoint=path, progress=progress)
+    history = fit_supervisor(resumed, patches, config, **RUN, checkpoint=path, progress=progress)
     assert seen == [3, 4, 5]
     assert same(state(resumed), state(whole))
     assert history == expected
@@ -182,10 +189,10 @@ def test_a_killed_stage1_goes_on_to_the_same_weights_bit_by_bit(tmp_path):
 def test_a_finished_stage1_computes_nothing_again(tmp_path, monkeypatch):
     path, config = tmp_path / "stage1.safetensors", make_config("smoke")
     first = tiny_supervisor()
-    expected = adapt(first, TinyPatches(), config, **RUN, checkpoint=path)
+    expected = fit_supervisor(first, TinyPatches(), config, **RUN, checkpoint=path)
     monkeypatch.setattr(Supervisor, "embed_hrms", lambda *_: pytest.fail("embedded again"))
     again = tiny_supervisor()
-    assert adapt(again, TinyPatches(), config, **RUN, checkpoint=path) == expected
+    assert fit_supervisor(again, TinyPatches(), config, **RUN, checkpoint=path) == expected
     assert same(state(again), state(first))
 
 
@@ -194,9 +201,9 @@ def test_a_finished_stage1_computes_nothing_again(tmp_path, monkeypatch):
 )
 def test_a_run_of_other_settings_data_or_start_does_not_take_up_the_checkpoint(tmp_path, change):
     path = tmp_path / "stage1.safetensors"
-    adapt(tiny_supervisor(), TinyPatches(), make_config("smoke"), **RUN, checkpoint=path)
+    fit_supervisor(tiny_supervisor(), TinyPatches(), make_config("smoke"), **RUN, checkpoint=path)
     seen = []
-    adapt(
+    fit_supervisor(
         tiny_supervisor(**{k: v for k, v in change.items() if k == "adapters"}),
         TinyPatches(seed=change.get("patches", 0)),
         make_config("smoke", **change.get("config", {})),
@@ -210,21 +217,23 @@ def test_a_run_of_other_settings_data_or_start_does_not_take_up_the_checkpoint(t
 
 def test_numbers_of_stage2_leave_the_checkpoint_of_stage1_valid(tmp_path):
     path = tmp_path / "stage1.safetensors"
-    adapt(tiny_supervisor(), TinyPatches(), make_config("smoke"), **RUN, checkpoint=path)
-    adapt(tiny_supervisor(), TinyPatches(), make_config("smoke", stage2_lr=0.5), **RUN, checkpoint=path)
+    fit_supervisor(tiny_supervisor(), TinyPatches(), make_config("smoke"), **RUN, checkpoint=path)
+    fit_supervisor(
+        tiny_supervisor(), TinyPatches(), make_config("smoke", stage2_lr=0.5), **RUN, checkpoint=path
+    )
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_supervisor_is_told_apart_by_its_weights_options_prompts_and_towers():
     first, trained = tiny_supervisor(), tiny_supervisor()
-    adapt(trained, TinyPatches(), make_config("smoke"), **RUN)
+    fit_supervisor(trained, TinyPatches(), make_config("smoke"), **RUN)
     others = [trained, tiny_supervisor(image_residual=0.7), first.with_prompts("noise")]
     assert identity(first) == identity(tiny_supervisor())
     assert len({identity(each) for each in (first, *others)}) == 4
 
 
 def test_the_checkpoint_lies_beside_the_name_it_was_given(tmp_path):
-    adapt(
+    fit_supervisor(
         tiny_supervisor(), TinyPatches(), make_config("smoke"), **RUN, checkpoint=tmp_path / "a.safetensors"
     )
     (path,) = tmp_path.iterdir()

@@ -1,7 +1,7 @@
 """A trained network's file: what comes back, and what is refused."""
 
 import json
-from pathlib import Path
+import os
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tiny import same, tiny_supervisor
 from torch import nn
 
 from clippan_lib.errors import CheckpointError
-from clippan_lib.fusion import NETWORKS, build_network, trained
+from clippan_lib.fusion import NETWORKS, build_network
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.sensors import Sensor, get_sensor
 from clippan_lib.training.loop import fit
@@ -99,15 +99,14 @@ def test_a_save_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch, erro
     before = made(seed=1)
     before.save(path)
 
-    def fails(_tensors, target, _metadata):
-        Path(target).write_bytes(b"half")
+    def fails(_):
         raise error
 
-    monkeypatch.setattr(trained, "save_file", fails)
-    with pytest.raises((KeyboardInterrupt, OSError)):
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises((KeyboardInterrupt, CheckpointError)):
         made(seed=2).save(path)
     assert same(TrainedNetwork.load(path).network.state_dict(), before.network.state_dict())
-    assert list(tmp_path.glob("*.safetensors")) == [path]
+    assert list(tmp_path.iterdir()) == [path]
     monkeypatch.undo()
     made(seed=2).save(path)
     assert list(tmp_path.iterdir()) == [path]
@@ -120,14 +119,24 @@ def test_a_largest_value_that_nothing_can_be_divided_by_is_not_written(tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+def test_the_header_alone_says_all_but_the_weights_and_reads_none(tmp_path, monkeypatch):
+    path = tmp_path / "a.safetensors"
+    made(max_value=2047.0).save(path)
+    monkeypatch.setattr("clippan_lib.fusion.trained.read_tensors", lambda *_: pytest.fail("read the weights"))
+    header = TrainedNetwork.header(path)
+    assert (header.name, header.sensor, header.max_value, header.origin) == ("pnn", OWN, 2047.0, ORIGIN)
+    assert TrainedNetwork.header(str(path)) == header
+
+
 # Refusals.
 
 
-def refused(path, match):
-    """Every refusal names the file."""
-    with pytest.raises(CheckpointError, match=match) as refusal:
-        TrainedNetwork.load(path)
-    assert str(path) in str(refusal.value)
+def refused(path, match, headers_too=True):
+    """Every refusal names the file; of the header alone too, unless only the weights are at fault."""
+    for read in (TrainedNetwork.load, TrainedNetwork.header) if headers_too else (TrainedNetwork.load,):
+        with pytest.raises(CheckpointError, match=match) as refusal:
+            read(path)
+        assert str(path) in str(refusal.value)
 
 
 def test_what_is_no_safetensors_file_is_refused(tmp_path):
@@ -232,7 +241,10 @@ def test_a_file_that_fits_no_network_of_ours_is_refused(tmp_path, fault, named):
     weights = load_file(path)
     fault(weights, header)
     save_file(weights, path, {KEY: json.dumps(header)})
-    refused(path, f"(?s)fits no network of this version of the package; write it again.*{named}")
+    of_weights = fault in (drop, add, reshape, rename, rename_to_another)
+    refused(
+        path, f"(?s)fits no network of this version of the package; write it again.*{named}", not of_weights
+    )
 
 
 def test_a_description_that_is_no_json_is_refused(tmp_path):

@@ -10,7 +10,7 @@ in two splits that was resampled, filtered or mirrored.
 """
 
 from clippan_lib.audit.checks import Finding, Leak, offsets
-from clippan_lib.audit.part import Part
+from clippan_lib.audit.split import SplitAudit
 from clippan_lib.audit.survey import Audit, audit
 
-__all__ = ["Audit", "Finding", "Leak", "Part", "audit", "offsets"]
+__all__ = ["Audit", "Finding", "Leak", "SplitAudit", "audit", "offsets"]

@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from clippan_lib.audit.measures import ONE_IN, fitted_gains, knows_haze, measured_ms, orders, peak
-from clippan_lib.audit.part import FITTED, KEPT, Part, Prints
+from clippan_lib.audit.split import FITTED, KEPT, Prints, SplitAudit
 from clippan_lib.shapes import Image
 
 Severity = Literal["ok", "not measured", "warning", "fault"]
@@ -64,7 +64,13 @@ class Leak:
 
 
 def _finding(
-    part: Part, check: str, bad: Severity | None, measured: str, value: float | None, limit: str, advice: str
+    part: SplitAudit,
+    check: str,
+    bad: Severity | None,
+    measured: str,
+    value: float | None,
+    limit: str,
+    advice: str,
 ) -> Finding:
     """`bad` is None if all is well; the advice is then left out."""
     return Finding(
@@ -72,7 +78,7 @@ def _finding(
     )
 
 
-def _unmeasured(part: Part, check: str, why: str) -> Finding:
+def _unmeasured(part: SplitAudit, check: str, why: str) -> Finding:
     return Finding(check, part.split, part.resolution, "not measured", why, None, "")
 
 
@@ -81,7 +87,7 @@ def unreadable(split: str, resolution: str, measured: str, count: int) -> Findin
     return Finding("readable", split, resolution, "fault", measured, float(count), "none", advice)
 
 
-def _readable(part: Part) -> Finding:
+def _readable(part: SplitAudit) -> Finding:
     total = 0 if part.patches is None else len(part.patches)
     looked = f"{part.looked} of {total} windows of {part.side} LRMS px read"
     if part.refusals:
@@ -90,7 +96,7 @@ def _readable(part: Part) -> Finding:
     return _finding(part, "readable", None, looked, 0.0, "none", "")
 
 
-def _blank(part: Part) -> Finding | None:
+def _blank(part: SplitAudit) -> Finding | None:
     """Truncated downloads and interrupted writers leave zeros at the end."""
     if not part.looked:
         return None
@@ -106,7 +112,7 @@ def _blank(part: Part) -> Finding | None:
     )
 
 
-def _values(part: Part) -> Finding | None:
+def _values(part: SplitAudit) -> Finding | None:
     """Share of 0 and of the largest value, the range that is used, bands of one value."""
     if not part.looked:
         return None
@@ -134,7 +140,7 @@ def _values(part: Part) -> Finding | None:
     return _finding(part, "values", "warning" if worst > EXTREME else None, measured, worst, limit, advice)
 
 
-def _phase(part: Part) -> Finding | None:
+def _phase(part: SplitAudit) -> Finding | None:
     """On which pixel of the reference LRMS pixels lie; the convention is ratio//2 on both axes."""
     if not part.looked or not part.patches.has_gt:
         return None
@@ -155,7 +161,7 @@ def _phase(part: Part) -> Finding | None:
     return _finding(part, "phase", bad, measured, off, f"others in at most {OUT_OF_PHASE:.0%}", advice)
 
 
-def _simulation(part: Part) -> Finding | None:
+def _simulation(part: SplitAudit) -> Finding | None:
     """Whether LRMS is the reference seen through the stated sensor's MTF."""
     if not part.phases:
         return None
@@ -174,13 +180,13 @@ def _simulation(part: Part) -> Finding | None:
     return _finding(part, "simulation", bad, measured, off, limit, advice)
 
 
-def offsets(part: Part) -> Float64[Tensor, "n 2"]:
+def offsets(part: SplitAudit) -> Float64[Tensor, "n 2"]:
     """By how much MS lies off its place on PAN, in px of PAN, in the windows where PAN follows the bands."""
     found = [peak(surface) for surface in part.surfaces if surface.max() >= FOLLOWS]
     return torch.tensor(found, dtype=torch.float64).reshape(-1, 2)
 
 
-def _registration(part: Part) -> Finding | None:
+def _registration(part: SplitAudit) -> Finding | None:
     """Where MS lies on PAN, in px of PAN.
 
     Pixel areas aligned at the corner, the usual grid, are off by -0.5; PAN reduced by `mtf.imresize` by
@@ -218,7 +224,7 @@ def _registration(part: Part) -> Finding | None:
     return _finding(part, "registration", bad, measured, off, limit, advice)
 
 
-def _order(part: Part) -> Finding | None:
+def _order(part: SplitAudit) -> Finding | None:
     """Band order by the haze, see `dark_ratios`."""
     if not part.looked:
         return None
@@ -243,7 +249,7 @@ def _order(part: Part) -> Finding | None:
 CHECKS = (_readable, _blank, _values, _phase, _simulation, _registration, _order)
 
 
-def leakage(parts: list[Part], splits: tuple[str, str]) -> tuple[Finding | None, list[Leak]]:
+def leakage(parts: list[SplitAudit], splits: tuple[str, str]) -> tuple[Finding | None, list[Leak]]:
     """Pairs of windows of two splits that share blocks of measured MS, at whatever resolution."""
     sides = [[part for part in parts if part.split == split and part.looked] for split in splits]
     if not all(sides):
@@ -285,10 +291,10 @@ def _shared(first: Prints, second: Prints) -> tuple[Counter[tuple[int, int]], se
     return pairs, set(other_owners[np.isin(others, hashes)].tolist())
 
 
-def _name(part: Part, window: int) -> str:
+def _name(part: SplitAudit, window: int) -> str:
     scene = part.patches.stack.names[part.patches.scene_of(window)]
     return f"{part.split} {part.resolution} {scene}, window {window}"
 
 
-def _ground(part: Part, window: int) -> Image:
+def _ground(part: SplitAudit, window: int) -> Image:
     return measured_ms(part.patches.batch([window]), part.resolution)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from clippan_lib.audit.checks import CHECKS, Finding, Leak, leakage, unreadable
-from clippan_lib.audit.part import Part
+from clippan_lib.audit.split import SplitAudit
 from clippan_lib.data.manifest import SPLITS, Manifest
 from clippan_lib.data.patches import Dataset, open_dataset
 from clippan_lib.data.stacks import Resolution
@@ -23,7 +23,7 @@ class Audit:
 
     manifest: Manifest
     findings: tuple[Finding, ...]
-    parts: tuple[Part, ...] = ()
+    parts: tuple[SplitAudit, ...] = ()
     leaks: tuple[Leak, ...] = ()
 
     @property
@@ -67,8 +67,8 @@ def audit(
 
 def _part(
     dataset: Dataset, split: str, resolution: Resolution, sample: int, seed: int, progress: Progress | None
-) -> Part:
-    part = Part(split, resolution, dataset.sensor)
+) -> SplitAudit:
+    part = SplitAudit(split, resolution, dataset.sensor)
     try:
         scene = dataset.scenes(split, resolution)[0]
         shorter = min(scene.height, scene.width)

@@ -7,7 +7,6 @@ rendered landscapes (`data.synthetic`), in the seven ways of `captioned.VARIANTS
 import argparse
 import json
 import math
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +16,6 @@ from pathlib import Path
 import open_clip
 import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from clippan_lib.clip.captioned import (
@@ -32,6 +30,7 @@ from clippan_lib.clip.captioned import (
 from clippan_lib.clip.model import prepare_image
 from clippan_lib.clip.prompts import PROMPTS
 from clippan_lib.data.synthetic import COVERS
+from clippan_lib.files import write_tensors
 
 FIRST_TRAINING_SEED, FIRST_HELD_OUT_SEED = 1_000_000, 2_000_000
 _NORMALISE = (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
@@ -180,11 +179,7 @@ def _share(images: Float[Tensor, "b d"], texts: Float[Tensor, "k d"], truth: Ten
 def save(model: nn.Module, path: Path, facts: dict) -> None:
     """Write a checkpoint that open_clip loads strictly: half precision, facts in the header."""
     tensors = {name: t.half() if t.is_floating_point() else t for name, t in model.state_dict().items()}
-    part = path.with_name(path.name + ".part")
-    metadata = {"format": "pt", "facts": json.dumps(facts)}
-    save_file({name: t.contiguous() for name, t in tensors.items()}, part, metadata=metadata)
-    part.chmod(0o644)
-    os.replace(part, path)
+    write_tensors(path, tensors, {"format": "pt", "facts": json.dumps(facts)})
 
 
 def pretrain(out: Path, config: PretrainConfig) -> dict:
@@ -213,7 +208,6 @@ def pretrain(out: Path, config: PretrainConfig) -> dict:
         "open_clip": open_clip.__version__,
         "torch": torch.__version__,
     }
-    out.mkdir(parents=True, exist_ok=True)
     save(model, out / "embedded_clip.safetensors", facts)
     return facts
 

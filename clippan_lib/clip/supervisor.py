@@ -1,7 +1,6 @@
 """The supervisor: a frozen CLIP with stems, prompts and adapters; Stage I trains it, Stage II asks it."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -9,13 +8,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from clippan_lib.clip.adapters import ClipAdapter, FusionAdapter, MsStem, PanStem
 from clippan_lib.clip.model import ClipTowers, load_clip
 from clippan_lib.clip.prompts import ROLES, PromptSet, get_prompts
+from clippan_lib.errors import CheckpointError
+from clippan_lib.files import read_tensors, write_tensors
 from clippan_lib.sensors import Sensor
 from clippan_lib.shapes import HRMS, LRMS, PAN, Features
 
@@ -163,13 +162,9 @@ class Supervisor(nn.Module):
 
         Args:
             path: the file; its folder is made if need be.
+        Raises: CheckpointError if it cannot be written.
         """
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        tensors = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
-        save_file(tensors, part, {_KEY: json.dumps(self._header())})
-        os.replace(part, path)
+        write_tensors(Path(path), self.state_dict(), {_KEY: json.dumps(self._header())})
 
     @classmethod
     def load(cls, path: Path | str, towers: ClipTowers | None = None) -> "Supervisor":
@@ -179,14 +174,15 @@ class Supervisor(nn.Module):
             path: the file.
             towers: the CLIP it was adapted on, if it is loaded already or its weights have moved; None loads
                 it by the name in the file.
-        Raises: ValueError on a file of another kind or version, on missing or unknown tensors, and on a CLIP
-            other than the one it was adapted on; ClipWeightsError if that one cannot be loaded.
+        Raises: CheckpointError on a file that cannot be read or is of another kind or version, on missing or
+            unknown tensors, and on a CLIP other than the one it was adapted on; ClipWeightsError if that one
+            cannot be loaded.
         """
         header, tensors = _read(Path(path))
         clip = header["clip"]
         towers = towers or load_clip(clip["model"], clip["weights"])
         if towers.fingerprint != clip["fingerprint"]:
-            raise ValueError(
+            raise CheckpointError(
                 f"{path} was adapted on the CLIP {clip['model']!r} (weights {clip['weights']!r}, fingerprint "
                 f"{clip['fingerprint'][:12]}), but this is {towers.name!r} (weights {towers.weights!r}, "
                 f"fingerprint {towers.fingerprint[:12]}): its adapters mean nothing here; run Stage I again"
@@ -196,7 +192,9 @@ class Supervisor(nn.Module):
         try:
             supervisor.to(supervisor.raw_texts.device).load_state_dict(tensors)
         except RuntimeError as error:
-            raise ValueError(f"{path} does not fit the supervisor its header describes: {error}") from error
+            raise CheckpointError(
+                f"{path} does not fit the supervisor its header describes; run Stage I again: {error}"
+            ) from error
         return supervisor.freeze() if header["frozen"] else supervisor
 
     def _header(self) -> dict[str, Any]:
@@ -225,17 +223,15 @@ class Supervisor(nn.Module):
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file: {error}") from error
+    tensors, metadata = read_tensors(path, "run Stage I again, or copy it again if it was cut short")
     if _KEY not in metadata:
-        raise ValueError(f"{path} holds no supervisor; its metadata has the keys {sorted(metadata)}")
+        raise CheckpointError(
+            f"{path} holds no supervisor (its metadata has the keys {sorted(metadata)}); "
+            "give the file of a run's folder stage1/"
+        )
     header = json.loads(metadata[_KEY])
     if header["version"] != _VERSION:
-        raise ValueError(
+        raise CheckpointError(
             f"{path} has version {header['version']}, this package reads {_VERSION}; run Stage I again"
         )
     return header, tensors

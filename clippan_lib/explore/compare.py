@@ -18,12 +18,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from clippan_lib.data import Batch, Scene
-from clippan_lib.evaluation.scores import Method, fuse, score
+from clippan_lib.evaluation.scores import fuse, score
 from clippan_lib.explore.base import Explorer, Update, scrolled
 from clippan_lib.explore.panels import Panel, Spectra, places
 from clippan_lib.figures import Stretch, error_map, fit_stretch, mark_best
 from clippan_lib.figures.stretch import single
-from clippan_lib.figures.tables import UNITS
+from clippan_lib.figures.tables import header
+from clippan_lib.fusion import Method
 from clippan_lib.metrics import BETTER
 from clippan_lib.shapes import Image
 
@@ -31,7 +32,7 @@ _BLOCK = 32  # PAN px: sides of what is shown are multiples, as the metrics with
 _SCREEN = {"side by side": 250, "swipe": 450}  # px of a panel: what shows twice as many is averaged down
 _SHOWN = 4  # images, at first
 _NOTHING = "nothing"
-Part = Float[Tensor, "_ _ _"]
+SingleImage = Float[Tensor, "_ _ _"]
 
 
 def compare(scene: Scene, results: Mapping[str, Image | Method]) -> "Compare":
@@ -160,7 +161,7 @@ class Compare(Explorer):
         others = [self._difference(title, against, step) for title in self._full if title != against]
         return float(np.percentile(torch.stack(others).numpy(), 99)) if others else 1.0
 
-    def _cut(self, title: str) -> Part:
+    def _cut(self, title: str) -> SingleImage:
         (top, left, size), ratio = self.area, self.scene.ratio if title == "LRMS" else 1
         corner = slice(top // ratio, (top + size) // ratio), slice(left // ratio, (left + size) // ratio)
         return self.images[title][:, *corner]
@@ -177,14 +178,12 @@ class Compare(Explorer):
         told = f"rows {top} to {top + size - 1}, columns {left} to {left + size - 1}"
         if self.scores.empty:
             return f"No metrics of {told}: no method is shown, or the scene has neither truth nor full resolution."
-        table = mark_best(self.scores, BETTER, digits=3).rename(
-            columns=lambda name: name + UNITS.get(name, "")
-        )
+        table = mark_best(self.scores, BETTER, digits=3).rename(columns=header)
         return f"Metrics of {told} alone (* best):{scrolled(table)}"
 
     # What is seen of an image, at most about as fine as the screen
 
-    def _reduced(self, seen: Part) -> Part:
+    def _reduced(self, seen: SingleImage) -> SingleImage:
         factor, screen = 1, _SCREEN[self["view"]]
         while seen.shape[-1] // (2 * factor) >= screen:
             factor *= 2
@@ -265,7 +264,7 @@ class Compare(Explorer):
         )
 
 
-def _images(batch: Batch, results: Mapping[str, Image | Method]) -> dict[str, Part]:
+def _images(batch: Batch, results: Mapping[str, Image | Method]) -> dict[str, SingleImage]:
     """All images in the order shown, without their batch axis."""
     taken = sorted({"LRMS", "PAN", "GT", _NOTHING} & set(results))
     if not results or taken:
@@ -283,7 +282,7 @@ def _images(batch: Batch, results: Mapping[str, Image | Method]) -> dict[str, Pa
     return {title: single(image, title).float() for title, image in images.items()}
 
 
-def _enlarged(image: Part, size: int) -> Part:
+def _enlarged(image: SingleImage, size: int) -> SingleImage:
     """LRMS pixels as squares of PAN pixels."""
     factor = size // image.shape[-1]
     return image.repeat_interleave(factor, -2).repeat_interleave(factor, -1)

@@ -18,6 +18,8 @@ BETTER = {
     "D_lambda_K": "low",
     "HQNR": "high",
 }
+# The others have none
+UNITS = {"MPSNR": "dB", "SAM": "°"}
 
 
 def reduced_scores(

@@ -19,7 +19,7 @@ from clippan_lib.metrics.reference import (
     check_blocks,
     check_images,
     q2n,
-    quotient,
+    quotient_or_one,
 )
 from clippan_lib.mtf import filter_image, imresize, mtf_kernel, upsample
 from clippan_lib.shapes import PAN, Image, Scores
@@ -64,9 +64,9 @@ def uiqi(first: Image, second: AnyImage | None = None, block: int = BLOCK) -> Fl
 
 def _pairwise(x: BlockMoments, y: BlockMoments) -> Float[Tensor, "b c d"]:
     mean_x, mean_y = x.mean.unsqueeze(-1), y.mean.unsqueeze(-2)
-    luminance = quotient(2 * mean_x * mean_y, mean_x.square() + mean_y.square())
+    luminance = quotient_or_one(2 * mean_x * mean_y, mean_x.square() + mean_y.square())
     spread = x.variance.unsqueeze(-1) + y.variance.unsqueeze(-2)
-    return (luminance * quotient(2 * block_covariance(x, y), spread)).mean(1)
+    return (luminance * quotient_or_one(2 * block_covariance(x, y), spread)).mean(1)
 
 
 def d_lambda(hrms: Image, lms: AnyImage, block: int = BLOCK) -> Scores:

@@ -210,7 +210,7 @@ def block_covariance(first: BlockMoments, second: BlockMoments) -> Float[Tensor,
     return product.where(varies, 0.0)
 
 
-def quotient(numerator: Float[Tensor, "*s"], denominator: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+def quotient_or_one(numerator: Float[Tensor, "*s"], denominator: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
     """Numerator by a denominator that is not negative; 1, with gradient 0, where the denominator is 0.
 
     Args:
@@ -269,7 +269,7 @@ def _hypercomplex_quality(fused: BlockMoments, true: BlockMoments) -> Float[Tens
     bias = 2 * _root(size * power) / (size + power)
     covariance = block_covariance(true, fused) / (scale.unsqueeze(-1) * scale.unsqueeze(-2))
     modulus = _root(_conjugate_product(covariance, size).square().sum(-1))
-    return bias * quotient(2 * modulus, ((true.variance + fused.variance) / variance).sum(-1))
+    return bias * quotient_or_one(2 * modulus, ((true.variance + fused.variance) / variance).sum(-1))
 
 
 def _conjugate_product(outer: Float[Tensor, "b n c c"], size: int) -> Float[Tensor, "b n {size}"]:

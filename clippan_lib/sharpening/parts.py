@@ -6,11 +6,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+import torch
 
-from clippan_lib.errors import OutputError
-from clippan_lib.files import LOCK, held, read_json, write_json
+from clippan_lib.errors import CheckpointError, OutputError
+from clippan_lib.files import LOCK, held, read_json, read_tensors, write_json, write_tensors
 from clippan_lib.sharpening.job import Job
 from clippan_lib.sharpening.output import SceneTile, to_dtype
 from clippan_lib.sharpening.tiles import Fused, Tile
@@ -89,23 +88,20 @@ class Parts:
 
         Raises: OutputError if it cannot be written.
         """
-        arrays = {"image": to_dtype(fused.hrms, self.dtype)}
+        tensors = {"image": torch.from_numpy(to_dtype(fused.hrms, self.dtype))}
         if not fused.valid.all():
-            arrays["valid"] = fused.valid[0, 0].numpy()
-        # safetensors stores the memory, not the values, of an array that is a part of another
-        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        path = self.path(tile)
-        part = path.with_suffix(".part")
+            tensors["valid"] = fused.valid[0, 0]
         try:
-            save_file(arrays, part)
-            part.replace(path)
-        except (OSError, SafetensorError) as error:
-            raise OutputError(
-                f"{path}: cannot be written ({error}); make room, and the same command goes on from here"
-            ) from error
+            write_tensors(self.path(tile), tensors)
+        except CheckpointError as error:
+            raise OutputError(f"{error}; then the same command goes on from here") from error
 
     def load(self, tile: Tile) -> SceneTile:
-        """A tile as it goes into the output."""
-        arrays = load_file(self.path(tile))
+        """A tile as it goes into the output.
+
+        Raises: CheckpointError if its file is damaged.
+        """
+        tensors, _ = read_tensors(self.path(tile), "delete it, and the same command fuses that tile again")
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         row, column = (self.ratio * part.start for part in (tile.rows, tile.columns))
         return SceneTile(row, column, arrays["image"], arrays.get("valid"))

@@ -1,17 +1,16 @@
 """The patches a run visits: drawn by (seed, iteration) alone, and what is computed of them only once."""
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from jaxtyping import Int64
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from clippan_lib.data import PatchSet
-from clippan_lib.training.loop import digest, mix
+from clippan_lib.files import read_tensors, tensors_digest, write_tensors
+from clippan_lib.training.loop import mix
 
 _CHUNK = 32
 
@@ -115,7 +114,7 @@ class TrainingSet:
         """What the images are, for the key of a checkpoint."""
         patches = self._store.patches
         about = f"{patches.sensor} {patches.ratio} {patches.resolution} {len(patches)}"
-        return f"{about} {digest(self.images)}"
+        return f"{about} {tensors_digest(self.images)}"
 
     def once(
         self,
@@ -144,17 +143,11 @@ class TrainingSet:
                 and folder / f"{hashlib.sha256(f'{self.key()} {name}'.encode()).hexdigest()}.safetensors"
             )
             if kept and kept.is_file():
-                self._store.put(name, self._used, load_file(kept)["rows"])
+                tensors, _ = read_tensors(kept, "delete it: it is computed anew")
+                self._store.put(name, self._used, tensors["rows"])
                 continue
             self._store.compute(name, make, self._used)
             if kept:
-                _save(kept, self._store.rows(name, self._used).cpu())
+                write_tensors(kept, {"rows": self._store.rows(name, self._used)})
         index = self._draw(iteration)
         return {name: self._store.rows(stored, index) for name, stored in self._names.items()}
-
-
-def _save(path: Path, rows: Tensor) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    save_file({"rows": rows.contiguous()}, temporary)
-    os.replace(temporary, path)

@@ -3,19 +3,16 @@
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from clippan_lib.errors import CheckpointError, TrainingError
-from clippan_lib.files import write_json
+from clippan_lib.files import read_tensors, write_json, write_tensors
 from clippan_lib.shapes import Progress
 
 Row = dict[str, int | float]
@@ -46,15 +43,6 @@ def mix(*parts: object) -> int:
     """A seed for torch that differs with every part and depends on nothing else."""
     text = "/".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-
-
-def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of named tensors, bit by bit."""
-    total = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return total.hexdigest()
 
 
 def weigh(losses: Mapping[str, tuple[float, Callable[..., Tensor]]], *images: object) -> dict[str, Tensor]:
@@ -131,7 +119,8 @@ def fit(
         progress: called after each iteration with (label, iterations done, iterations, terms).
     Returns: the history, including what was done before a restart.
     Raises: TrainingError naming the iteration and the term that is not finite, the last checkpoint kept;
-        CheckpointError on a file that is damaged or of another key; ValueError if nothing is trainable.
+        CheckpointError on a file that is damaged, of another key or cannot be written; ValueError if nothing is
+        trainable.
     """
     path = None if checkpoint is None else checkpoint_path(checkpoint, key)
     run = _Run(modules, lr, path, key)
@@ -196,18 +185,14 @@ class _Run:
         }
         for i, parameter in enumerate(self.parameters):
             tensors |= {f"adam/{i}/{name}": value for name, value in self.adam.state[parameter].items()}
-        tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f"{self.path.name}.part")
-        save_file(tensors, temporary, {"key": self.key, "rows": json.dumps(self.rows)})
-        os.replace(temporary, self.path)
+        write_tensors(self.path, tensors, {"key": self.key, "rows": json.dumps(self.rows)})
 
     @torch.no_grad()
     def resume(self) -> None:
         """Take up the state on disk, if there is any."""
         if self.path is None or not self.path.exists():
             return
-        tensors, metadata = _read(self.path)
+        tensors, metadata = read_tensors(self.path, "delete it to start anew")
         if metadata.get("key") != self.key:
             raise CheckpointError(
                 f"{self.path} belongs to another run (key {metadata.get('key')!r}, not {self.key!r})"
@@ -220,23 +205,11 @@ class _Run:
         for i, parameter in enumerate(self.parameters):
             prefix = f"adam/{i}/"
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            # Adam counts its steps on the CPU; the rest lies in memory as the parameter does. Nothing may stay
-            # mapped to the file, which the next checkpoint replaces
+            # Adam counts its steps on the CPU; the rest lies in memory as the parameter does
             self.adam.state[parameter] = {
-                k: v.clone() if k == "step" else torch.empty_like(parameter).copy_(v)
-                for k, v in state.items()
+                k: v if k == "step" else torch.empty_like(parameter).copy_(v) for k, v in state.items()
             }
         self.rows = json.loads(metadata["rows"])
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"{path} is no readable checkpoint ({error}); delete it to start anew"
-        ) from error
 
 
 def refuse_non_finite(values: Mapping[str, float], iteration: int) -> None:

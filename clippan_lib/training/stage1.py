@@ -8,15 +8,16 @@ from torch import Tensor
 
 from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.data import PatchSet
+from clippan_lib.files import tensors_digest
 from clippan_lib.fusion import get_method
 from clippan_lib.losses.alignment import fusion_alignment, inter_modal, intra_modal
 from clippan_lib.shapes import Progress
 from clippan_lib.training.batches import PatchStore, TrainingSet
 from clippan_lib.training.config import RunConfig
-from clippan_lib.training.loop import History, digest, fit, weigh
+from clippan_lib.training.loop import History, fit, weigh
 
 
-def adapt(
+def fit_supervisor(
     supervisor: Supervisor,
     patches: PatchSet,
     config: RunConfig,
@@ -75,7 +76,7 @@ def adapt(
 
 def identity(supervisor: Supervisor) -> str:
     """What a supervisor is, for the key of a checkpoint: towers, texts, options and weights."""
-    weights = digest(supervisor.state_dict())
+    weights = tensors_digest(supervisor.state_dict())
     return f"{supervisor.towers.fingerprint} {supervisor.prompts.texts} {supervisor.options} {weights}"
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.data import PatchSet
+from clippan_lib.files import tensors_digest
 from clippan_lib.fusion import Method
 from clippan_lib.losses.fidelity import fit_pan_response, qnr_loss, spatial, spectral
 from clippan_lib.losses.fidelity import pseudo as pseudo_loss
@@ -18,7 +19,7 @@ from clippan_lib.mtf import degrade, upsample
 from clippan_lib.shapes import Progress
 from clippan_lib.training.batches import PatchStore, TrainingSet
 from clippan_lib.training.config import RunConfig
-from clippan_lib.training.loop import History, digest, fit, refuse_non_finite, weigh
+from clippan_lib.training.loop import History, fit, refuse_non_finite, weigh
 from clippan_lib.training.stage1 import identity
 
 # Name to weight, and to a function of the network's output and of what is known of the batch
@@ -80,7 +81,7 @@ def train_fusion(
         refuse_non_finite({"the network's output": hrms.detach().sum().item()}, iteration)
         return weigh(losses, hrms, known)
 
-    start = [data.key(), digest(network.state_dict()), _identity(pseudo, config)]
+    start = [data.key(), tensors_digest(network.state_dict()), _identity(pseudo, config)]
     if "language" in losses:
         start.append(identity(supervisor))
     return fit(
@@ -170,5 +171,7 @@ def _language(
 def _identity(pseudo: Method | None, config: RunConfig) -> str:
     """What a pseudo-supervisor is, for keys: a network's weights, a classical method's name."""
     return (
-        digest(pseudo.state_dict()) if isinstance(pseudo, nn.Module) else f"{config.pseudo} {pseudo is None}"
+        tensors_digest(pseudo.state_dict())
+        if isinstance(pseudo, nn.Module)
+        else f"{config.pseudo} {pseudo is None}"
     )

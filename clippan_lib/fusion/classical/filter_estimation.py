@@ -9,7 +9,7 @@ from clippan_lib.fusion.classical.least_squares import least_squares
 from clippan_lib.fusion.classical.lowpass import wavelet_smoothing
 from clippan_lib.fusion.classical.multiresolution import matched, modulated
 from clippan_lib.fusion.classical.stages import Stages, staged
-from clippan_lib.fusion.classical.statistics import Spread, centred, quotient
+from clippan_lib.fusion.classical.statistics import Spread, centred, quotient_or_zero
 from clippan_lib.mtf import decimate, filter_image, separable, upsample
 from clippan_lib.shapes import LRMS, PAN, Image, check_pair
 
@@ -143,5 +143,5 @@ def fe_hpm(lrms: LRMS, pan: PAN, ratio: int, taps: int = 25, regularisation: flo
     (spread,) = yield (Spread(lms=lms, pan=pan),)
     psf = estimate_psf(lms, pan, ratio, taps, regularisation)
     pan_low = upsample(decimate(_blur(pan, psf), ratio), ratio)
-    gain = quotient(spread.deviation("lms"), spread.deviation("pan"))
+    gain = quotient_or_zero(spread.deviation("lms"), spread.deviation("pan"))
     return modulated(lms, matched(pan, spread, gain), matched(pan_low, spread, gain))

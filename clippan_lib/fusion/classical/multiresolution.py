@@ -7,7 +7,7 @@ from torch import Tensor
 
 from clippan_lib.fusion.classical.lowpass import wavelet_reach, wavelet_smoothing
 from clippan_lib.fusion.classical.stages import Stages, staged
-from clippan_lib.fusion.classical.statistics import Moments, PerBand, Spread, quotient
+from clippan_lib.fusion.classical.statistics import Moments, PerBand, Spread, quotient_or_zero
 from clippan_lib.fusion.reach import of_fine, of_lms
 from clippan_lib.mtf import degrade, filter_image, imresize, lowpass_kernel, separable, upsample
 from clippan_lib.shapes import LRMS, PAN, Image, check_pair
@@ -20,7 +20,7 @@ def matched(image: Float[Tensor, "b _ H W"], spread: Moments, gain: PerBand) -> 
 
 def modulated(lms: Image, matched_pan: Image, matched_low: Image) -> Image:
     """High-pass modulation: each band times PAN over its low-pass; unchanged where the low-pass is 0."""
-    return lms * (1 + quotient(matched_pan - matched_low, matched_low))
+    return lms * (1 + quotient_or_zero(matched_pan - matched_low, matched_low))
 
 
 def _glp_reach(ratio: int) -> int:
@@ -38,7 +38,7 @@ def _equalising(lms: Image, pan: PAN, ratio: int) -> Spread:
 
 def _equalised(pan: PAN, spread: Moments) -> Image:
     """PAN per band, such that its Gaussian low-pass has the mean and the deviation of the band."""
-    return matched(pan, spread, quotient(spread.deviation("lms"), spread.deviation("pan_low")))
+    return matched(pan, spread, quotient_or_zero(spread.deviation("lms"), spread.deviation("pan_low")))
 
 
 @staged(_glp_reach)
@@ -82,7 +82,9 @@ def mtf_glp_fs(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> Stage
     lms = upsample(lrms, ratio)
     pan_low = _lowpass(pan.expand(-1, lrms.shape[1], -1, -1), gnyq, ratio)
     (spread,) = yield (Spread(lms=lms, pan=pan, pan_low=pan_low),)
-    return lms + quotient(spread.slope("lms", "pan"), spread.slope("pan_low", "pan")) * (pan - pan_low)
+    return lms + quotient_or_zero(spread.slope("lms", "pan"), spread.slope("pan_low", "pan")) * (
+        pan - pan_low
+    )
 
 
 @staged(_glp_reach)
@@ -148,6 +150,6 @@ def awlp(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
     lms = upsample(lrms, ratio)
     fine, coarse = pan.shape[-2:], lrms.shape[-2:]
     (spread,) = yield (Spread(lms=lms, pan_low=imresize(imresize(pan, coarse), fine)),)
-    gain = quotient(spread.deviation("lms"), spread.deviation("pan_low"))
+    gain = quotient_or_zero(spread.deviation("lms"), spread.deviation("pan_low"))
     details = gain * (pan - separable(pan, *(wavelet_smoothing(side, ratio) for side in fine)))
-    return lms + details * quotient(lms, lms.mean(1, keepdim=True))
+    return lms + details * quotient_or_zero(lms, lms.mean(1, keepdim=True))

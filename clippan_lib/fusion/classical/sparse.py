@@ -8,7 +8,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from clippan_lib.fusion.classical.stages import Stages, staged
-from clippan_lib.fusion.classical.statistics import Spread, quotient
+from clippan_lib.fusion.classical.statistics import Spread, quotient_or_zero
 from clippan_lib.mtf import decimate, degrade, filter_image, imresize, mtf_kernel, upsample
 from clippan_lib.shapes import LRMS, PAN, check_pair
 
@@ -150,7 +150,7 @@ def sr_d(
     pan = pan.double()
     (spread,) = yield (Spread(lms=lms, pan=pan),)
     lowpass = filter_image(lms, mtf_kernel(gnyq, ratio))
-    gain = quotient(spread.deviation("lms"), spread.deviation("pan"))
+    gain = quotient_or_zero(spread.deviation("lms"), spread.deviation("pan"))
     matched = gain * spread.centred("pan", pan) + spread.mean("lms")
     details = matched - imresize(degrade(matched, gnyq, ratio), matched.shape[-2:])
     wanted = decimate(lms - lowpass, ratio)

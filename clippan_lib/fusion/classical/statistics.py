@@ -21,7 +21,7 @@ Matrix = Float64[Tensor, "b _ _"]
 _CHUNK = 2**18
 
 
-def quotient(numerator: Batched, denominator: Batched) -> Batched:
+def quotient_or_zero(numerator: Batched, denominator: Batched) -> Batched:
     """Their quotient, broadcast; 0 where the denominator is 0."""
     return numerator / denominator.masked_fill(denominator == 0, torch.inf)
 
@@ -79,12 +79,12 @@ class Moments:
     def slope(self, name: str, predictor: str) -> PerBand:
         """Least-squares slope on the predictor, of one band or as many; 0 where that is constant."""
         variance = self._paired(predictor, predictor)
-        return self._per_band(quotient(self._paired(name, predictor), variance))
+        return self._per_band(quotient_or_zero(self._paired(name, predictor), variance))
 
     def correlation(self, name: str, other: str) -> PerBand:
         """Of each band with the other's, of which there is one or as many; 0 where either is constant."""
         variances = self._paired(name, name) * self._paired(other, other)
-        return self._per_band(quotient(self._paired(name, other), variances.sqrt()))
+        return self._per_band(quotient_or_zero(self._paired(name, other), variances.sqrt()))
 
     def with_combination(self, name: str, of: str, weights: Float64[Tensor, "b _ m"]) -> "Moments":
         """With one more image: the sums of the bands of `of`, times their weights."""

@@ -7,7 +7,7 @@ from torch import Tensor
 from clippan_lib.fusion.classical.least_squares import least_squares
 from clippan_lib.fusion.classical.lowpass import wavelet_lowpass, wavelet_reach
 from clippan_lib.fusion.classical.stages import Stages, staged
-from clippan_lib.fusion.classical.statistics import Moments, PerBand, Percentile, Spread, quotient
+from clippan_lib.fusion.classical.statistics import Moments, PerBand, Percentile, Spread, quotient_or_zero
 from clippan_lib.fusion.reach import of_fine, of_lms
 from clippan_lib.mtf import filter_image, imresize, lowpass_kernel, separable, upsample
 from clippan_lib.shapes import LRMS, PAN, Image, check_pair
@@ -22,7 +22,7 @@ def _detail(pan0: PAN, intensity0: PAN, gain: PerBand) -> PAN:
 
 
 def _pan_detail(spread: Moments, pan: PAN, intensity: PAN) -> PAN:
-    gain = quotient(spread.deviation("intensity"), spread.deviation("pan"))
+    gain = quotient_or_zero(spread.deviation("intensity"), spread.deviation("pan"))
     return _detail(spread.centred("pan", pan), spread.centred("intensity", intensity), gain)
 
 
@@ -68,7 +68,7 @@ def brovey(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
     lms = upsample(lrms, ratio)
     intensity = lms.mean(1, keepdim=True)
     (spread,) = yield (Spread(pan=pan, intensity=intensity),)
-    return lms * (1 + quotient(_pan_detail(spread, pan, intensity), intensity))
+    return lms * (1 + quotient_or_zero(_pan_detail(spread, pan, intensity), intensity))
 
 
 @staged(lambda ratio: max(of_lms(ratio), of_fine(ratio, 20)))
@@ -99,9 +99,9 @@ def bt_h(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
     # centred: a constant band brings its value, not its rounding, which would be all that stands above its haze
     intensity0 = _combined(weights, spread.centred("lms", lms))
     intensity = intensity0 + _combined(weights, spread.mean("lms") - haze)
-    gain = quotient(spread.deviation("intensity"), spread.deviation("pan_low"))
+    gain = quotient_or_zero(spread.deviation("intensity"), spread.deviation("pan_low"))
     detail = _detail(pan - spread.mean("pan_low"), intensity0, gain)
-    return torch.maximum(lms, haze) + (lms - haze).clamp(min=0) * quotient(detail, intensity)
+    return torch.maximum(lms, haze) + (lms - haze).clamp(min=0) * quotient_or_zero(detail, intensity)
 
 
 @staged(of_lms)
@@ -177,7 +177,9 @@ def pracs(lrms: LRMS, pan: PAN, ratio: int, beta: float = 0.95) -> Stages:
     lms = upsample(lrms, ratio)
     (spread,) = yield (Spread(lms=lms, pan=pan),)
     contrast = spread.deviation("lms")
-    matched = quotient(spread.deviation("pan"), contrast) * (lms - spread.mean("lms")) + spread.mean("pan")
+    matched = quotient_or_zero(spread.deviation("pan"), contrast) * (lms - spread.mean("lms")) + spread.mean(
+        "pan"
+    )
     matched = matched.clamp(min=0)
     (spread,) = yield (Spread(lms=lms, matched=matched, pan_low=_blurred(pan, ratio)),)
     spread = spread.with_combination("intensity", "matched", _explaining(spread, "pan_low"))
@@ -189,7 +191,9 @@ def pracs(lrms: LRMS, pan: PAN, ratio: int, beta: float = 0.95) -> Stages:
     partial_low0 = _combined(weights, spread.centred("matched", matched))
     partial_low = partial_low0 + spread.mean("blurred")
     weight = (
-        beta * spread.correlation("lms", "partial_low") * quotient(contrast, contrast.mean(1, keepdim=True))
+        beta
+        * spread.correlation("lms", "partial_low")
+        * quotient_or_zero(contrast, contrast.mean(1, keepdim=True))
     )
-    stability = 1 - (1 - similarity * quotient(lms, partial_low)).abs()
+    stability = 1 - (1 - similarity * quotient_or_zero(lms, partial_low)).abs()
     return lms + weight * stability * (partial - spread.mean("partial") - partial_low0)

@@ -3,14 +3,11 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from clippan_lib.fusion.networks.residual import ResidualBlock
-from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
-
-Maps = Float[Tensor, "b k H W"]
+from clippan_lib.shapes import HRMS, LRMS, PAN, Maps, check_pair
 
 
 class Pass(nn.Module):

@@ -4,9 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from clippan_lib.fusion.reach import of_lms
-from clippan_lib.mtf import upsample
-from clippan_lib.shapes import HRMS, LRMS, PAN, Image, check_pair
+from clippan_lib.fusion.networks.lms_network import LmsNetwork
+from clippan_lib.shapes import HRMS, PAN, Image
 
 _FILTERS = 32
 _HIDDEN = 8
@@ -16,7 +15,7 @@ def _conv(filters_in: int, filters_out: int) -> nn.Conv2d:
     return nn.Conv2d(filters_in, filters_out, 7, padding=3)
 
 
-class DRPNN(nn.Module):
+class DRPNN(LmsNetwork):
     """The network of Wei et al. 2017 [wei2017boosting], as in DLPan-Toolbox; 433,465 parameters for 8 bands.
 
     The skip adds MS and PAN together, before the last convolution, and no ReLU follows it (Z-PNN's form has
@@ -28,38 +27,16 @@ class DRPNN(nn.Module):
         ratio: PAN-to-MS scale, at least 2.
     """
 
+    pixels = 33
+
     def __init__(self, bands: int, ratio: int) -> None:
-        super().__init__()
-        self.ratio = ratio
+        super().__init__(ratio)
         self.conv1 = _conv(bands + 1, _FILTERS)
         self.hidden = nn.ModuleList(_conv(_FILTERS, _FILTERS) for _ in range(_HIDDEN))
         self.conv2 = _conv(_FILTERS, bands + 1)
         self.conv3 = _conv(bands + 1, bands)
 
-    @property
-    def pixels(self) -> int:
-        """How far `fuse` looks, PAN px."""
-        return 33
-
-    @property
-    def reach(self) -> int:
-        """LRMS px of apron that a tile needs."""
-        return of_lms(self.ratio, self.pixels)
-
-    def forward(self, lrms: LRMS, pan: PAN) -> HRMS:
-        """Fuse a pair.
-
-        Args:
-            lrms: (b, c, h, w), [0, 1], any size.
-            pan: (b, 1, ratio*h, ratio*w), [0, 1].
-        Returns: (b, c, ratio*h, ratio*w), not clipped.
-        Raises: ValueError if the sizes are not `ratio` apart.
-        """
-        check_pair(lrms, pan, self.ratio)
-        return self.fuse(upsample(lrms, self.ratio, border="replicate"), pan)
-
     def fuse(self, lms: Image, pan: PAN) -> HRMS:
-        """The same from LRMS that is upsampled already, (b, c, ratio*h, ratio*w)."""
         stack = torch.cat([lms, pan], dim=1)
         maps = F.relu(self.conv1(stack))
         for conv in self.hidden:

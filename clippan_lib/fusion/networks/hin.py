@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Maps = Float[Tensor, "b _ H W"]
+from clippan_lib.shapes import Maps
 
 
 class HINBlock(nn.Module):
@@ -31,7 +31,7 @@ class HINBlock(nn.Module):
         self.norm = nn.InstanceNorm2d(filters // 2, affine=True)
         self.identity = nn.Conv2d(filters_in, filters, 1) if skip else None
 
-    def forward(self, maps: Maps) -> Maps:
+    def forward(self, maps: Float[Tensor, "b _ H W"]) -> Maps:
         inner = self.conv1(maps)
         if self.identity is None:
             inner = self._normalise(F.leaky_relu(inner, self.slope))

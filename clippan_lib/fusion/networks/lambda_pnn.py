@@ -1,14 +1,11 @@
 """λ-PNN: a residual network with channel and spatial attention (Ciotola et al. 2023 [ciotola2023unsupervised])."""
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from clippan_lib.mtf import upsample
-from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
-
-Maps = Float[Tensor, "b k H W"]
+from clippan_lib.shapes import HRMS, LRMS, PAN, Maps, check_pair
 
 _FILTERS = 64
 _SMALLEST = 4  # the 7×7 convolution mirrors 3 pixels, which must exist beside the edge pixel

@@ -10,9 +10,8 @@ from torch.nn import functional as F
 from clippan_lib.fusion.networks.residual import ResidualBlock
 from clippan_lib.fusion.reach import of_lms
 from clippan_lib.mtf import upsample
-from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
+from clippan_lib.shapes import HRMS, LRMS, PAN, Maps, check_pair
 
-Maps = Float[Tensor, "b k H W"]
 Details = Float[Tensor, "b hidden H W"]
 Tokens = Float[Tensor, "n p k"]
 Attention = Float[Tensor, "n heads p p"]

@@ -1,15 +1,11 @@
 """MSDCNN: a deep branch with several kernel sizes and a shallow one, summed (Yuan et al. 2018 [yuan2018multiscale])."""
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
-from clippan_lib.fusion.reach import of_lms
-from clippan_lib.mtf import upsample
-from clippan_lib.shapes import HRMS, LRMS, PAN, Image, check_pair
-
-Maps = Float[Tensor, "b k H W"]
+from clippan_lib.fusion.networks.lms_network import LmsNetwork
+from clippan_lib.shapes import HRMS, PAN, Image, Maps
 
 
 def _conv(filters_in: int, filters_out: int, kernel: int) -> nn.Conv2d:
@@ -30,7 +26,7 @@ class MultiScaleConv(nn.Module):
         return F.relu(maps + torch.cat(scales, dim=1))
 
 
-class MSDCNN(nn.Module):
+class MSDCNN(LmsNetwork):
     """The network of Yuan et al. 2018 [yuan2018multiscale]; 228,556 parameters for 8 bands.
 
     It predicts the image itself, not what is missing in the upsampled MS, and ends in a ReLU: no value is
@@ -42,9 +38,10 @@ class MSDCNN(nn.Module):
         ratio: PAN-to-MS scale, at least 2.
     """
 
+    pixels = 12
+
     def __init__(self, bands: int, ratio: int) -> None:
-        super().__init__()
-        self.ratio = ratio
+        super().__init__(ratio)
         self.conv1 = _conv(bands + 1, 60, 7)
         self.conv2 = MultiScaleConv(60)
         self.conv3 = _conv(60, 30, 3)
@@ -57,30 +54,7 @@ class MSDCNN(nn.Module):
         # gradient; a network of one band would then never learn
         nn.init.constant_(self.shallow3.bias, 0.5)
 
-    @property
-    def pixels(self) -> int:
-        """How far `fuse` looks, PAN px."""
-        return 12
-
-    @property
-    def reach(self) -> int:
-        """LRMS px of apron that a tile needs."""
-        return of_lms(self.ratio, self.pixels)
-
-    def forward(self, lrms: LRMS, pan: PAN) -> HRMS:
-        """Fuse a pair.
-
-        Args:
-            lrms: (b, c, h, w), [0, 1], any size.
-            pan: (b, 1, ratio*h, ratio*w), [0, 1].
-        Returns: (b, c, ratio*h, ratio*w), 0 or more, not clipped at 1.
-        Raises: ValueError if the sizes are not `ratio` apart.
-        """
-        check_pair(lrms, pan, self.ratio)
-        return self.fuse(upsample(lrms, self.ratio, border="replicate"), pan)
-
     def fuse(self, lms: Image, pan: PAN) -> HRMS:
-        """The same from LRMS that is upsampled already, (b, c, ratio*h, ratio*w)."""
         stack = torch.cat([lms, pan], dim=1)
         deep = self.conv2(F.relu(self.conv1(stack)))
         deep = self.conv5(self.conv4(F.relu(self.conv3(deep))))

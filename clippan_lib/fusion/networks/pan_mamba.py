@@ -9,9 +9,8 @@ from torch.nn import functional as F
 
 from clippan_lib.fusion.networks.hin import HINBlock
 from clippan_lib.fusion.networks.selective_scan import selective_scan
-from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
+from clippan_lib.shapes import HRMS, LRMS, PAN, Maps, check_pair
 
-Maps = Float[Tensor, "b k H W"]
 Tokens = Float[Tensor, "b L k"]
 Inner = Float[Tensor, "b L d"]
 

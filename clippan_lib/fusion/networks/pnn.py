@@ -4,12 +4,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from clippan_lib.fusion.reach import of_lms
-from clippan_lib.mtf import upsample
-from clippan_lib.shapes import HRMS, LRMS, PAN, Image, check_pair
+from clippan_lib.fusion.networks.lms_network import LmsNetwork
+from clippan_lib.shapes import HRMS, PAN, Image
 
 
-class PNN(nn.Module):
+class PNN(LmsNetwork):
     """The network of Masi et al. 2016 [masi2016pansharpening], in A-PNN's residual form.
 
     The defaults are the network of A-PNN (Scarpa, Vitale and Cozzolino 2018 [scarpa2018target]), which Z-PNN
@@ -35,16 +34,16 @@ class PNN(nn.Module):
         kernels: tuple[int, int, int] = (9, 5, 5),
         residual: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(ratio)
         if any(kernel % 2 == 0 for kernel in kernels):
             raise ValueError(
                 f"kernel sizes {kernels} must be odd: an even one shifts the image by half a pixel"
             )
-        self.ratio, self.residual = ratio, residual
+        self.residual = residual
         self.conv1 = nn.Conv2d(bands + 1, hidden[0], kernels[0])
         self.conv2 = nn.Conv2d(hidden[0], hidden[1], kernels[1])
         self.conv3 = nn.Conv2d(hidden[1], bands, kernels[2])
-        self.pad = sum(kernel // 2 for kernel in kernels)
+        self.pixels = sum(kernel // 2 for kernel in kernels)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -56,30 +55,7 @@ class PNN(nn.Module):
         if self.residual:
             nn.init.normal_(self.conv3.weight, std=1e-4)
 
-    @property
-    def pixels(self) -> int:
-        """How far `fuse` looks, PAN px."""
-        return self.pad
-
-    @property
-    def reach(self) -> int:
-        """LRMS px of apron that a tile needs."""
-        return of_lms(self.ratio, self.pixels)
-
-    def forward(self, lrms: LRMS, pan: PAN) -> HRMS:
-        """Fuse a pair.
-
-        Args:
-            lrms: (b, c, h, w), [0, 1], any size.
-            pan: (b, 1, ratio*h, ratio*w), [0, 1].
-        Returns: (b, c, ratio*h, ratio*w), not clipped.
-        Raises: ValueError if the sizes are not `ratio` apart.
-        """
-        check_pair(lrms, pan, self.ratio)
-        return self.fuse(upsample(lrms, self.ratio, border="replicate"), pan)
-
     def fuse(self, lms: Image, pan: PAN) -> HRMS:
-        """The same from LRMS that is upsampled already, (b, c, ratio*h, ratio*w)."""
-        stack = F.pad(torch.cat([lms, pan], dim=1), (self.pad,) * 4, mode="replicate")
+        stack = F.pad(torch.cat([lms, pan], dim=1), (self.pixels,) * 4, mode="replicate")
         hrms = self.conv3(F.relu(self.conv2(F.relu(self.conv1(stack), inplace=True)), inplace=True))
         return lms + hrms if self.residual else hrms

@@ -1,12 +1,9 @@
 """The residual block that four networks share, and the residual network that PanNet and FusionNet do."""
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
-from clippan_lib.shapes import Image
-
-Maps = Float[Tensor, "b k H W"]
+from clippan_lib.shapes import Image, Maps
 
 _FILTERS = 32
 _BLOCKS = 4

@@ -6,9 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clippan_lib.fusion.networks.hin import HINBlock
-from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
-
-Maps = Float[Tensor, "b k H W"]
+from clippan_lib.shapes import HRMS, LRMS, PAN, Maps, check_pair
 
 _FILTERS = 16
 _CLAMP = 0.8  # the invertible block scales by no more than exp(0.8)

@@ -27,7 +27,7 @@ KEPT, FITTED = 6, 20  # windows kept for the pictures; windows whose MTF gain is
 
 
 @dataclass(eq=False)
-class Part:
+class SplitAudit:
     """What was measured of one split at one resolution; offsets in px of PAN, rows then columns.
 
     Args:
