@@ -4,6 +4,7 @@ A download grows in `NAME.part`. `NAME.part.json` beside it keeps what the serve
 attempt goes on from the part only if the server says the same again (RFC 9110, If-Range and Content-Range).
 """
 
+import email.message
 import errno
 import http.client
 import os
@@ -171,7 +172,7 @@ def _open(url: str, headers: dict[str, str], part: PartialFile, remedy: str) -> 
     return response
 
 
-def _retry_after(headers: http.client.HTTPMessage) -> float | None:
+def _retry_after(headers: email.message.Message) -> float | None:
     text = headers.get("Retry-After", "")
     return min(float(text), LONGEST_WAIT) if text.isdecimal() else None
 

@@ -45,7 +45,8 @@ class LargeStack(SceneStack):
             for top, left in zip(windows.tops, windows.lefts, strict=True)
         ]
         lrms, pan = (torch.cat([getattr(batch, key) for batch in found]) for key in ("lrms", "pan"))
-        gt = torch.cat([batch.gt for batch in found]) if self.has_gt else None
+        references = [batch.gt for batch in found if batch.gt is not None]
+        gt = torch.cat(references) if self.has_gt else None
         return Batch(lrms, pan, gt, torch.tensor(windows.scenes))
 
     def usable(self, size: int, stride: int) -> list[int]:
@@ -87,10 +88,12 @@ class LargeStack(SceneStack):
             batch = wald(measured.lrms, measured.pan, self.sensor)
             top, left = rows.start - wide[0].start, columns.start - wide[1].start
             inner = Windows([0], [top], [left], rows.stop - rows.start, columns.stop - columns.start)
-            lrms, pan, gt = inner.cut(batch.lrms, 1), inner.cut(batch.pan, ratio), inner.cut(batch.gt, ratio)
+            lrms, pan = inner.cut(batch.lrms, 1), inner.cut(batch.pan, ratio)
+            gt = None if batch.gt is None else inner.cut(batch.gt, ratio)
             return Batch(lrms, pan, gt, batch.index)
 
-        return LargeStack(self.names, self.sensor, "reduced", *valid.shape, True, load, valid, self.most)
+        height, width = valid.shape
+        return LargeStack(self.names, self.sensor, "reduced", height, width, True, load, valid, self.most)
 
 
 def _widened(part: slice, length: int, ratio: int) -> slice:

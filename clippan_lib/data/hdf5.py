@@ -53,7 +53,8 @@ class Hdf5Stack(SceneStack):
             )
         for key in self.keys[1:]:
             check_ratio(self.path, shapes["ms"][2:], shapes[key][2:], sensor)
-        return shapes["ms"][0], *shapes["ms"][2:]
+        count, _, rows, columns = shapes["ms"]
+        return count, rows, columns
 
     def read(self, windows: Windows) -> Batch:
         scenes, row = np.unique(windows.scenes, return_inverse=True)

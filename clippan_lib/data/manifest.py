@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -167,9 +168,15 @@ class PanCollectionFiles(_Block):
     test_full: str | None = None
 
     @property
-    def listed(self) -> dict[tuple[str, str], str]:
+    def listed(self) -> dict[tuple[str, Literal["full", "reduced"]], str]:
         """(split, resolution) -> file."""
-        return {tuple(key.split("_")): path for key, path in self.model_dump(exclude_none=True).items()}
+        files: dict[tuple[str, Literal["full", "reduced"]], str | None] = {
+            ("train", "reduced"): self.train_reduced,
+            ("val", "reduced"): self.val_reduced,
+            ("test", "reduced"): self.test_reduced,
+            ("test", "full"): self.test_full,
+        }
+        return {key: path for key, path in files.items() if path is not None}
 
     @model_validator(mode="after")
     def _not_empty(self) -> "PanCollectionFiles":
@@ -321,7 +328,7 @@ def load_manifest(path: str | Path) -> Manifest:
     return manifest
 
 
-def _explain(path: Path, item: dict) -> str:
+def _explain(path: Path, item: Mapping[str, Any]) -> str:
     field = ".".join(str(part) for part in item["loc"]) or "manifest"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "missing":

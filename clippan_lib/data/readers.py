@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cache, cached_property
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -21,7 +22,15 @@ from clippan_lib.data.arrays import (
 )
 from clippan_lib.data.geotiff import LargeStack, Mask, complete
 from clippan_lib.data.hdf5 import Hdf5Stack
-from clippan_lib.data.manifest import Manifest
+from clippan_lib.data.manifest import (
+    GeoTiffSource,
+    Manifest,
+    MatPairSource,
+    NbuSource,
+    PanCollectionSource,
+    Split,
+    SyntheticSource,
+)
 from clippan_lib.data.pair import open_pair
 from clippan_lib.data.pair.sources import States, states_read
 from clippan_lib.data.splits import cut_side, deal
@@ -86,6 +95,11 @@ class MeasuredReader(Reader):
         """The split's scenes at full resolution."""
 
     @property
+    def shares(self) -> Split:
+        """How the manifest cuts the source."""
+        return cast(Split, self.manifest.split)  # `Manifest` refuses a kind that is cut here without it
+
+    @property
     def available(self) -> tuple[Key, ...]:
         return tuple((split, resolution) for split in self.parts for resolution in RESOLUTIONS)
 
@@ -96,6 +110,8 @@ class MeasuredReader(Reader):
 
 class SyntheticReader(MeasuredReader):
     """Scenes drawn from seeds: those of different splits are disjoint, whatever the manifest's seed."""
+
+    source: SyntheticSource
 
     @cached_property
     def parts(self) -> dict[str, range]:
@@ -109,8 +125,7 @@ class SyntheticReader(MeasuredReader):
 
         def load(index: int) -> Batch:
             scene = render(seeds[index], self.sensor, self.source.size)
-            lrms, pan, gt = (scene[key][None] for key in ("lrms", "pan", "gt"))
-            return Batch(lrms, pan, gt, ALONE)
+            return Batch(scene["lrms"][None], scene["pan"][None], scene["gt"][None], ALONE)
 
         names = tuple(f"seed_{seed}" for seed in seeds)
         return MemoryStack(names, self.sensor, "full", side, side, True, load)
@@ -118,6 +133,8 @@ class SyntheticReader(MeasuredReader):
 
 class MatReader(MeasuredReader):
     """What the two kinds of .mat sources share."""
+
+    source: MatPairSource | NbuSource
 
     def pair_size(self, lrms: Path, pan: Path) -> tuple[int, int]:
         """Rows and columns of LRMS, once the headers of both files are found to be right."""
@@ -131,14 +148,18 @@ class MatReader(MeasuredReader):
     def load_pair(self, lrms: Path, pan: Path, region: Region) -> Batch:
         """A region (in LRMS px) of the scene in a pair of files."""
         keys, ratio = self.source.keys, self.sensor.ratio
-        high = tuple(slice(ratio * side.start, ratio * side.stop) for side in region)
+        rows, columns = (slice(ratio * side.start, ratio * side.stop) for side in region)
         ms = to_unit(read_mat(lrms, keys.lrms, region), f"{lrms}: key {keys.lrms!r}", self.max_value)
-        pan_image = to_unit(read_mat(pan, keys.pan, high), f"{pan}: key {keys.pan!r}", self.max_value)
+        pan_image = to_unit(
+            read_mat(pan, keys.pan, (rows, columns)), f"{pan}: key {keys.pan!r}", self.max_value
+        )
         return Batch(ms.permute(2, 0, 1)[None].contiguous(), pan_image[None, None], None, ALONE)
 
 
 class MatPairReader(MatReader):
     """One scene, its sides cut into the splits' regions before anything is degraded."""
+
+    source: MatPairSource
 
     def __init__(self, manifest: Manifest, root: Path) -> None:
         super().__init__(manifest, root)
@@ -164,16 +185,16 @@ class MatPairReader(MatReader):
     @cached_property
     def parts(self) -> dict[str, slice]:
         """The splits' slices along the manifest's axis, in LRMS px."""
-        side = self.size[self.manifest.split.axis == "columns"]
+        side = self.size[self.shares.axis == "columns"]
         try:
-            return cut_side(side, self.manifest.split.fractions, self.sensor.ratio)
+            return cut_side(side, self.shares.fractions, self.sensor.ratio)
         except ValueError as error:
             raise DataError(f"{self.path}: {error}") from error
 
     def measured(self, split: str) -> MemoryStack:
         rows, columns = (slice(0, side) for side in self.size)
         part = self.parts[split]
-        region = (rows, part) if self.manifest.split.axis == "columns" else (part, columns)
+        region = (rows, part) if self.shares.axis == "columns" else (part, columns)
         height, width = (side.stop - side.start for side in region)
 
         def load(_: int) -> Batch:
@@ -191,6 +212,8 @@ class GeoTiffReader(MeasuredReader):
     stored. A split is read once, window by window, to find its NoData and values that are refused.
     """
 
+    source: GeoTiffSource
+
     def __init__(self, manifest: Manifest, root: Path) -> None:
         super().__init__(manifest, root)
         self.ms, self.pan = root / self.source.ms, root / self.source.pan
@@ -207,7 +230,7 @@ class GeoTiffReader(MeasuredReader):
     @cached_property
     def parts(self) -> dict[str, slice]:
         """The splits' slices along the manifest's axis, in LRMS px of the common grid; gaps between them."""
-        split, size = self.manifest.split, (self.pair.height, self.pair.width)
+        split, size = self.shares, (self.pair.height, self.pair.width)
         shares = {name: share for name, share in split.fractions.items() if share}
         side = size[split.axis == "columns"] - GAP * (len(shares) - 1)
         if min(size) < LEAST or min(shares.values()) * side < LEAST:
@@ -225,7 +248,7 @@ class GeoTiffReader(MeasuredReader):
     def region(self, split: str) -> Region:
         """Rows and columns of a split, in LRMS px of the common grid."""
         part = self.parts[split]
-        by_columns = self.manifest.split.axis == "columns"
+        by_columns = self.shares.axis == "columns"
         return (slice(0, self.pair.height), part) if by_columns else (part, slice(0, self.pair.width))
 
     def measured(self, split: str) -> LargeStack:
@@ -233,10 +256,12 @@ class GeoTiffReader(MeasuredReader):
 
         def load(*window: slice) -> Batch:
             sides = zip(region, window, strict=True)
-            return self._read(tuple(slice(a.start + b.start, a.start + b.stop) for a, b in sides))[0]
+            rows, columns = (slice(a.start + b.start, a.start + b.stop) for a, b in sides)
+            return self._read((rows, columns))[0]
 
         name = (f"{self.manifest.name}_{split}",)
-        return LargeStack(name, self.sensor, "full", *valid.shape, False, load, valid, self.source.areas)
+        height, width = valid.shape
+        return LargeStack(name, self.sensor, "full", height, width, False, load, valid, self.source.areas)
 
     def _find_valid(self, split: str) -> Mask:
         rows, columns = (
@@ -268,6 +293,8 @@ class NbuReader(MatReader):
     after the other.
     """
 
+    source: NbuSource
+
     def __init__(self, manifest: Manifest, root: Path) -> None:
         super().__init__(manifest, root)
         self.lrms_dir, self.pan_dir = root / self.source.lrms_dir, root / self.source.pan_dir
@@ -295,7 +322,7 @@ class NbuReader(MatReader):
 
     @cached_property
     def parts(self) -> dict[str, list[str]]:
-        return deal(self.files, self.manifest.split.fractions)
+        return deal(self.files, self.shares.fractions)
 
     def measured(self, split: str) -> MemoryStack:
         files = self.parts[split]
@@ -305,7 +332,8 @@ class NbuReader(MatReader):
             size = self.pair_size(lrms, pan)
             if size != self.size:
                 raise DataError(f"{lrms}: LRMS is {size}, {self.files[0]} has {self.size}; all must be equal")
-            return self.load_pair(lrms, pan, tuple(slice(0, side) for side in size))
+            height, width = size
+            return self.load_pair(lrms, pan, (slice(0, height), slice(0, width)))
 
         names = tuple(Path(file).stem for file in files)
         return MemoryStack(names, self.sensor, "full", *self.size, False, load)
@@ -316,6 +344,8 @@ class PanCollectionReader(Reader):
 
     Their `lms` is not used.
     """
+
+    source: PanCollectionSource
 
     def __init__(self, manifest: Manifest, root: Path) -> None:
         super().__init__(manifest, root)

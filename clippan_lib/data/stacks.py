@@ -16,7 +16,7 @@ from clippan_lib.sensors import Sensor
 from clippan_lib.shapes import HRMS, LRMS, PAN, Image
 
 Resolution = Literal["full", "reduced"]
-RESOLUTIONS = ("full", "reduced")
+RESOLUTIONS: tuple[Resolution, ...] = ("full", "reduced")
 CACHE_BYTES = 2**31
 
 
@@ -139,7 +139,8 @@ class MemoryStack(SceneStack):
         scenes, ratio = [self._kept(scene) for scene in windows.scenes], self.sensor.ratio
         lrms = windows.cut([scene.lrms[0] for scene in scenes], 1)
         pan = windows.cut([scene.pan[0] for scene in scenes], ratio)
-        gt = windows.cut([scene.gt[0] for scene in scenes], ratio) if self.has_gt else None
+        references = [scene.gt[0] for scene in scenes if scene.gt is not None]
+        gt = windows.cut(references, ratio) if self.has_gt else None
         return Batch(lrms, pan, gt, torch.tensor(windows.scenes))
 
 

@@ -68,7 +68,8 @@ def spectral(hrms: HRMS, lrms: LRMS, ratio: int, gnyq: Sequence[float] | None = 
         gnyq: MTF gains at Nyquist, one per band; None for bicubic (the paper's).
     Returns: a scalar, 0 is best.
     """
-    low = imresize(hrms, tuple(lrms.shape[-2:])) if gnyq is None else degrade(hrms, gnyq, ratio)
+    height, width = lrms.shape[-2:]
+    low = imresize(hrms, (height, width)) if gnyq is None else degrade(hrms, gnyq, ratio)
     return _distance(low, lrms)
 
 
@@ -82,6 +83,9 @@ class PanResponse(nn.Module):
         weights: (c,), one per band.
         offset: (1,), added to the weighted sum.
     """
+
+    weights: Tensor
+    offset: Tensor
 
     def __init__(self, weights: Tensor, offset: Tensor) -> None:
         super().__init__()

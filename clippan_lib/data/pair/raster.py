@@ -96,7 +96,8 @@ class Raster:
             ) from error
         values, missing = np.ma.getdata(data), np.ma.getmaskarray(data)
         image, alpha = np.split(values.astype(np.float32), [len(self.bands)])
-        return image, (np.isfinite(image) & ~missing[: len(image)]).all(0) & (alpha > 0).all(0)
+        finite = np.all(np.isfinite(image) & ~missing[: len(image)], axis=0)
+        return image, finite & np.all(alpha > 0, axis=0)
 
     @contextmanager
     def _handle(self) -> Iterator[rasterio.DatasetReader]:

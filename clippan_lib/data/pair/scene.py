@@ -191,24 +191,24 @@ def _select(
     """Numbers of the wanted bands in the file, and their names."""
     alpha = () if _counts_all(ms, sensor) else alpha_bands(ms)
     stored = [number for number in ms.indexes if number not in alpha]
-    wanted = stored if bands is None and sensor is None else sensor.bands if bands is None else bands
+    wanted = bands if bands is not None else sensor.bands if sensor else stored
     if min(len(stored), len(wanted)) < 2:
         raise DataError(
             f"{ms.name}: MS has {len(stored)} band, of which {len(wanted)} is wanted; two or more are needed: "
             "stack single-band files with gdalbuildvrt -separate, or give more `bands`"
         )
     described = {number: _plain(ms.descriptions[number - 1] or f"band_{number}") for number in ms.indexes}
-    if isinstance(wanted[0], int):
-        numbers, names = wanted, sensor.bands if sensor else [described.get(number) for number in wanted]
-        fits = described.keys() >= set(numbers) and len(numbers) == len(names)
+    if asked := [number for number in wanted if isinstance(number, int)]:
+        numbers = [number for number in asked if number in described]
+        names = [*sensor.bands] if sensor else [described[number] for number in numbers]
     else:
-        places, names = {name: number for number, name in described.items()}, [*map(_plain, wanted)]
+        places = {name: number for number, name in described.items()}
+        names = [_plain(name) for name in wanted if isinstance(name, str)]
         own_names = [*map(_plain, sensor.bands)] if sensor else []
         if len(own_names) == len(stored) and places.keys().isdisjoint(own_names):
             places = dict(zip(own_names, stored, strict=True))
-        numbers = [places.get(name) for name in names]
-        fits = None not in numbers
-    if not fits:
+        numbers = [places[name] for name in names if name in places]
+    if not len(numbers) == len(names) == len(wanted):
         raise DataError(
             f"{ms.name}: bands {', '.join(map(str, wanted))} are wanted"
             + (f" for sensor {sensor.name} of {sensor.n_bands} bands" if sensor else "")

@@ -5,6 +5,8 @@ with cast shadows, given band spectra by wavelength, and averaged to the PAN gri
 m pixels, for every sensor: a Landsat "scene" has Landsat's bands, ratio and MTF, but not its ground distance.
 """
 
+from typing import TypedDict
+
 import numpy as np
 import torch
 
@@ -38,7 +40,8 @@ def _urban(canvas: Canvas) -> None:
         canvas.paint(*canvas.box(u, v, length - street, width - street)[:2], "concrete", 0.0, 0.85)
         tall = rng.random() < 0.4
         inner = (length - street - 3 * m, width - street - 3 * m)
-        canvas.paint(*canvas.box(u, v, *inner)[:2], *(("gravel", 0.0, 0.9) if tall else ("grass", 0.25, 1.0)))
+        kind, vigour, tone = ("gravel", 0.0, 0.9) if tall else ("grass", 0.25, 1.0)
+        canvas.paint(*canvas.box(u, v, *inner)[:2], kind, vigour, tone)
         _lots(canvas, u, v, inner, tall)
     scatter_trees(canvas, 160.0, ("grass", "concrete", "gravel"), (1.2, 3.0))
 
@@ -67,7 +70,7 @@ def _lots(canvas: Canvas, u: float, v: float, inner: tuple[float, float], tall: 
             a, b = inner[0] * ((i + 0.5) / columns - 0.5), inner[1] * ((j + 0.5) / rows - 0.5)
             size = np.array(inner) / (columns, rows) * rng.uniform(0.5, 0.82, 2)
             if min(size) > 4 * m and rng.random() < 0.92:
-                building(canvas, u + a, v + b, *size, tall)
+                building(canvas, u + a, v + b, size[0], size[1], tall)
 
 
 def _farmland(canvas: Canvas) -> None:
@@ -90,7 +93,9 @@ def _farmland(canvas: Canvas) -> None:
         if rng.random() < 0.35:
             _hedge(canvas, u0, u1, v0)
     for _ in range(rng.integers(0, 4)):
-        building(canvas, *canvas.place(), *(rng.uniform(9, 22, 2) * m), tall=False)
+        u, v = canvas.place()
+        length, width = rng.uniform(9, 22, 2) * m
+        building(canvas, u, v, length, width, tall=False)
     scatter_trees(canvas, 25.0, ("grass",))
     if rng.random() < 0.7:
         _track(canvas, rng.random() < 0.5)
@@ -128,7 +133,7 @@ def _water(canvas: Canvas) -> None:
     level = canvas.noise(160.0, 5) + canvas.u * rng.uniform(-4, 4) / canvas.n
     shore = np.quantile(level, rng.uniform(0.6, 0.85))
     depth = np.clip((shore - level) * rng.uniform(1, 3), 0, 4)
-    rng.choice([_urban, _farmland, _forest])(canvas)
+    (_urban, _farmland, _forest)[rng.choice(3)](canvas)
     waves = 1 + 0.06 * canvas.noise(2.5) * rng.uniform(0.3, 1.5) + 0.04 * canvas.noise(8.0, 2)
     beach = level < shore + rng.uniform(0.05, 0.35)
     sandy = rng.choice(["sand", "gravel", "soil"])
@@ -209,7 +214,16 @@ def _pan(gt: np.ndarray, nm: np.ndarray, own: np.ndarray) -> np.ndarray:
     return 0.75 * np.tensordot(response / response.sum(), gt, 1) + 0.25 * own.mean(0)
 
 
-def render(seed: int, sensor: Sensor, size: int = 256) -> dict[str, torch.Tensor | str]:
+class Rendered(TypedDict):
+    """What `render` gives."""
+
+    lrms: torch.Tensor
+    pan: torch.Tensor
+    gt: torch.Tensor
+    cover: str
+
+
+def render(seed: int, sensor: Sensor, size: int = 256) -> Rendered:
     """One synthetic scene; the same seed shows the same land to every sensor.
 
     The LRMS is the sensor's MTF and decimation applied to the reference (Wald's protocol), plus noise; PAN is
@@ -241,4 +255,4 @@ def render(seed: int, sensor: Sensor, size: int = 256) -> dict[str, torch.Tensor
     scale = np.float32(sensor.max_value)
     digital = {key: np.rint(np.clip(plane, 0, 1) * scale) / scale for key, plane in planes.items()}
     tensors = {key: torch.from_numpy(plane.astype(np.float32)) for key, plane in digital.items()}
-    return tensors | {"cover": cover}
+    return Rendered(lrms=tensors["lrms"], pan=tensors["pan"], gt=tensors["gt"], cover=cover)

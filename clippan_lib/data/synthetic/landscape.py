@@ -113,7 +113,9 @@ def tree(canvas: Canvas, u: float, v: float, metres: float) -> None:
     canvas.paint(window, distance < 1, kind, float(canvas.rng.uniform(-0.1, 0.25)), tone, dome)
 
 
-def scatter_trees(canvas: Canvas, per_scene: float, materials: tuple[str, ...], metres=(1.5, 4.0)) -> None:
+def scatter_trees(
+    canvas: Canvas, per_scene: float, materials: tuple[str, ...], metres: tuple[float, float] = (1.5, 4.0)
+) -> None:
     """Single trees, `per_scene` tried on a 256-pixel scene, only where the ground is one of `materials`."""
     allowed = [MATERIALS.index(name) for name in materials]
     for _ in range(int(per_scene * (canvas.n / 512) ** 2)):
@@ -144,9 +146,9 @@ def canopy(canvas: Canvas, mask: np.ndarray, kind: str, metres: float) -> None:
     rng, cell = canvas.rng, metres * canvas.m
     cells = int(canvas.n / cell) + 4
     distance, owner = _crowns(canvas, cell, cells)
-    tone, size = rng.normal(1, 0.14, cells**2), rng.uniform(0.2, 0.6, cells**2)
-    vigour = rng.normal(0.03, 0.06, cells**2) + (rng.random(cells**2) < 0.05) * rng.uniform(0, 0.5, cells**2)
-    tone, size, vigour = (values.astype(np.float32).take(owner) for values in (tone, size, vigour))
+    tones, sizes = rng.normal(1, 0.14, cells**2), rng.uniform(0.2, 0.6, cells**2)
+    vigours = rng.normal(0.03, 0.06, cells**2) + (rng.random(cells**2) < 0.05) * rng.uniform(0, 0.5, cells**2)
+    tone, size, vigour = (values.astype(np.float32).take(owner) for values in (tones, sizes, vigours))
     dome = np.sqrt(np.clip(1 - distance / size, 0, 1)) + 0.12 * canvas.noise(1.2)
     canvas.paint(canvas.whole, mask, kind, vigour, tone * (0.55 + 0.5 * dome), cell * (1.6 + dome))
 
@@ -169,8 +171,9 @@ def road(canvas: Canvas, width: float, material: str, along_u: bool, marks: bool
     canvas.paint(canvas.whole, dashes | edges, "paint")
     for _ in range(rng.integers(2, 8)):
         at, lane = rng.uniform(-0.6, 0.6) * canvas.n, rng.choice([-0.5, 0.5]) * half
-        place = (at, shift + bend * np.sin(wave * at + phase) + lane)
-        car(canvas, *(place if along_u else place[::-1]), along_u)
+        beside = shift + bend * np.sin(wave * at + phase) + lane
+        u, v = (at, beside) if along_u else (beside, at)
+        car(canvas, u, v, along_u)
 
 
 def car(canvas: Canvas, u: float, v: float, along_u: bool) -> None:
