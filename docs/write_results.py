@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clippan_lib.campaign.tables import as_markdown, load
+from clippan_lib.campaign.record import load
+from clippan_lib.campaign.tables import as_markdown
 from clippan_lib.files import write_text
 
 DOCS = Path(__file__).resolve().parent

@@ -49,7 +49,7 @@ about = dict(notebook="any", table="Scores", variant=None, seed=seed, metric="MP
 rows = [about | dict(method=method, scene=str(scene), resolution=resolution, value=30.0 + seed + scene + {value})
         for method in {methods} for resolution in ("reduced", "full") for scene in (0, 1)]
 rows += [rows[0] | dict(table="Losses", value=99.0)]
-(Path(run_dir) / "metrics.json").write_text(json.dumps(rows))
+(Path(run_dir) / "unfinished" / "metrics.json").write_text(json.dumps(rows))
 """
 
 

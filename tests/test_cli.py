@@ -10,7 +10,7 @@ import pytest
 
 from clippan_lib import cli
 from clippan_lib.data.fetch import Fetched
-from clippan_lib.errors import DataError, Refusal, RunFailed
+from clippan_lib.errors import DataError, Refusal, ResultsError, RunFailed
 from clippan_lib.runs import results
 from clippan_lib.runs.progress import bars
 
@@ -64,13 +64,17 @@ def test_defaults_are_the_demo_on_whatever_device_there_is(command):
 
 
 def test_the_end_shows_the_tables_and_where_the_report_lies(command, tmp_path, capsys):
-    table = pd.DataFrame({"method": ["EXP", "PNN"], "HQNR": [0.91234, None]})
-    results.record(tmp_path, "04_stage2", {"Full resolution": table})
+    table = pd.DataFrame({"method": ["EXP", "PNN", "GSA"], "HQNR": [0.91234, None, 0.9]})
+    results.record(tmp_path, "04_stage2", {"Scores": results.tidy(table, resolution="full")})
     assert cli.main(["run", "wv2.yaml"]) == 0
     shown = capsys.readouterr().out.split("\n")
-    assert shown[1] == "Full resolution"
-    assert shown[3].split() == ["EXP", "0.9123"]
-    assert shown[4].split() == ["PNN", "-"]
+    assert shown[1] == "Scores, full resolution"
+    assert [line.split() for line in shown[2:6]] == [
+        ["method", "HQNR", "↑"],
+        ["EXP", "0.9123", "*"],
+        ["PNN", "-"],
+        ["GSA", "0.9000"],
+    ]
     assert shown[-2] == f"Report: {tmp_path / 'index.html'}"
 
 
@@ -79,6 +83,7 @@ def test_the_end_shows_the_tables_and_where_the_report_lies(command, tmp_path, c
     [
         (RunFailed("04 failed in code cell 3"), 1, "clippan: 04 failed in code cell 3\n"),
         (Refusal("another process is running"), 2, "clippan: another process is running\n"),
+        (ResultsError("metrics.json is no table"), 2, "clippan: metrics.json is no table\n"),
         (KeyboardInterrupt(), 130, "clippan: interrupted; the same command goes on from here\n"),
     ],
 )

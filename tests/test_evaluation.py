@@ -7,11 +7,9 @@ from tiny import SENSOR, TinyPatches
 
 from clippan_lib.data.stacks import Scene, SceneStack
 from clippan_lib.evaluation.scores import (
-    classical_title,
     evaluate,
     fuse,
     paired,
-    paired_table,
     speed,
     summary,
 )
@@ -35,7 +33,7 @@ def scenes(count=2, resolution="full", has_gt=True):
 
 def scores(values):
     rows = [
-        {"method": method, "seed": seed, "scene": f"s{i}", "ERGAS": value}
+        {"method": method, "seed": seed, "scene": f"s{i}", "resolution": "full", "ERGAS": value}
         for (method, seed), each in values.items()
         for i, value in enumerate(each)
     ]
@@ -52,14 +50,14 @@ def test_full_resolution_with_a_truth_gives_both_kinds_of_scores_and_without_one
 
 def test_a_list_of_methods_is_one_method_with_seeds():
     exp, gsa = get_method("exp", SENSOR, 4), get_method("gsa", SENSOR, 4)
-    table = evaluate({"pair": [exp, gsa], "EXP": exp}, scenes(2), CPU)
-    assert table[["method", "seed", "scene"]].values.tolist()[:3] == [
-        ["pair", 0, "s0"],
-        ["pair", 1, "s0"],
-        ["EXP", 0, "s0"],
+    table = evaluate({"pair": [exp, gsa], "EXP": exp}, scenes(2), CPU, first_seed=7)
+    assert table[["method", "seed", "scene", "resolution"]].values.tolist()[:3] == [
+        ["pair", 7, "s0", "full"],
+        ["pair", 8, "s0", "full"],
+        ["EXP", pd.NA, "s0", "full"],
     ]
     assert (
-        table.query("method == 'pair' and seed == 0")["ERGAS"].tolist()
+        table.query("method == 'pair' and seed == 7")["ERGAS"].tolist()
         == table.query("method == 'EXP'")["ERGAS"].tolist()
     )
 
@@ -90,12 +88,19 @@ def test_differences_are_taken_seed_by_seed():
     assert paired(table, "c", "plain")["ERGAS"].tolist() == [-1, 2]
 
 
-def test_the_table_of_differences_has_students_interval():
-    table = scores({("plain", 0): [0], ("plain", 1): [0], ("c", 0): [1], ("c", 1): [3]})
-    # mean 2, standard error 1, t(0.975, 1) = 12.7062
-    assert paired_table(table, ["c"], "plain").loc["c", "ERGAS"] == "+2.0000 ± 12.7062"
-    single = table.query("seed == 0")
-    assert paired_table(single, ["c"], "plain").loc["c", "ERGAS"] == "+1.0000"
+def test_two_methods_without_a_seed_pair_as_one():
+    table = scores({("plain", None): [1, 3], ("c", None): [4, 6]}).astype({"seed": "Int64"})
+    assert paired(table, "c", "plain")["ERGAS"].tolist() == [3]
+    assert summary(table)[0]["ERGAS"].to_dict() == {"plain": 2, "c": 5}
+
+
+def test_scores_of_two_resolutions_have_no_common_mean():
+    table = scores({("a", 0): [1, 3]})
+    both = pd.concat([table, table.assign(resolution="reduced")])
+    with pytest.raises(ValueError, match="scores at full, reduced resolution have no common mean"):
+        summary(both)
+    with pytest.raises(ValueError, match="no common mean"):
+        paired(both, "a", "a")
 
 
 def test_what_does_not_pair_is_refused():
@@ -109,14 +114,6 @@ def test_what_does_not_pair_is_refused():
 def test_no_scenes_are_refused():
     with pytest.raises(ValueError, match="no test scene"):
         evaluate({}, [], CPU)
-
-
-@pytest.mark.parametrize(
-    ("name", "title"),
-    [("exp", "EXP"), ("mtf_glp_hpm_r", "MTF-GLP-HPM-R"), ("brovey", "Brovey"), ("sr_d", "SR-D")],
-)
-def test_classical_methods_are_written_as_in_papers(name, title):
-    assert classical_title(name) == title
 
 
 def test_speed_is_megapixels_over_the_fastest_run_and_the_first_is_not_timed(monkeypatch):

@@ -1,5 +1,6 @@
 """What the figures must show: one stretch, one error scale, the right box, legible text, plain refusals."""
 
+import math
 from collections.abc import Callable
 
 import matplotlib as mpl
@@ -13,6 +14,7 @@ from matplotlib.text import Text
 
 from clippan_lib import figures as fig
 from clippan_lib.figures.style import COLUMN, WIDTH
+from clippan_lib.figures.tables import decimals, header
 from clippan_lib.sensors import get_sensor
 
 QB = get_sensor("QB")
@@ -478,6 +480,49 @@ def test_paired_differences_show_seeds_mean_interval_and_zero_per_metric():
     assert bars[0] == pytest.approx([3 - 1.9632432, 3 + 1.9632432])
     assert any(line.get_xdata() == [0, 0] for line in ax.lines if len(line.get_xdata()) == 2)
     assert "+3" in words(figure) and "−3" in words(figure)
+
+
+def test_the_table_of_differences_has_students_interval():
+    # mean 2, standard error 1, t(0.975, 1) = 12.7062
+    seeds = pd.DataFrame({"ERGAS": [1.0, 3.0], "Q2n": [0.5, 0.5]})
+    assert fig.difference_table({"c": seeds}).loc["c"].to_dict() == {
+        "ERGAS ↓": "+2.000 ± 12.706",
+        "Q2n ↑": "+0.5000 ± 0.0000",
+    }
+    assert fig.difference_table({"c": seeds[:1]}).loc["c", "ERGAS ↓"] == "+1.000"
+
+
+def test_a_header_says_unit_and_direction_also_of_a_difference_and_takes_a_given_unit():
+    assert [header(name) for name in ("MPSNR", "ERGAS", "SAM difference", "silhouette")] == [
+        "MPSNR (dB) ↑",
+        "ERGAS ↓",
+        "SAM difference (°) ↓",
+        "silhouette",
+    ]
+    assert header("mean error", "DN") == "mean error (DN)"
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "expected"),
+    [
+        ("Q2n", [0.5], 4),
+        ("MPSNR difference", [0.01], 3),
+        ("parameters", [12345.0, 7.0], 0),
+        ("speed", [61.234, 0.01], 2),
+        ("share", [0.12345], 4),
+        ("loss", [0.000512], 6),
+        ("loss", [4.4e-06], None),
+        ("loss", [math.nan], 0),
+        ("loss", [0.0], 0),
+    ],
+)
+def test_a_column_has_the_decimals_that_its_largest_value_needs(metric, values, expected):
+    assert decimals(metric, pd.Series(values)) == expected
+
+
+def test_one_row_alone_is_not_the_best():
+    assert fig.mark_best(pd.DataFrame({"ERGAS": [2.0]}), BETTER)["ERGAS"].tolist() == ["2.0000"]
+    assert bold(fig.best_in_bold(pd.DataFrame({"ERGAS": [2.0, np.nan]}), BETTER)) == set()
 
 
 def test_paired_differences_refuse_what_cannot_be_compared():

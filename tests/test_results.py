@@ -1,59 +1,229 @@
 """metrics.json and progress.json: what notebooks leave for the runner."""
 
+import csv
 import io
 import json
 import math
+import re
 
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
+from clippan_lib.errors import ResultsError
 from clippan_lib.figures import best_in_bold
 from clippan_lib.files import write_json, write_text
 from clippan_lib.runs import results
 from clippan_lib.runs.progress import clear_progress, file_progress, read_progress
 from clippan_lib.runs.watch import Watch
 
+SCORES = pd.DataFrame(
+    {
+        "method": ["EXP", "pnn", "pnn", "EXP", "pnn", "pnn"],
+        "seed": pd.array([None, 3, 4] * 2, dtype="Int64"),
+        "scene": ["s0"] * 3 + ["s1"] * 3,
+        "resolution": "reduced",
+        "MPSNR": [30.0, 31.0, 33.0, 32.0, 35.0, 34.0],
+        "SAM": [1 / 3, 2.5, 2.0, 1.0, 3.5, 2.0],
+    }
+)
 
-def test_sections_are_merged_and_one_section_is_replaced(tmp_path):
-    folder = tmp_path / "runs" / "new"
-    results.record(folder, "04_stage2", {"old": pd.DataFrame({"a": [1]})})
-    results.record(folder, "02_stage1", facts={"accuracy": 0.5})
-    results.record(folder, "04_stage2", {"new": pd.DataFrame({"a": [2]})})
-    assert results.load(folder) == {
-        "sections": {
-            "02_stage1": {"tables": {}, "facts": {"accuracy": 0.5}},
-            "04_stage2": {"tables": {"new": {"columns": ["a"], "rows": [[2]]}}, "facts": {}},
-        }
+
+def number(value, **other):
+    return pd.DataFrame([{"metric": "ERGAS", "value": value, "unit": None} | other])
+
+
+def only(folder):
+    """What a reader sees of the only table."""
+    [rows] = results.frames(folder).values()
+    text, placed = results.displayed(rows)
+    return text.set_index(text.columns[0]), placed
+
+
+def test_one_line_of_pandas_reads_the_numbers_of_a_run_and_every_value_is_a_number(tmp_path):
+    results.record(tmp_path / "new", "04_stage2_training", {"Scores": results.tidy(SCORES)})
+    rows = pd.read_json(tmp_path / "new" / "metrics.json")
+    assert list(rows) == list(results.COLUMNS)
+    assert rows["value"].dtype == float and len(rows) == 12
+    found = rows.query("metric == 'MPSNR' and resolution == 'reduced' and method == 'pnn'")
+    assert found.groupby("seed")["value"].mean().to_dict() == {3: 33.0, 4: 33.5}
+    assert set(found["unit"]) == {"dB"} and set(found["table"]) == {"Scores"}
+    assert rows.loc[rows["method"] == "EXP", "seed"].isna().all()
+
+
+def test_the_csv_holds_the_same_and_numbers_come_back_to_the_last_digit(tmp_path):
+    results.record(tmp_path, "04", {"Scores": results.tidy(SCORES)})
+    rows = json.loads((tmp_path / "metrics.json").read_text())
+    as_text = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        assert [*csv.DictReader(file)] == as_text
+    assert results.load(tmp_path)["value"].tolist() == SCORES[["MPSNR", "SAM"]].to_numpy().ravel().tolist()
+
+
+def test_a_notebook_replaces_what_it_had_recorded_and_nothing_else(tmp_path):
+    results.record(tmp_path, "04", {"Old": number(1.0), "Older": number(2.0)})
+    results.record(tmp_path, "02", {"Kept": number(3.0)})
+    results.record(tmp_path, "04", {"New": number(4.0)})
+    rows = results.load(tmp_path)[["notebook", "table", "value"]].to_numpy().tolist()
+    assert rows == [["02", "Kept", 3.0], ["04", "New", 4.0]]
+    assert pd.read_csv(tmp_path / "metrics.csv")["value"].tolist() == [3.0, 4.0]
+    results.record(tmp_path, "02", {})
+    assert set(results.load(tmp_path)["notebook"]) == {"04"}
+
+
+@pytest.mark.parametrize("cell", ["0.0000 *", "33.04 ± 0.03", "12.5", True])
+def test_a_formatted_cell_is_refused_and_what_was_there_stays(tmp_path, cell):
+    results.record(tmp_path, "04", {"Scores": number(1.5)})
+    with pytest.raises(ResultsError, match=re.escape(f"04, table 'Scores', ERGAS: {cell!r} is no number")):
+        results.record(tmp_path, "04", {"Scores": number(cell)})
+    with pytest.raises(ResultsError, match="is no number; record numbers, format them to show"):
+        results.record(tmp_path, "04", {"Scores": results.tidy(pd.DataFrame({"ERGAS": [cell]}))})
+    assert results.load(tmp_path)["value"].tolist() == [1.5]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (number(1.0).drop(columns="metric"), r"lacks the columns \['metric'\]; it has \['value', 'unit'\]"),
+        (number(1.0).drop(columns="value"), r"lacks the columns \['value'\]"),
+        (SCORES, r"lacks the columns \['metric', 'value', 'unit'\].*make its rows by `tidy`"),
+        (number(1.0, metod="EXP"), r"has the columns \['metod'\]; a row has only method, variant, seed"),
+        (number(1.0, metric=None), "a row without the name of its metric"),
+        (number(1.0, seed="first"), "ERGAS: seed 'first' is no whole number"),
+        (number(1.0, seed=0.5), "ERGAS: seed 0.5 is no whole number"),
+        (pd.concat([number(1.0), number(2.0)]), "two values of ERGAS for the same method, variant"),
+    ],
+)
+def test_a_table_that_is_not_one_row_per_number_is_refused(tmp_path, table, said):
+    with pytest.raises(ResultsError, match=f"04, table 'Scores'.*{said}"):
+        results.record(tmp_path, "04", {"Scores": table})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_finite_becomes_null(tmp_path):
+    table = pd.DataFrame({"method": ["a", "b", "c"], "SAM": [1.0, math.nan, math.inf]})
+    results.record(tmp_path, "04", {"Scores": results.tidy(table)})
+    assert [row["value"] for row in json.loads((tmp_path / "metrics.json").read_text())] == [1.0, None, None]
+
+
+def test_unwanted_notebooks_go_and_the_empty_files_with_them(tmp_path):
+    for name in ("02_a", "04_b"):
+        results.record(tmp_path, name, {"Scores": number(1.0)})
+    results.keep(tmp_path, lambda name: name.startswith("02"))
+    assert list(results.load(tmp_path)["notebook"]) == ["02_a"]
+    results.keep(tmp_path, lambda name: False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ['{"sections": {}}', '[{"metric": "SAM"}]', "[1]"])
+def test_a_file_that_is_no_such_table_is_refused(tmp_path, content):
+    (tmp_path / "metrics.json").write_text(content)
+    with pytest.raises(
+        ResultsError, match="metrics.json is no table with the columns notebook, table, .*delete"
+    ):
+        results.load(tmp_path)
+
+
+def test_names_of_columns_and_of_the_index_say_what_a_row_is_about_and_the_rest_are_metrics_with_units():
+    table = pd.DataFrame({"error (DN)": [4.0, 5.0], "Q2n": [0.5, 0.75]}, index=["EXP", "GSA"])
+    rows = results.tidy(table.rename_axis("method"), scene="s0")
+    assert list(rows) == [*results.KEYS, *results.NUMBER]
+    assert rows[["method", "metric", "value"]].to_numpy().tolist() == [
+        ["EXP", "error", 4.0],
+        ["EXP", "Q2n", 0.5],
+        ["GSA", "error", 5.0],
+        ["GSA", "Q2n", 0.75],
+    ]
+    assert rows["unit"].fillna("").tolist() == ["DN", "", "DN", ""] and set(rows["scene"]) == {"s0"}
+
+
+def test_a_score_that_a_resolution_does_not_have_makes_no_row_and_one_that_failed_does():
+    table = pd.DataFrame({"resolution": ["reduced", "full", "full"], "scene": ["a", "a", "b"]})
+    rows = results.tidy(table.assign(SAM=[1.0, math.nan, 2.0], QNR=[math.nan, 0.9, 0.8], HQNR=math.nan))
+    counts = rows.groupby(["resolution", "metric"]).size().to_dict()
+    assert counts[("full", "SAM")] == 2 and counts[("full", "QNR")] == 2
+    assert ("reduced", "QNR") not in counts and counts[("reduced", "HQNR")] == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "same", "said"),
+    [
+        (pd.DataFrame({"SAM": [1.0]}, index=["EXP"]), {}, r"the index \['EXP'\] has no name: rename_axis"),
+        (pd.DataFrame({"SAM": [1.0]}, index=pd.Index(["EXP"], name="who")), {}, r"not by \['who'\]"),
+        (pd.DataFrame({"SAM": [1.0]}), {"where": "full"}, r"not by \['where'\]"),
+        (SCORES, {"method": "EXP"}, "say each of them once"),
+    ],
+)
+def test_rows_that_cannot_be_told_apart_are_refused(table, same, said):
+    with pytest.raises(ResultsError, match=said):
+        results.tidy(table, **same)
+
+
+def test_differences_are_kept_seed_by_seed_and_are_no_scores(tmp_path):
+    index = pd.Index([3, 4], name="seed")
+    differences = {"pnn-C": pd.DataFrame({"MPSNR": [0.25, -0.5]}, index=index)}
+    results.record(
+        tmp_path, "04", {"Change": results.tidy_differences(differences, "pnn", resolution="full")}
+    )
+    rows = results.load(tmp_path)
+    assert rows[["method", "variant", "seed", "value"]].to_numpy().tolist() == [
+        ["pnn-C", "minus pnn", 3, 0.25],
+        ["pnn-C", "minus pnn", 4, -0.5],
+    ]
+    assert set(rows["metric"]) == {"MPSNR difference"} and set(rows["unit"]) == {"dB"}
+
+
+# what is shown
+
+
+def test_mean_and_spread_are_over_seeds_of_the_means_over_scenes(tmp_path):
+    results.record(tmp_path, "04", {"Scores": results.tidy(SCORES)})
+    text, _ = only(tmp_path)
+    assert list(text) == ["MPSNR (dB) ↑", "SAM (°) ↓"]
+    # seeds 3 and 4: 33 and 33.5 dB, 3 and 2 degrees; EXP has no seed
+    assert text.loc["pnn"].tolist() == ["33.250 ± 0.354", "2.500 ± 0.707"]
+    assert text.loc["EXP"].tolist() == ["31.000", "0.667"]
+
+
+def test_a_value_that_is_missing_on_one_scene_leaves_no_mean(tmp_path):
+    table = pd.DataFrame(
+        {"method": ["a", "a", "b", "b"], "scene": ["s", "t"] * 2, "SAM": [1, math.nan, 2, 4]}
+    )
+    results.record(tmp_path, "04", {"Scores": results.tidy(table)})
+    assert only(tmp_path)[0]["SAM (°) ↓"].tolist() == ["-", "3.000"]
+
+
+def test_the_best_is_marked_among_several_rows_only_and_where_a_direction_is_known(tmp_path):
+    two = pd.DataFrame({"method": ["a", "b"], "SAM": [2.0, 1.0], "speed (MP/s)": [3.0, 5.0]})
+    results.record(tmp_path, "04", {"Scores": results.tidy(two)})
+    assert only(tmp_path)[1].to_numpy().tolist() == [[0, 2, 0], [0, 1, 0]]
+    results.record(tmp_path, "04", {"Scores": results.tidy(two[:1])})
+    assert only(tmp_path)[1].to_numpy().tolist() == [[0, 0, 0]]
+
+
+def test_each_resolution_has_a_table_of_its_own_and_the_variant_stands_beside_the_method(tmp_path):
+    both = pd.concat([SCORES.assign(variant="x"), SCORES.assign(variant="x", resolution="full", MPSNR=20.0)])
+    results.record(tmp_path, "04", {"Scores": results.tidy(both)})
+    tables = {title: results.displayed(rows)[0] for (_, title), rows in results.frames(tmp_path).items()}
+    assert list(tables) == ["Scores, reduced resolution", "Scores, full resolution"]
+    assert list(tables["Scores, full resolution"])[:2] == ["method", "variant"]
+    assert tables["Scores, full resolution"]["MPSNR (dB) ↑"].tolist() == ["20.000", "20.000 ± 0.000"]
+
+
+def test_numbers_of_no_method_stand_below_one_another_with_as_many_digits_as_they_need(tmp_path):
+    facts = {"patches": 180, "shift (DN)": 13.6041, "variance": 0.39561, "loss": 4.382e-06}
+    results.record(tmp_path, "04", {"Facts": results.tidy(pd.DataFrame([facts]))})
+    text, _ = only(tmp_path)
+    assert text["value"].to_dict() == {
+        "patches": "180",
+        "shift (DN)": "13.60",
+        "variance": "0.3956",
+        "loss": "4.38e-06",
     }
 
 
-def test_a_table_comes_back_with_index_columns_and_full_precision(tmp_path):
-    scores = pd.DataFrame({"method": ["EXP", "EXP", "PNN"], "SAM": [0.1, 0.2, 1 / 3]})
-    table = scores.groupby("method").agg(["mean", "count"])
-    results.record(tmp_path, "04", {"Scores": table})
-    [found] = results.frames(tmp_path).values()
-    assert list(found.columns) == ["method", "SAM mean", "SAM count"]
-    assert found["SAM mean"].tolist() == pytest.approx([0.15, 1 / 3], rel=1e-14)
-    assert found["SAM count"].tolist() == [2, 1]
-
-
-def test_what_json_lacks_becomes_null_in_a_table_and_is_refused_as_a_fact(tmp_path):
-    results.record(tmp_path, "04", {"Scores": pd.DataFrame({"a": [1.0, math.nan, math.inf]})})
-    assert results.load(tmp_path)["sections"]["04"]["tables"]["Scores"]["rows"] == [[1.0], [None], [None]]
-    with pytest.raises(ValueError, match="JSON"):
-        results.record(tmp_path, "04", facts={"a": math.nan})
-    assert results.load(tmp_path)["sections"]["04"]["facts"] == {}
-
-
-def test_unwanted_sections_go_and_the_empty_file_with_them(tmp_path):
-    for name in ("02_a", "04_b"):
-        results.record(tmp_path, name)
-    results.keep(tmp_path, lambda name: name.startswith("02"))
-    assert list(results.load(tmp_path)["sections"]) == ["02_a"]
-    results.keep(tmp_path, lambda name: False)
-    assert list(tmp_path.iterdir()) == []
+# files
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import write_results
 
-from clippan_lib.campaign import paper, tables
+from clippan_lib.campaign import paper, record, tables
 from clippan_lib.metrics import BETTER
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,7 +70,7 @@ def written(folder, found=None, **changes):
 
 @pytest.fixture
 def results(tmp_path):
-    return tables.load(written(tmp_path))
+    return record.load(written(tmp_path))
 
 
 def cells(results, number=0):
@@ -111,9 +111,9 @@ def test_headers_say_units_and_which_way_is_better(results):
 
 def test_a_method_without_randomness_has_no_spread_and_one_seed_says_that_it_is_one(tmp_path):
     same = [line("SR-D", seed, 0.1 + 0.2, baseline="") for seed in range(3)]
-    text, _ = cells(tables.load(written(tmp_path / "same", same)))
+    text, _ = cells(record.load(written(tmp_path / "same", same)))
     assert text.loc["SR-D", "MPSNR"] == "0.300"
-    one = tables.load(written(tmp_path / "one", [line(WITHOUT, 4, 1.0), line("I", 4, 2.0)], seeds=[4]))
+    one = record.load(written(tmp_path / "one", [line(WITHOUT, 4, 1.0), line("I", 4, 2.0)], seeds=[4]))
     scores, differences = tables.all_tables(one)
     assert scores.text.loc["I", "MPSNR (dB) ↑"] == "2.000"
     assert differences.text.loc[f"I vs {WITHOUT}", "MPSNR (dB) ↑"] == "+1.000"
@@ -122,18 +122,18 @@ def test_a_method_without_randomness_has_no_spread_and_one_seed_says_that_it_is_
 
 def test_full_resolution_shows_scores_against_a_truth_only_where_there_is_one(tmp_path):
     blind = ["D_lambda", "D_s", "QNR", "HQNR"]
-    [part] = tables.load(written(tmp_path / "real", lines("full"))).parts
-    assert part.metrics == blind
+    [contest] = record.load(written(tmp_path / "real", lines("full"))).contests
+    assert contest.metrics == blind
     truth = [each | {"MPSNR": 30.0, "ERGAS": 1.0, "SAM": 1.0, "Q2n": 0.9} for each in lines("full")]
-    [part] = tables.load(written(tmp_path / "synthetic", truth)).parts
-    assert part.metrics == [*blind, "MPSNR", "ERGAS", "SAM", "Q2n"]
+    [contest] = record.load(written(tmp_path / "synthetic", truth)).contests
+    assert contest.metrics == [*blind, "MPSNR", "ERGAS", "SAM", "Q2n"]
 
 
 def test_a_score_that_is_no_number_makes_its_line_a_failed_one(tmp_path):
     found = [
         each | {"SAM": None} if (each["row"], each["seed"]) == ("Wald's", 1) else each for each in lines()
     ]
-    results = tables.load(written(tmp_path, found))
+    results = record.load(written(tmp_path, found))
     assert ("Wald's", 1) in set(results.not_done[["row", "seed"]].itertuples(index=False, name=None))
     assert "Wald's (2 of 3 seeds)" in cells(results)[0].index
 
@@ -163,7 +163,7 @@ def test_better_and_worse_are_said_only_where_the_interval_excludes_zero_and_how
 
 def test_a_baseline_without_seeds_leaves_nothing_to_compare(tmp_path):
     found = [line(WITHOUT, 0, None), line("I", 0, 1.0)]
-    text, table = cells(tables.load(written(tmp_path, found)), 1)
+    text, table = cells(record.load(written(tmp_path, found)), 1)
     assert set(text.loc[f"I vs {WITHOUT}"]) == {"no seed of both"} and "tell nothing apart" in table.note
 
 
@@ -218,7 +218,7 @@ def test_the_papers_best_of_each_ablation_is_where_it_prints_bold():
 def test_the_papers_numbers_stand_beside_ours_where_the_scenes_may_be_the_same_and_nowhere_else(tmp_path):
     name = "pancollection_wv3"
     found = lines(dataset=name)
-    same = tables.load(written(tmp_path / "same", found, datasets={name: {"title": "PanCollection"}}))
+    same = record.load(written(tmp_path / "same", found, datasets={name: {"title": "PanCollection"}}))
     table = tables.all_tables(same)[0]
     assert table.text.loc["Wald's", ("paper", "MPSNR (dB) ↑")] == "34.7191"
     assert table.text.loc["random CLIP", ("paper", "MPSNR (dB) ↑")] == "-"
@@ -226,7 +226,7 @@ def test_the_papers_numbers_stand_beside_ours_where_the_scenes_may_be_the_same_a
     assert "paper MPSNR (dB) ↑" in table.markdown
     numbers = tables.summary(same).set_index(["row", "metric"])["paper"]
     assert numbers["Wald's", "ERGAS"] == 4.4922
-    other = tables.load(written(tmp_path / "other"))
+    other = record.load(written(tmp_path / "other"))
     assert "paper" not in tables.all_tables(other)[0].text.columns.get_level_values(0)
     assert "not comparable" in tables.reading(other) and "not comparable" not in tables.reading(same)
 
@@ -234,7 +234,7 @@ def test_the_papers_numbers_stand_beside_ours_where_the_scenes_may_be_the_same_a
 def ordered(folder, order, **changes):
     """A campaign whose rows have the given ranks in every metric."""
     found = [line(row, 0, float(rank), baseline="") for row, rank in order.items()]
-    return tables.order(tables.load(written(folder, found, seeds=[0], **changes)))
+    return tables.order(record.load(written(folder, found, seeds=[0], **changes)))
 
 
 def test_the_order_is_compared_by_spearmans_correlation_over_the_rows_in_common(tmp_path):
@@ -258,7 +258,7 @@ def test_two_rows_have_no_order_to_speak_of_and_equal_rows_none_at_all(tmp_path)
     assert ordered(tmp_path / "two", {"I": 1, "II": 2}).empty
     equal = {"Noise": 1, "I": 1, "II": 1}
     assert np.isnan(ordered(tmp_path / "equal", equal)["MPSNR"].item())
-    assert tables.all_tables(tables.load(tmp_path / "equal"))[-1].text["MPSNR"].tolist() == ["-"]
+    assert tables.all_tables(record.load(tmp_path / "equal"))[-1].text["MPSNR"].tolist() == ["-"]
 
 
 # files
@@ -269,7 +269,7 @@ def test_markdown_names_command_commit_time_preset_seeds_and_what_is_not_done(re
     for fact in (RECORD["command"], "commit 0123abcd", "preset demo", "seeds 0, 1, 2", "2026-01-02", "2 min"):
         assert fact in text.splitlines()[0]
     assert "Not done: I, seed 2, wv2_grip at reduced resolution: failed." in text
-    unknown = tables.Record.model_validate(RECORD | {"commit": None, "seconds": None})
+    unknown = record.Record.model_validate(RECORD | {"commit": None, "seconds": None})
     assert "commit unknown" in unknown.origin and "not finished" in unknown.origin
 
 
@@ -289,7 +289,7 @@ def test_everything_is_saved_with_numbers_that_read_back(results, tmp_path):
 
 def test_latex_has_rules_bold_and_underlined_cells_and_escaped_names(tmp_path):
     found = [line("L_QNR", 0, 1.0, baseline=""), line("L_unsup", 0, 2.0, baseline="")]
-    tables.save(tables.load(written(tmp_path, found, table=2, seeds=[0])), tmp_path)
+    tables.save(record.load(written(tmp_path, found, table=2, seeds=[0])), tmp_path)
     text = (tmp_path / "tables" / "wv2_grip_reduced.tex").read_text()
     assert "\\toprule" in text and "\\bottomrule" in text
     assert "L\\_QNR & \\underline{1.000} & \\bfseries 1.000" in text
@@ -309,10 +309,10 @@ def test_a_folder_without_a_campaign_is_refused(tmp_path):
     with pytest.raises(
         ValueError, match=r"campaign.json is missing: give the folder that `clippan table` made"
     ):
-        tables.load(tmp_path)
+        record.load(tmp_path)
     (written(tmp_path) / "scores.csv").unlink()
     with pytest.raises(ValueError, match="scores.csv is missing"):
-        tables.load(tmp_path)
+        record.load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_a_folder_without_a_campaign_is_refused(tmp_path):
 )
 def test_files_that_are_not_a_campaigns_are_refused(tmp_path, name, content, said):
     with pytest.raises(ValueError, match=said):
-        tables.load(broken(tmp_path, name, content))
+        record.load(broken(tmp_path, name, content))
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_files_that_are_not_a_campaigns_are_refused(tmp_path, name, content, sai
 def test_scores_with_a_foreign_line_are_refused(tmp_path, changes, said):
     first, *others = lines()
     with pytest.raises(ValueError, match=said):
-        tables.load(written(tmp_path, [first | changes, *others]))
+        record.load(written(tmp_path, [first | changes, *others]))
 
 
 # docs/results.md

@@ -12,11 +12,12 @@ SECOND = 'run_dir = ""\nseed = 0\nperplexity = 5.0\nverbose = False'
 LOG = 'from pathlib import Path\nwith (Path(run_dir) / "order.txt").open("a") as log:\n    log.write("{} ")'
 RECORD = """
 import pandas as pd
-from clippan_lib.runs.results import record
+from clippan_lib.runs.results import record, tidy
 table = pd.DataFrame({"method": ["EXP"], "ERGAS": [1.25 + seed]})
-record(run_dir, "01_second", {"Test scenes": table}, {"perplexity": perplexity, "verbose": verbose})
-(Path(run_dir) / "figures").mkdir(exist_ok=True)
-(Path(run_dir) / "figures" / "a_zoom.png").write_bytes(b"png")
+settings = pd.DataFrame({"perplexity": [perplexity], "verbose": [int(verbose)]})
+record(run_dir, "01_second", {"Test scenes": tidy(table), "Settings": tidy(settings)})
+(Path(run_dir) / "unfinished" / "figures").mkdir(exist_ok=True)
+(Path(run_dir) / "unfinished" / "figures" / "a_zoom.png").write_bytes(b"png")
 """
 
 

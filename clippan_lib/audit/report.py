@@ -1,27 +1,17 @@
 """An audit on one page: the findings, and pictures of what they were measured on."""
 
-import base64
-import io
-from html import escape
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
 
 from clippan_lib import __version__
-from clippan_lib.audit import Audit, Finding, Part, offsets
+from clippan_lib.audit import Audit, Finding, SplitAudit, offsets
 from clippan_lib.figures import histograms, patch_grid, show_images
+from clippan_lib.figures.page import PageRow, PageTable, Picture, Section, drawn, render
 from clippan_lib.figures.style import BOX, PALETTE, new_figure, styled
 from clippan_lib.files import write_text
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; font-size: .9rem } td, th { padding: .3rem .6rem; text-align: left }
-td { vertical-align: top; border-top: 1px solid #ddd } img { max-width: 100% } figure { margin: 1.5rem 0 }
-figcaption { color: #555 } div.table { overflow-x: auto } .fault { background: #fde2e1 }
-.warning { background: #fff3cd } .unmeasured { color: #666 }
-dl { display: grid; grid-template-columns: max-content auto; gap: 0 1rem } dd { margin: 0 }
-"""
 _WORST_FIRST = ("fault", "warning", "not measured", "ok")
 
 
@@ -54,7 +44,6 @@ def verdict(audit: Audit) -> str:
 def page(audit: Audit) -> str:
     """The page as HTML, with its pictures inside."""
     manifest = audit.manifest
-    title = escape(f"Audit of {manifest.title}")
     facts = {
         "Outcome": verdict(audit),
         "Manifest": f"{manifest.name}, digest {manifest.digest()}",
@@ -62,37 +51,30 @@ def page(audit: Audit) -> str:
         "Looked at": ", ".join(_looked(part) for part in audit.parts) or "nothing",
         "CLIPPan": __version__,
     }
-    rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>\n" for name, text in facts.items())
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head><body>
-<h1>{title}</h1>
-<dl>{rows}</dl>
-<h2>Findings</h2>
-{_table(audit)}
-<h2>Pictures</h2>
-{_leaks(audit)}
-{"".join(_pictures(part) for part in audit.parts if part.examples)}
-</body></html>
-"""
+    sections = [Section("Findings", tables=[_table(audit)])]
+    if audit.leaks:
+        sections.append(Section("The same ground in two splits", pictures=_leaks(audit)))
+    sections += [
+        Section(f"{part.split}, {part.resolution} resolution", pictures=_pictures(part))
+        for part in audit.parts
+        if part.examples
+    ]
+    return render(f"Audit of {manifest.title}", sections, facts)
 
 
-def _looked(part: Part) -> str:
+def _looked(part: SplitAudit) -> str:
     total = 0 if part.patches is None else len(part.patches)
     return f"{part.split} {part.resolution} {part.looked} of {total} windows ({part.detailed} in detail)"
 
 
-def _table(audit: Audit) -> str:
+def _table(audit: Audit) -> PageTable:
     ordered = sorted(audit.findings, key=lambda finding: _WORST_FIRST.index(finding.severity))
     heads = ("outcome", "check", "split", "resolution", "measured", "limit", "what to do")
-    head = "".join(f"<th>{name}</th>" for name in heads)
-    return (
-        f'<div class="table"><table><thead><tr>{head}</tr></thead>\n'
-        f"<tbody>{''.join(map(_row, ordered))}</tbody></table></div>"
-    )
+    return PageTable(heads, [*map(_row, ordered)])
 
 
-def _row(finding: Finding) -> str:
-    kind = "unmeasured" if finding.severity == "not measured" else finding.severity
+def _row(finding: Finding) -> PageRow:
+    kinds = {"fault": "fault", "warning": "warning", "not measured": "unmeasured", "ok": "ok"}
     cells = (
         finding.severity,
         finding.check,
@@ -102,22 +84,21 @@ def _row(finding: Finding) -> str:
         finding.limit,
         finding.advice,
     )
-    return f'<tr class="{kind}">{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>\n'
+    return PageRow(cells, kinds[finding.severity])
 
 
-def _leaks(audit: Audit) -> str:
+def _leaks(audit: Audit) -> list[Picture]:
     sensor = audit.manifest.resolve_sensor()
-    return "".join(
-        _figure(
+    return [
+        drawn(
             show_images({leak.first: leak.first_image, leak.second: leak.second_image}, sensor, columns=2),
             f"The same ground in two splits: about {leak.pixels} px in common",
         )
         for leak in audit.leaks
-    )
+    ]
 
 
-def _pictures(part: Part) -> str:
-    title = f"{part.split}, {part.resolution} resolution"
+def _pictures(part: SplitAudit) -> list[Picture]:
     lrms, pan = (torch.cat([getattr(batch, key) for batch in part.examples]) for key in ("lrms", "pan"))
     gt = torch.cat([batch.gt for batch in part.examples]) if part.patches.has_gt else None
     # the batch as one tall image: its histogram is that of all windows together
@@ -128,11 +109,11 @@ def _pictures(part: Part) -> str:
     }
     if part.surfaces:
         shown["Where MS lies on PAN"] = registration(part)
-    return f"<h3>{escape(title)}</h3>\n" + "".join(_figure(figure, text) for text, figure in shown.items())
+    return [drawn(figure, text) for text, figure in shown.items()]
 
 
 @styled
-def registration(part: Part) -> Figure:
+def registration(part: SplitAudit) -> Figure:
     """How well PAN follows the bands at each offset, and the offset of each window; the convention is (0, 0).
 
     Args:
@@ -158,12 +139,3 @@ def registration(part: Part) -> Figure:
     for ax in (left, right):
         ax.set(xlabel="columns (PAN px)", ylabel="rows (PAN px)")
     return figure
-
-
-def _figure(figure: Figure, caption: str) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    image = base64.b64encode(buffer.getvalue()).decode()
-    text = escape(caption)
-    source = f"data:image/png;base64,{image}"
-    return f'<figure><img src="{source}" alt="{text}"><figcaption>{text}</figcaption></figure>\n'

@@ -11,12 +11,15 @@ from typing import Any
 
 import pandas as pd
 
-from clippan_lib.campaign.grid import CLASSICAL, NOTEBOOKS, TITLES, Campaign, Entry, Task
-from clippan_lib.campaign.tables import RECORD, SCORES
+from clippan_lib.campaign.grid import Campaign, Entry
+from clippan_lib.campaign.record import RECORD, SCORES
+from clippan_lib.campaign.rows import TITLES
+from clippan_lib.campaign.task import CLASSICAL, NOTEBOOKS, Task
 from clippan_lib.errors import RunFailed
 from clippan_lib.files import read_json, write_json, write_text
 from clippan_lib.metrics import BETTER
-from clippan_lib.runs import report, results
+from clippan_lib.runs import results
+from clippan_lib.runs.folder import RECORD as RECORD_OF_RUN
 from clippan_lib.runs.plan import Plan
 from clippan_lib.runs.runner import execute
 from clippan_lib.shapes import Progress
@@ -102,23 +105,29 @@ def _line(entry: Entry, status: str, scores: pd.DataFrame | None) -> dict[str, A
     }
     if scores is None:
         return line | dict.fromkeys(BETTER)
-    mine = scores[scores["judged"] == entry.judged]
+    mine = scores[scores["resolution"] == entry.judged]
     if entry.task.notebook == CLASSICAL:
         mine = mine[mine["method"] == entry.row]
-    return line | mine.reindex(columns=[*BETTER]).mean(skipna=False).to_dict()
+    means = {metric: values.mean(skipna=False) for metric, values in mine.groupby("metric")["value"]}
+    return line | {metric: means.get(metric) for metric in BETTER}
 
 
 def _read_scores(folder: Path) -> tuple[str, pd.DataFrame | None]:
-    if not (folder / report.RECORD).is_file():
+    if not _whole(folder):
         return ("failed" if (folder / FAILURE).is_file() else "missing"), None
-    tables = {title: table for (_, title), table in results.frames(folder).items()}
-    return "done", tables.get("Scores")
+    return "done", results.load(folder).query("table == 'Scores'")
+
+
+def _whole(folder: Path) -> bool:
+    """Whether a run has results, of no older settings than it was last started with."""
+    stopped = RunFolder(folder).unfinished.is_dir() or (folder / FAILURE).is_file()
+    return not stopped and (folder / RECORD_OF_RUN).is_file()
 
 
 def _write_record(campaign: Campaign, started: float) -> None:
     """The time is that of all its runs, whenever and for whichever table they were made; None before all are done."""
-    records = [read_json(campaign.runs / task.place / report.RECORD) for task in campaign.tasks]
-    done = [record for record in records if record]
+    folders = [campaign.runs / task.place for task in campaign.tasks]
+    done = [read_json(folder / RECORD_OF_RUN) for folder in folders if _whole(folder)]
     commits = dict.fromkeys(str(record["commit"]) for record in done)
     seconds = sum(sum(record["seconds"].values()) for record in done)
     datasets = {
@@ -139,7 +148,7 @@ def _write_record(campaign: Campaign, started: float) -> None:
         "command": campaign.command,
         "commit": ", ".join(commits) or None,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "seconds": round(seconds) if len(done) == len(records) else None,
+        "seconds": round(seconds) if len(done) == len(folders) else None,
         "datasets": datasets,
         "config": campaign.config.model_dump(mode="json"),
     }
@@ -177,11 +186,13 @@ class _Perform:
 
 
 def _finished(plan: Plan) -> bool:
-    record = read_json(plan.folder / report.RECORD)
+    if not _whole(plan.folder):
+        return False
+    record = read_json(plan.folder / RECORD_OF_RUN)
     return (
-        record is not None
-        and record["parameters"] == plan.parameters
-        and record["manifest_digest"] == plan.manifest.digest()
+        record["parameters"] == plan.parameters
+        and plan.place.is_of(plan.settings)
+        and record["files"] == plan.files
     )
 
 

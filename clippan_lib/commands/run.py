@@ -7,7 +7,8 @@ from clippan_lib.commands import stop
 from clippan_lib.commands.assignments import parse_assignments
 from clippan_lib.errors import Refusal, ResultsError, RunFailed
 from clippan_lib.figures.tables import starred
-from clippan_lib.runs import report, results
+from clippan_lib.runs import results
+from clippan_lib.runs.folder import PAGE
 from clippan_lib.runs.plan import plan_run
 from clippan_lib.runs.runner import execute
 
@@ -34,5 +35,5 @@ def act(options: argparse.Namespace) -> int:
         return stop(1, error)
     for (_, title), rows in results.frames(plan.folder).items():
         print(f"\n{title}\n{starred(*results.displayed(rows)).to_string(index=False)}")
-    print(f"\nReport: {plan.folder / report.PAGE}")
+    print(f"\nReport: {plan.folder / PAGE}")
     return 0

@@ -1,20 +1,20 @@
 """Fuse test scenes with every method, judge the results, and compare variants seed by seed."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from clippan_lib.data import Batch, Dataset, Scene
-from clippan_lib.evaluation.intervals import confidence_interval, difference_text
-from clippan_lib.fusion import get_method
+from clippan_lib.fusion import CLASSICAL, Method, get_method
 from clippan_lib.metrics import full_scores, reduced_scores
 
-Method = Callable[[Tensor, Tensor], Tensor]
 # An interpolation, and one method of each family: what every table has.
 BASELINES = ("exp", "gsa", "bdsd_pc", "mtf_glp_hpm_r")
+# Ends the name of a metric where it is a difference of two methods' scores
+DIFFERENCE = " difference"
 
 
 def classical_methods(dataset: Dataset, names: Sequence[str] = BASELINES) -> dict[str, Method]:
@@ -25,12 +25,8 @@ def classical_methods(dataset: Dataset, names: Sequence[str] = BASELINES) -> dic
         names: keys of `fusion.CLASSICAL`.
     Raises: ValueError on an unknown name.
     """
-    return {classical_title(name): get_method(name, dataset.sensor, dataset.ratio) for name in names}
-
-
-def classical_title(name: str) -> str:
-    """How papers write the name of a classical method: "mtf_glp" is MTF-GLP."""
-    return "Brovey" if name == "brovey" else name.upper().replace("_", "-")
+    methods = {name: get_method(name, dataset.sensor, dataset.ratio) for name in names}
+    return {CLASSICAL[name].title: method for name, method in methods.items()}
 
 
 @torch.no_grad()
@@ -85,15 +81,20 @@ def _finish(device: torch.device) -> None:
 
 
 def evaluate(
-    methods: Mapping[str, Method | Sequence[Method]], scenes: Sequence[Scene], device: torch.device
+    methods: Mapping[str, Method | Sequence[Method]],
+    scenes: Sequence[Scene],
+    device: torch.device,
+    first_seed: int = 0,
 ) -> pd.DataFrame:
     """One row per method, seed and scene.
 
     Args:
-        methods: name to a fusion method, or to several that differ by the seed they were trained with.
-        scenes: test scenes.
+        methods: name to a fusion method, or to several that were trained with one seed after the other.
+        scenes: test scenes, of one resolution or of both.
         device: where the methods run.
-    Returns: columns method, seed (position in the list; 0 for a single method), scene, then one per metric.
+        first_seed: of each method that is given as several.
+    Returns: columns method, seed (none for a single method), scene, resolution, then one per metric; NaN where a
+        scene of its resolution has no such score.
     Raises: ValueError without scenes.
     """
     if not scenes:
@@ -102,18 +103,20 @@ def evaluate(
     for scene in scenes:
         batch = scene.read().to(device)
         for name, given in methods.items():
-            for seed, method in enumerate(given if isinstance(given, Sequence) else [given]):
-                scores = score(fuse(method, batch), batch, scene)
-                rows.append({"method": name, "seed": seed, "scene": scene.name, **scores})
-    return pd.DataFrame(rows)
+            seeded = dict(enumerate(given, first_seed)) if isinstance(given, Sequence) else {None: given}
+            for seed, method in seeded.items():
+                about = {"method": name, "seed": seed, "scene": scene.name, "resolution": scene.resolution}
+                rows.append(about | score(fuse(method, batch), batch, scene))
+    return pd.DataFrame(rows).astype({"seed": "Int64"})
 
 
 def summary(scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Mean over scenes, then mean and standard deviation over seeds.
 
     Args:
-        scores: from `evaluate`.
+        scores: from `evaluate`, of one resolution.
     Returns: two tables, method by metric; the second is NaN for a method with a single seed.
+    Raises: ValueError on two resolutions.
     """
     seeds = _per_seed(scores)
     grouped = seeds.groupby("method", sort=False)
@@ -124,10 +127,10 @@ def paired(scores: pd.DataFrame, variant: str, baseline: str) -> pd.DataFrame:
     """Per seed, the variant's mean scores minus the baseline's of the same seed.
 
     Args:
-        scores: from `evaluate`.
+        scores: from `evaluate`, of one resolution.
         variant, baseline: methods with the same seeds.
     Returns: one row per seed, one column per metric.
-    Raises: ValueError if a method is missing or the seeds differ.
+    Raises: ValueError on two resolutions, or if a method is missing or the seeds differ.
     """
     seeds = _per_seed(scores)
     known = seeds.index.get_level_values("method").unique()
@@ -139,23 +142,9 @@ def paired(scores: pd.DataFrame, variant: str, baseline: str) -> pd.DataFrame:
     return seeds.loc[variant] - seeds.loc[baseline]
 
 
-def paired_table(scores: pd.DataFrame, variants: Sequence[str], baseline: str) -> pd.DataFrame:
-    """The paired differences as text: mean ± half width of Student's 95 % interval over the seeds.
-
-    Args:
-        scores: from `evaluate`.
-        variants: methods compared with `baseline`, seed by seed.
-    Returns: one row per variant, one column per metric; no ± where there is one seed only.
-    """
-    cells = {}
-    for variant in variants:
-        differences = paired(scores, variant, baseline)
-        cells[variant] = {
-            metric: difference_text(*confidence_interval(values.to_numpy()))
-            for metric, values in differences.items()
-        }
-    return pd.DataFrame(cells).T.rename_axis("variant")
-
-
 def _per_seed(scores: pd.DataFrame) -> pd.DataFrame:
-    return scores.drop(columns="scene").groupby(["method", "seed"], sort=False).mean()
+    if scores["resolution"].nunique() > 1:
+        seen = ", ".join(scores["resolution"].unique())
+        raise ValueError(f"scores at {seen} resolution have no common mean: give those of one")
+    means = scores.drop(columns=["scene", "resolution"]).groupby(["method", "seed"], sort=False, dropna=False)
+    return means.mean()

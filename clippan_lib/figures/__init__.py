@@ -14,13 +14,14 @@ from clippan_lib.figures.protocol import protocol_ranking, protocol_spoilings
 from clippan_lib.figures.scenes import scene_overview
 from clippan_lib.figures.stretch import Stretch, error_map, fit_stretch, pick_box
 from clippan_lib.figures.style import COLUMN
-from clippan_lib.figures.tables import best_in_bold, mark_best, paired_differences
+from clippan_lib.figures.tables import best_in_bold, difference_table, mark_best, paired_differences
 
 __all__ = [
     "COLUMN",
     "Stretch",
     "best_in_bold",
     "curves",
+    "difference_table",
     "error_map",
     "fit_stretch",
     "histograms",

@@ -1,5 +1,6 @@
-"""Tables of scores with the best marked, and the picture of paired differences over seeds."""
+"""From numbers to tables with units and the best marked, and the picture of paired differences over seeds."""
 
+import math
 from collections.abc import Mapping
 from textwrap import fill
 
@@ -10,14 +11,58 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pandas.io.formats.style import Styler
 
-from clippan_lib.evaluation.intervals import confidence_interval
+from clippan_lib.evaluation.intervals import confidence_interval, difference_text
+from clippan_lib.evaluation.scores import DIFFERENCE
 from clippan_lib.figures.style import PALETTE, WIDTH, panels, plots_across, styled
+from clippan_lib.metrics import BETTER, UNITS
 
 # `underline` is for LaTeX alone: pandas translates bold, but not HTML's way to underline
 _CSS = {1: "font-weight: bold", 2: "text-decoration: underline; underline: --rwrap--latex"}
-UNITS = {"MPSNR": " (dB)", "SAM": " (°)"}
+# Decimals that tell methods apart
+DIGITS = dict.fromkeys(BETTER, 4) | {"MPSNR": 3, "ERGAS": 3, "SAM": 3}
+_ARROWS = {"high": "↑", "low": "↓"}
+_FIGURES, _MOST_DIGITS = 4, 6  # of a number that is no known metric: significant ones, and decimals
 _LABEL = 24  # characters of a line beside a plot
 _MARKDOWN = {1: "**{}**", 2: "_{}_"}
+
+
+def unit_of(metric: str) -> str | None:
+    """The unit of a metric, or of a difference of it; None if it has none, or is not known."""
+    return UNITS.get(metric.removesuffix(DIFFERENCE))
+
+
+def with_unit(metric: str, unit: str | None) -> str:
+    """ "MPSNR (dB)"; a metric without a unit stays as it is."""
+    return f"{metric} ({unit})" if unit else metric
+
+
+def header(metric: str, unit: str | None = None) -> str:
+    """Name, unit and direction of a column, e.g. "SAM (°) ↓".
+
+    Args:
+        metric: its name, of `metrics.BETTER` or another, which then has no arrow.
+        unit: if not that of `unit_of`.
+    """
+    better = BETTER.get(metric.removesuffix(DIFFERENCE))
+    return f"{with_unit(metric, unit or unit_of(metric))} {_ARROWS.get(better, '')}".rstrip()
+
+
+def decimals(metric: str, values: pd.Series) -> int | None:
+    """How many decimals a column needs to be read.
+
+    Args:
+        metric: its name; those of `DIGITS` have theirs, of any other four figures of the largest value are shown.
+        values: finite or NaN.
+    Returns: 0 to 6; None where no number of decimals will do, since all values are tiny.
+    """
+    known = DIGITS.get(metric.removesuffix(DIFFERENCE))
+    largest = values.abs().max()
+    if known is not None or not largest > 0:  # NaN: there is no value
+        return known or 0
+    if (values.dropna() % 1 == 0).all():
+        return 0
+    needed = max(0, _FIGURES - 1 - math.floor(math.log10(largest)))
+    return None if needed > _MOST_DIGITS + 1 else min(needed, _MOST_DIGITS)
 
 
 def _refuse_unknown(columns: pd.Index, better: Mapping[str, str]) -> None:
@@ -29,13 +74,13 @@ def _refuse_unknown(columns: pd.Index, better: Mapping[str, str]) -> None:
 
 
 def as_text(
-    scores: pd.DataFrame, digits: int | Mapping[str, int] = 4, spread: pd.DataFrame | None = None
+    scores: pd.DataFrame, digits: int | Mapping[str, int | None] = 4, spread: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """The table as text.
 
     Args:
         scores: one row per method, one column per metric; NaN where a method has no score.
-        digits: decimals printed, of all columns or by column.
+        digits: decimals printed, of all columns or by column; None for powers of ten.
         spread: same rows and columns, printed as `± spread`; NaN where there is one seed only.
     Returns: strings, the same rows and columns; "-" for NaN.
     Raises: ValueError on a spread that does not fit.
@@ -48,18 +93,22 @@ def as_text(
         )
     text = pd.DataFrame("-", index=scores.index, columns=scores.columns, dtype=object)
     for place, column in enumerate(scores):
-        decimals = digits if isinstance(digits, int) else digits[column]
+        printed = digits if isinstance(digits, int) else digits[column]
         for row in np.flatnonzero(scores[column].notna()):
             known = spread is not None and pd.notna(spread.iat[row, place])
-            extra = f" ± {spread.iat[row, place]:.{decimals}f}" if known else ""
-            text.iat[row, place] = f"{round(scores.iat[row, place], decimals):.{decimals}f}{extra}"
+            extra = f" ± {_number(spread.iat[row, place], printed)}" if known else ""
+            text.iat[row, place] = f"{_number(scores.iat[row, place], printed)}{extra}"
     return text
+
+
+def _number(value: float, printed: int | None) -> str:
+    return f"{value:.2e}" if printed is None else f"{round(value, printed):.{printed}f}"
 
 
 def places(
     scores: pd.DataFrame, better: Mapping[str, str], digits: int | Mapping[str, int] = 4
 ) -> pd.DataFrame:
-    """1 where a score is the best of its column, 2 where it is the second best, else 0.
+    """1 where a score is the best of its column, 2 where it is the second best, else 0; one alone is not best.
 
     Args:
         scores: one row per method, one column per metric; NaN where a method has no score.
@@ -73,7 +122,21 @@ def places(
         column: shown[column].rank(method="dense", ascending=better[column] == "low") for column in shown
     }
     ranks = pd.DataFrame(ranks, index=scores.index, columns=scores.columns)
-    return ranks.where(ranks <= 2, 0).astype(int)
+    return ranks.where((ranks <= 2) & (shown.notna().sum() > 1), 0).astype(int)
+
+
+def placed_where_known(
+    scores: pd.DataFrame, better: Mapping[str, str], digits: int | Mapping[str, int | None] = 4
+) -> pd.DataFrame:
+    """As `places`, with 0 in a column without a direction."""
+    known = scores.columns.intersection(list(better))
+    printed = digits if isinstance(digits, int) else {column: digits[column] for column in known}
+    return places(scores[known], better, printed).reindex(columns=scores.columns, fill_value=0)
+
+
+def starred(text: pd.DataFrame, placed: pd.DataFrame) -> pd.DataFrame:
+    """A table of text with `*` after the best of each column; `placed` is from `places`."""
+    return text.mask(placed == 1, text + " *")
 
 
 def mark_best(
@@ -85,9 +148,7 @@ def mark_best(
     Returns: strings, the same rows and columns; "-" for NaN.
     Raises: ValueError on a column without a direction, or a spread that does not fit.
     """
-    best = places(scores, better, digits) == 1
-    text = as_text(scores, digits, spread)
-    return text.mask(best, text + " *")
+    return starred(as_text(scores, digits, spread), places(scores, better, digits))
 
 
 def best_in_bold(scores: pd.DataFrame, better: Mapping[str, str], digits: int = 4) -> Styler:
@@ -98,8 +159,7 @@ def best_in_bold(scores: pd.DataFrame, better: Mapping[str, str], digits: int = 
         better: metric to "high" or "low"; a column without a direction stays plain.
         digits: decimals printed; values equal as printed are equally best.
     """
-    known = scores.columns.intersection(list(better))
-    best = places(scores[known], better, digits).reindex(columns=scores.columns, fill_value=0)
+    best = placed_where_known(scores, better, digits)
     return dressed(scores, best.where(best == 1, 0), digits)
 
 
@@ -131,6 +191,23 @@ def markdown(text: pd.DataFrame, placed: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def difference_table(differences: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The paired differences as text: mean ± half width of Student's 95 % interval over the seeds.
+
+    Args:
+        differences: variant to a table from `evaluation.scores.paired`.
+    Returns: one row per variant, one column per metric; no ± where there is one seed only.
+    """
+    cells = {
+        variant: {
+            header(metric): difference_text(*confidence_interval(values.to_numpy()), DIGITS.get(metric, 4))
+            for metric, values in table.items()
+        }
+        for variant, table in differences.items()
+    }
+    return pd.DataFrame(cells).T.rename_axis("variant")
+
+
 def _draw_metric(ax: Axes, metric: str, differences: Mapping[str, pd.DataFrame], direction: str) -> None:
     for row, table in enumerate(differences.values()):
         values = table[metric].to_numpy(dtype=float)
@@ -153,7 +230,9 @@ def _draw_metric(ax: Axes, metric: str, differences: Mapping[str, pd.DataFrame],
     ax.xaxis.set_major_locator(MaxNLocator(3))
     ax.ticklabel_format(axis="x", scilimits=(-2, 3))
     ax.margins(x=0.35)
-    ax.set_title(f"{metric}{UNITS.get(metric, '')}\n({'right' if direction == 'high' else 'left'} is better)")
+    ax.set_title(
+        f"{with_unit(metric, unit_of(metric))}\n({'right' if direction == 'high' else 'left'} is better)"
+    )
     ax.set_xlabel("difference", loc="left")  # to the right stands the axis' power of ten
 
 

@@ -4,7 +4,6 @@ import importlib.metadata
 import platform
 import re
 import subprocess
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +12,34 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
 from clippan_lib import __version__
-from clippan_lib.runs import results
+from clippan_lib.figures.page import Link, Picture, Section, render, table_of
 from clippan_lib.files import write_json, write_text
+from clippan_lib.runs import results
+from clippan_lib.runs.folder import PAGE, RECORD
 from clippan_lib.runs.plan import Plan
 
-PAGE = "index.html"
-RECORD = "run.json"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _LINK = re.compile(r"\]\((\d\d_\w+)\.ipynb")
+_READING = (
+    "Means over the scenes; where a method was trained with several seeds, mean ± standard deviation over them. An "
+    "arrow says which way is better, bold is the best of its column as printed."
+)
 PACKAGES = ("torch", "open_clip_torch", "numpy", "scipy", "h5py", "papermill", "nbconvert")
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; font-size: .9rem } td, th { padding: .2rem .7rem; text-align: right }
-td:first-child, th:first-child { text-align: left } tbody tr:nth-child(odd) { background: #f3f4f6 }
-img { max-width: 100% } figure { margin: 1.5rem 0 } figcaption { color: #555 } div.table { overflow-x: auto }
-dl { display: grid; grid-template-columns: max-content auto; gap: 0 1rem } dd { margin: 0 }
-"""
 
 
 def write(plan: Plan, stamps: dict[str, dict[str, Any]]) -> None:
-    """Write the notebooks' HTML, `run.json` and, last, `index.html` into the run's folder.
+    """Write the notebooks' HTML, `run.json` and, last, `index.html` beside the run's other results.
 
     Args:
         plan: of the run, all of whose notebooks are through.
         stamps: per notebook, seconds and the largest process until then.
     """
+    folder = plan.place.results
     for path in plan.notebooks:
-        write_html(plan.folder / path.name)
+        write_html(folder / path.name)
     record = run_record(plan, stamps)
-    write_json(plan.folder / RECORD, record)
-    write_text(plan.folder / PAGE, index_page(plan, record))
+    write_json(folder / RECORD, record)
+    write_text(folder / PAGE, index_page(plan, record))
 
 
 def write_html(notebook: Path, folder: Path | None = None) -> Path:
@@ -85,6 +81,8 @@ def run_record(plan: Plan, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "device": plan.device,
         "config": plan.config.model_dump(mode="json"),
         "parameters": plan.parameters,
+        "data": dict(plan.settings.data),
+        "files": plan.files,
         "versions": {"clippan": __version__, "python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
         "platform": platform.platform(),
@@ -96,64 +94,45 @@ def run_record(plan: Plan, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def index_page(plan: Plan, record: dict[str, Any]) -> str:
     """The run on one page: tables, figures and links, all relative to the run's folder."""
-    title = escape(f"{plan.manifest.title}: {plan.config.network}, {plan.preset} preset")
-    notebooks = "".join(
-        f'<li><a href="{path.stem}.html">{escape(path.stem)}</a>'
-        f' (<a href="{path.name}">ipynb</a>, {record["seconds"][path.stem]:.0f} s)</li>\n'
+    title = f"{plan.manifest.title}: {plan.config.network}, {plan.preset} preset"
+    numbers = [
+        table_of(*results.displayed(rows), title, f"from {notebook}")
+        for (notebook, title), rows in results.frames(plan.folder).items()
+    ]
+    pictures = [
+        Picture(f"figures/{path.name}", path.stem.replace("_", " "), f"figures/{path.stem}.pdf")
+        for path in sorted(plan.place.figures.glob("*.png"))
+    ]
+    notebooks = [
+        Link(f"{path.stem}.html", path.stem, path.name, f"{record['seconds'][path.stem]:.0f} s")
         for path in plan.notebooks
-    )
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head><body>
-<h1>{title}</h1>
-{_facts(plan, record)}
-<h2>Numbers</h2>
-{_tables(plan.folder)}
-<h2>Pictures</h2>
-{_figures(plan.folder)}
-<h2>Notebooks, as they ran</h2>
-<ul>
-{notebooks}</ul>
-<p>Settings, seed, versions and times are in <a href="{RECORD}">{RECORD}</a>,
-all numbers in <a href="{results.FILE}">{results.FILE}</a>.</p>
-</body></html>
-"""
+    ]
+    kept = [
+        Link(RECORD, RECORD, note="settings, seed, versions and times"),
+        Link(results.FILE, results.FILE, results.CSV, "all numbers, scene by scene and seed by seed"),
+    ]
+    sections = [
+        Section("Numbers", _READING, tables=numbers),
+        Section("Pictures", pictures=pictures),
+        Section("Notebooks, as they ran", links=notebooks),
+        Section("Files", links=kept),
+    ]
+    return render(title, sections, _facts(plan, record))
 
 
-def _facts(plan: Plan, record: dict[str, Any]) -> str:
-    clip = f"{plan.config.clip_model} ({plan.config.clip_weights or 'shipped weights'})"
-    made_with = record["commit"] or "not in a git repository"
+def _facts(plan: Plan, record: dict[str, Any]) -> dict[str, str]:
     peak = record["peak_process_mb"]
-    facts = {
+    return {
         "Sensor": plan.manifest.resolve_sensor().name,
-        "CLIP": clip,
-        "Seed": plan.seed,
+        "CLIP": f"{plan.config.clip_model} ({plan.config.clip_weights or 'shipped weights'})",
+        "Seed": str(plan.seed),
         "Device": plan.device,
-        "Commit": made_with,
+        "Commit": record["commit"] or "not in a git repository",
         "Time": f"{sum(record['seconds'].values()) / 60:.1f} min",
         "Largest process": f"{peak} MiB" if peak else "not measured",
         "Data licence": plan.manifest.licence,
         "Data citation": plan.manifest.citation,
     }
-    rows = (f"<dt>{name}</dt><dd>{escape(str(value))}</dd>\n" for name, value in facts.items())
-    return f"<dl>{''.join(rows)}</dl>"
-
-
-def _tables(folder: Path) -> str:
-    style = {"index": False, "border": 0, "float_format": "{:.4g}".format, "na_rep": "-"}
-    return "\n".join(
-        f"<h3>{escape(title)}</h3><p>from {escape(section)}</p>\n"
-        f'<div class="table">{table.to_html(**style)}</div>'
-        for (section, title), table in results.frames(folder).items()
-    )
-
-
-def _figures(folder: Path) -> str:
-    return "\n".join(
-        f'<figure><img src="figures/{escape(path.name)}" alt="{caption}" loading="lazy">'
-        f'<figcaption>{caption} (<a href="figures/{escape(path.stem)}.pdf">PDF</a>)</figcaption></figure>'
-        for path in sorted((folder / "figures").glob("*.png"))
-        for caption in [escape(path.stem.replace("_", " "))]
-    )
 
 
 def commit(folder: Path) -> str | None:

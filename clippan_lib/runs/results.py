@@ -1,67 +1,251 @@
-"""The numbers of a run: `metrics.json`, one section per notebook."""
+"""The numbers of a run: one table, `metrics.json`, with one row per number; `metrics.csv` holds the same.
+
+    pd.read_json(folder / "metrics.json").query("metric == 'MPSNR' and resolution == 'reduced'")
+
+Columns, null where one does not apply:
+    notebook, table     which notebook recorded the number, and in which of its tables
+    method              what made the image that is judged
+    variant             what distinguishes two rows of one method, or of none: a state, a text, what is subtracted
+    seed, scene         of which training, and on which image; rows are not averaged over them
+    resolution          of the scene, "full" or "reduced"
+    metric, value, unit the number; null if it is not finite
+"""
 
 import json
+import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from itertools import chain
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from pandas.api.types import is_integer_dtype
 from pandas.io.formats.style import Styler
 
-from clippan_lib.files import read_json, write_json, write_text
+from clippan_lib.errors import ResultsError
+from clippan_lib.evaluation.scores import DIFFERENCE
+from clippan_lib.figures.tables import as_text, decimals, header, placed_where_known, unit_of
+from clippan_lib.files import read_json, write_text
+from clippan_lib.metrics import BETTER
+from clippan_lib.runs.folder import RunFolder
 
-FILE = "metrics.json"
+FILE, CSV = "metrics.json", "metrics.csv"
+KEYS = ("method", "variant", "seed", "scene", "resolution")
+NUMBER = ("metric", "value", "unit")
+COLUMNS = ("notebook", "table", *KEYS, *NUMBER)
 _FORMATS = {"png": {"dpi": 120}, "pdf": {"dpi": 300, "metadata": {"CreationDate": None}}}
+_HEADER = re.compile(r"(?P<metric>.*?)(?: \((?P<unit>[^()]*)\))?")
 
 
-def record(
-    run_dir: str | Path,
-    section: str,
-    tables: Mapping[str, pd.DataFrame] | None = None,
-    facts: Mapping[str, Any] | None = None,
-) -> None:
-    """Put a notebook's numbers into the run's `metrics.json`, replacing what its section held.
+def tidy(scores: pd.DataFrame, **same: Any) -> pd.DataFrame:
+    """One row per number of a wide table, for `record`.
+
+    A metric that has values at one resolution and none at the other does not apply there, and has no row.
+
+    Args:
+        scores: columns and index levels named in `KEYS` say what a row is about, as those of `evaluation.scores` do;
+            every other column is a metric, "name (unit)" or the name of one whose unit is known.
+        same: of `KEYS`, what holds for all rows, such as resolution="full".
+    Returns: columns `KEYS`, metric, value, unit.
+    Raises: ResultsError on an index without a name or with another, on another name in `same`, or one given twice.
+    """
+    levels = [level for level in scores.index.names if level is not None]
+    given = [*levels, *scores.columns.intersection(list(KEYS)), *same]
+    if foreign := [name for name in (*levels, *same) if name not in KEYS]:
+        raise ResultsError(
+            f"rows are told apart by {', '.join(KEYS)}, not by {foreign}: rename_axis, or reset_index"
+        )
+    if len({*given}) < len(given):
+        raise ResultsError(f"{given}: say each of them once")
+    if not levels and not is_integer_dtype(scores.index):
+        raise ResultsError(
+            f"the index {list(scores.index)} has no name: rename_axis to one of {', '.join(KEYS)}"
+        )
+    table = scores.reset_index(drop=not levels).assign(**same)
+    keys = [key for key in KEYS if key in table]
+    rows = table.melt(keys, var_name="metric", ignore_index=False).sort_index(kind="stable")
+    found = rows["metric"].map(lambda name: _HEADER.fullmatch(name).groupdict())
+    rows["metric"] = [each["metric"] for each in found]
+    rows["unit"] = [each["unit"] or unit_of(each["metric"]) for each in found]
+    return rows[_applies(rows)].reindex(columns=[*KEYS, *NUMBER]).reset_index(drop=True)
+
+
+def _applies(rows: pd.DataFrame) -> pd.Series:
+    there, place = rows["value"].notna(), [rows["metric"]]
+    if "resolution" in rows:
+        place.append(rows["resolution"])
+    return there.groupby(place, dropna=False).transform("any") | ~there.groupby(rows["metric"]).transform(
+        "any"
+    )
+
+
+def tidy_differences(differences: Mapping[str, pd.DataFrame], baseline: str, **same: Any) -> pd.DataFrame:
+    """One row per paired difference and seed, for `record`: the metric is "MPSNR difference", the variant "minus pnn".
+
+    Args:
+        differences: method to a table from `evaluation.scores.paired`.
+        baseline: what was subtracted.
+        same: as of `tidy`.
+    Returns: as of `tidy`.
+    """
+    table = pd.concat(differences, names=["method"]).add_suffix(DIFFERENCE)
+    return tidy(table, variant=f"minus {baseline}", **same)
+
+
+def _place(run_dir: str | Path) -> RunFolder:
+    return RunFolder(Path(run_dir))
+
+
+def record(run_dir: str | Path, notebook: str, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Put a notebook's numbers into the run's table, in the place of those it had recorded before.
 
     Args:
         run_dir: the run's folder, made if needed.
-        section: the notebook's name, e.g. "04_stage2_training".
-        tables: title to table; a named index becomes columns, NaN and infinity become null.
-        facts: single values that JSON can hold.
+        notebook: its name, e.g. "04_stage2_training".
+        tables: title to rows as `tidy` makes them; of `KEYS` those that do not apply may be left out.
+    Raises: ResultsError on rows that lack metric, value or unit, that have other columns, a value that is no number,
+        or two values of the same; nothing is written then.
     """
-    folder = Path(run_dir)
+    folder, rows = _place(run_dir).results, [_rows(notebook, title, table) for title, table in tables.items()]
     folder.mkdir(parents=True, exist_ok=True)
-    sections = load(folder)["sections"]
-    content = {title: _content(table) for title, table in (tables or {}).items()}
-    sections[section] = {"tables": content, "facts": dict(facts or {})}
-    write_json(folder / FILE, {"sections": dict(sorted(sections.items()))})
+    kept = [row for row in _read(folder) if row["notebook"] != notebook]
+    _write(folder, sorted(chain(kept, *rows), key=lambda row: row["notebook"]))
 
 
-def load(run_dir: str | Path) -> dict[str, Any]:
-    """The content of a run's `metrics.json`; no section if the file is not there."""
-    return read_json(Path(run_dir) / FILE) or {"sections": {}}
+def _rows(notebook: str, title: str, table: pd.DataFrame) -> list[dict[str, Any]]:
+    where, choices = f"{notebook}, table {title!r}", [*KEYS, *NUMBER]
+    if missing := [name for name in NUMBER if name not in table]:
+        raise ResultsError(
+            f"{where} lacks the columns {missing}; it has {list(table)}: make its rows by `tidy`"
+        )
+    if unknown := [name for name in table if name not in choices]:
+        raise ResultsError(f"{where} has the columns {unknown}; a row has only {', '.join(choices)}")
+    same = table.duplicated([name for name in table if name in (*KEYS, "metric")])
+    if twice := table.loc[same, "metric"].tolist():
+        raise ResultsError(
+            f"{where} has two values of {twice[0]} for the same {', '.join(KEYS)}: tell them apart"
+        )
+    rows = table.reindex(columns=choices).to_dict("records")
+    return [{"notebook": notebook, "table": title} | _plain(row, where) for row in rows]
+
+
+def _plain(row: dict[str, Any], where: str) -> dict[str, Any]:
+    plain = {name: None if pd.isna(value) else value for name, value in row.items()}
+    value, seed = plain["value"], plain["seed"]
+    if plain["metric"] is None:
+        raise ResultsError(f"{where} has a row without the name of its metric")
+    if isinstance(value, bool) or not isinstance(value, Real | None):
+        raise ResultsError(
+            f"{where}, {row['metric']}: {value!r} is no number; record numbers, format them to show"
+        )
+    if seed is not None and not (isinstance(seed, Real) and seed == int(seed)):
+        raise ResultsError(f"{where}, {row['metric']}: seed {seed!r} is no whole number")
+    texts = {name: each if each is None else str(each) for name, each in plain.items()}
+    number = float(value) if value is not None and math.isfinite(value) else None
+    return texts | {"seed": None if seed is None else int(seed), "value": number}
+
+
+def _read(folder: Path) -> list[dict[str, Any]]:
+    content = read_json(folder / FILE) or []
+    if not isinstance(content, list) or any(
+        not isinstance(row, dict) or {*row} != {*COLUMNS} for row in content
+    ):
+        raise ResultsError(
+            f"{folder / FILE} is no table with the columns {', '.join(COLUMNS)}: delete it and run again"
+        )
+    return content
+
+
+def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        for name in (FILE, CSV):
+            (folder / name).unlink(missing_ok=True)
+        return
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
+    write_text(folder / FILE, f"[\n{lines}\n]\n")
+    write_text(folder / CSV, _frame(rows).to_csv(index=False, lineterminator="\n"))
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"seed": "Int64", "value": float})
+
+
+def load(run_dir: str | Path) -> pd.DataFrame:
+    """The run's table, with columns `COLUMNS`; no row if nothing is recorded.
+
+    Raises: ResultsError on a file that is not such a table.
+    """
+    return _frame(_read(_place(run_dir).results))
 
 
 def keep(run_dir: str | Path, wanted: Callable[[str], bool]) -> None:
-    """Drop the sections whose name is not wanted, and the file with the last of them."""
-    path = Path(run_dir) / FILE
-    sections = {name: section for name, section in load(run_dir)["sections"].items() if wanted(name)}
-    if sections:
-        write_json(path, {"sections": sections})
-    else:
-        path.unlink(missing_ok=True)
+    """Drop the rows of notebooks whose name is not wanted, and the files with the last of them."""
+    _write(
+        _place(run_dir).results, [row for row in _read(_place(run_dir).results) if wanted(row["notebook"])]
+    )
 
 
 def frames(run_dir: str | Path) -> dict[tuple[str, str], pd.DataFrame]:
-    """All tables of a run, by (section, title)."""
+    """The rows of a run, table by table and each resolution for itself, by (notebook, title)."""
+    grouped = load(run_dir).groupby(["notebook", "table", "resolution"], sort=False, dropna=False)
     return {
-        (name, title): pd.DataFrame(table["rows"], columns=table["columns"])
-        for name, section in load(run_dir)["sections"].items()
-        for title, table in section["tables"].items()
+        (notebook, title if pd.isna(resolution) else f"{title}, {resolution} resolution"): rows
+        for (notebook, title, resolution), rows in grouped
     }
+
+
+def pivot(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A wide table of numbers: the mean over scenes, then mean and standard deviation over seeds.
+
+    Args:
+        rows: one table of `frames`.
+    Returns: two tables of the same shape. Rows are told apart by method and variant, as far as they apply; columns are
+        metrics. The first is NaN where a value is missing, the second also where there is one seed, or none.
+    """
+    names = [key for key in ("method", "variant") if rows[key].notna().any()] or ["method"]
+    rows = rows.assign(**{key: rows[key].fillna("") for key in names})
+    seeds = rows.groupby([*names, "metric", "seed"], sort=False, dropna=False)["value"].apply(_mean)
+    grouped = seeds.groupby([*names, "metric"], sort=False)
+    order = pd.MultiIndex.from_frame(rows[names].drop_duplicates())
+    order = order if len(names) > 1 else order.get_level_values(0)
+    mean, spread = (
+        table.unstack("metric").reindex(index=order, columns=rows["metric"].unique())
+        for table in (grouped.apply(_mean), grouped.std())
+    )
+    return mean, spread
+
+
+def _mean(values: pd.Series) -> float:
+    return values.mean(skipna=False)
+
+
+def displayed(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A table to be read, of the numbers of `pivot`: units and directions in its headers, mean ± standard deviation.
+
+    Args:
+        rows: one table of `frames`.
+    Returns: the table as text, the names of its rows in the first columns; and, of the same shape, 1 where a score is
+        the best of its column, 2 where it is the second best, else 0. Numbers that belong to no method and no variant
+        stand below one another.
+    """
+    mean, spread = pivot(rows)
+    units = rows.drop_duplicates("metric").set_index("metric")["unit"]
+    digits = {metric: decimals(metric, mean[metric]) for metric in mean}
+    text, placed = as_text(mean, digits, spread), placed_where_known(mean, BETTER, digits)
+    headers = [header(metric, units[metric] if pd.notna(units[metric]) else None) for metric in mean]
+    text, placed = (table.set_axis(headers, axis=1) for table in (text, placed))
+    if rows[["method", "variant"]].isna().all(axis=None):
+        text = text.T.set_axis(["value"], axis=1).rename_axis("metric")
+        placed = pd.DataFrame(0, text.index, text.columns)
+    names = text.index.to_frame(index=False)
+    text, placed = (table.reset_index(drop=True) for table in (text, placed))
+    return pd.concat([names, text], axis=1), pd.concat([names.map(lambda _: 0), placed], axis=1)
 
 
 def save_figure(run_dir: str | Path, name: str, figure: Figure) -> Figure:
@@ -69,7 +253,7 @@ def save_figure(run_dir: str | Path, name: str, figure: Figure) -> Figure:
 
     The PDF is for print: text stays text (embedded TrueType), and the same figure gives the same bytes.
     """
-    folder = Path(run_dir) / "figures"
+    folder = _place(run_dir).figures
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{name}.tmp"
     for ending, how in _FORMATS.items():
@@ -87,7 +271,7 @@ def save_latex(run_dir: str | Path, name: str, table: Styler) -> None:
         name: of the file, without its ending.
         table: as `figures.best_in_bold` gives it; bold stays bold.
     """
-    folder = Path(run_dir) / "tables"
+    folder = _place(run_dir).tables
     folder.mkdir(parents=True, exist_ok=True)
     escaped = deepcopy(table).format_index(escape="latex", axis="columns").format_index(escape="latex")
     write_text(folder / f"{name}.tex", escaped.to_latex(hrules=True, convert_css=True))
@@ -117,12 +301,3 @@ def compared(values: Mapping[str, float], recorded: Mapping[str, float], toleran
             else f"{name}: {values[name]:.4g}; the stored demo has {expected:g} (± {tolerance:g})"
         )
     return "\n".join(lines)
-
-
-def _content(table: pd.DataFrame) -> dict[str, list]:
-    if any(table.index.names):
-        table = table.reset_index()
-    levels = [name if isinstance(name, tuple) else (name,) for name in table.columns]
-    columns = [" ".join(map(str, name)).strip() for name in levels]
-    rows = json.loads(table.to_json(orient="values", double_precision=15))
-    return {"columns": columns, "rows": rows}

@@ -1,0 +1,167 @@
+"""The one page that reports, audits and the gallery are printed on: `assets/page.html`, filled with what is given here.
+
+Every text is escaped by the template; none of these fields takes HTML.
+"""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import pandas as pd
+from jinja2 import Environment, StrictUndefined, Template
+from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class PageRow:
+    """One row of a table.
+
+    Args:
+        cells: its texts.
+        kind: "fault", "warning" or "unmeasured", which colour it; "" for a plain row.
+        best: positions of the cells in bold.
+    """
+
+    cells: Sequence[str]
+    kind: str = ""
+    best: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """Rows below a line of names.
+
+    Args:
+        columns: names.
+        rows: each with a cell per column.
+        title, note: stand above.
+        numbers: whether the columns after the first are set to the right.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[PageRow]
+    title: str = ""
+    note: str = ""
+    numbers: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image with its caption.
+
+    Args:
+        source: a path relative to the page, or from `inline`.
+        caption: what is seen.
+        file: path of the same picture as PDF, "" if there is none.
+    """
+
+    source: str
+    caption: str
+    file: str = ""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A line that leads to another file.
+
+    Args:
+        href: path relative to the page.
+        text: what is clicked.
+        file: path of a second file, shown by its name.
+        note: follows the link.
+    """
+
+    href: str
+    text: str
+    file: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A link with a picture, in a grid of such.
+
+    Args:
+        href: path relative to the page.
+        text: its title.
+        picture: a path relative to the page, or from `inline`.
+    """
+
+    href: str
+    text: str
+    picture: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page; what is not given is not shown.
+
+    Args:
+        heading: above it.
+        note: a sentence or two below the heading.
+        tables, pictures, links, cards: in this order.
+    """
+
+    heading: str = ""
+    note: str = ""
+    tables: Sequence[PageTable] = ()
+    pictures: Sequence[Picture] = ()
+    links: Sequence[Link] = ()
+    cards: Sequence[Card] = ()
+
+
+def render(title: str, sections: Sequence[Section], facts: Mapping[str, str] | None = None) -> str:
+    """A page as HTML that asks for no other file but those it links to.
+
+    Args:
+        title: of the page.
+        sections: in their order.
+        facts: name to text, a list below the title.
+    """
+    return _template().render(title=title, sections=sections, facts=facts or {})
+
+
+@cache
+def _template() -> Template:
+    # What a page lacks is to raise, not to leave a gap
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    return environment.from_string(
+        files("clippan_lib.assets").joinpath("page.html").read_text(encoding="utf-8")
+    )
+
+
+def table_of(text: pd.DataFrame, placed: pd.DataFrame, title: str, note: str = "") -> PageTable:
+    """A table of text with the best of each column in bold.
+
+    Args:
+        text: strings.
+        placed: 1 where a cell is in bold, of the same shape, as of `tables.places`.
+        title, note: stand above.
+    """
+    rows = [
+        PageRow(cells, best=frozenset(place for place, rank in enumerate(ranks) if rank == 1))
+        for cells, ranks in zip(text.to_numpy().tolist(), placed.to_numpy().tolist(), strict=True)
+    ]
+    return PageTable([*text], rows, title, note, numbers=True)
+
+
+def inline(content: bytes, kind: str) -> str:
+    """An image as the source of a `Picture` or a `Card`, inside the page itself.
+
+    Args:
+        content: of the file.
+        kind: "png" or "jpeg".
+    """
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def drawn(figure: Figure, caption: str) -> Picture:
+    """A figure inside the page itself."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return Picture(inline(buffer.getvalue(), "png"), caption)

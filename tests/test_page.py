@@ -1,0 +1,71 @@
+"""The one page: whatever a manifest or a file is called, it is text, and it is one template for all three pages."""
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+
+from clippan_lib.figures.page import (
+    Card,
+    Link,
+    PageRow,
+    PageTable,
+    Picture,
+    Section,
+    inline,
+    render,
+    table_of,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+EVIL = '<script>alert("x")</script>'
+ESCAPED = "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;"
+
+
+def test_every_text_of_a_page_is_escaped():
+    section = Section(
+        EVIL,
+        EVIL,
+        tables=[PageTable([EVIL], [PageRow([EVIL], EVIL)], EVIL, EVIL)],
+        pictures=[Picture(EVIL, EVIL, EVIL)],
+        links=[Link(EVIL, EVIL, EVIL, EVIL)],
+        cards=[Card(EVIL, EVIL, EVIL)],
+    )
+    page = render(EVIL, [section], {EVIL: EVIL})
+    assert "<script" not in page
+    assert page.count(ESCAPED) == 2 + 2 + 2 + 5 + 4 + 5 + 3
+    assert f"<title>{ESCAPED}</title>" in page
+
+
+def test_what_is_not_given_leaves_no_trace():
+    page = render("Title", [Section("Nothing")])
+    for tag in ("<dl", "<p>", "<table", "<figure", "<ul", 'class="cards"', "<a "):
+        assert tag not in page
+    assert "<h1>Title</h1>" in page and "<h2>Nothing</h2>" in page
+
+
+def test_the_best_of_a_table_is_bold_and_rows_keep_their_kind():
+    text = pd.DataFrame({"method": ["EXP", "GSA"], "SAM (°) ↓": ["3.000", "2.000"]})
+    placed = pd.DataFrame({"method": [0, 0], "SAM (°) ↓": [2, 1]})
+    page = render("Title", [Section(tables=[table_of(text, placed, "Scores", "from 04")])])
+    assert "<tr><td>EXP</td><td>3.000</td></tr>" in page
+    assert '<tr><td>GSA</td><td class="best">2.000</td></tr>' in page
+    assert "<caption><b>Scores</b>, from 04</caption>" in page and '<table class="numbers">' in page
+    page = render("Title", [Section(tables=[PageTable(["a"], [PageRow(["b"], "fault")])])])
+    assert '<tr class="fault"><td>b</td></tr>' in page and "<table>" in page
+
+
+def test_an_image_lies_inside_the_page():
+    assert inline(b"abc", "png") == "data:image/png;base64,YWJj"
+
+
+def test_the_template_is_shipped_with_the_package():
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    assert "*.html" in package["package-data"]["clippan_lib.assets"]
+    assert files("clippan_lib.assets").joinpath("page.html").is_file()
+
+
+def test_no_other_file_of_ours_writes_a_page():
+    sources = [*(ROOT / "clippan_lib").rglob("*.py"), *(ROOT / "docs").glob("*.py")]
+    assert [path.name for path in sources if "<!doctype" in path.read_text(encoding="utf-8").lower()] == []
