@@ -373,6 +373,14 @@ def test_a_term_is_logarithmic_only_where_it_is_positive_and_spans_a_factor_of_t
     assert [ax.get_yscale() for ax in figure.axes] == ["linear", "log", "linear"]
 
 
+def test_without_a_choice_every_term_that_was_trained_has_its_panel_and_the_total_comes_last():
+    plain = HISTORY.assign(lr=1.0, grad_norm=2.0)
+    guided = plain.assign(language=[3.0, 2.0, 1.0])
+    figure = fig.curves({"plain": plain, "guided": [guided]})
+    assert [ax.get_title() for ax in figure.axes] == ["spectral", "language", "total"]
+    assert "nothing was trained" in words(fig.curves({"Stage I": pd.DataFrame()}))
+
+
 def test_smooth_curves_are_running_means_and_say_so():
     figure = fig.curves({"run": HISTORY}, ["total"], smooth=2)
     assert figure.axes[0].lines[0].get_ydata().tolist() == [3, 2.5, 1.5] and "running mean of 2" in words(

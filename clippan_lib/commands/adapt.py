@@ -6,8 +6,7 @@ from pathlib import Path
 
 from clippan_lib.errors import Refusal
 from clippan_lib.fusion import CLASSICAL
-from clippan_lib.runs import report
-from clippan_lib.runs.folder import find_network
+from clippan_lib.runs.folder import PAGE, find_network
 from clippan_lib.runs.runner import execute
 from clippan_lib.sensors import Sensor
 from clippan_lib.sharpening.adapt import plan_adaptation
@@ -36,5 +35,5 @@ def adapt(options: argparse.Namespace, sensor: Sensor | None, start: Path | str 
         start=start,
     )
     execute(plan, sys.stderr)
-    print(f"Report: {plan.folder / report.PAGE}")
+    print(f"Report: {plan.folder / PAGE}")
     return find_network(plan.folder)

@@ -34,6 +34,6 @@ def _parsed(text: str) -> tuple[str, Any]:
         content = yaml.safe_load(value)
     except yaml.YAMLError:
         raise Refusal(f"-p {text!r}: the value is not valid YAML; put quotes around text") from None
-    if isinstance(content, str) and _NUMBER.fullmatch(content):
+    if isinstance(content, str) and _NUMBER.fullmatch(value.strip()):  # quotes mean text
         content = float(content)
     return name.strip(), content

@@ -17,6 +17,7 @@ from clippan_lib.sensors import Sensor
 _MARKERS = ("o", "s", "^")
 _LETTER = 0.085  # inches, the mean width of a letter of a legend
 _HANDLE = 0.6  # inches, what stands beside the text of a legend
+_NO_TERMS = ("iteration", "lr", "grad_norm")
 Histories = Mapping[str, pd.DataFrame | Sequence[pd.DataFrame]]
 
 
@@ -35,6 +36,12 @@ def _runs(histories: Histories, terms: Sequence[str], smooth: int) -> dict[str, 
     if missing:
         raise ValueError(f"no history has {missing}; they have {sorted(known)}")
     return runs
+
+
+def _terms(histories: Histories) -> list[str]:
+    listed = ([h] if isinstance(h, pd.DataFrame) else h for h in histories.values())
+    columns = dict.fromkeys(column for frames in listed for frame in frames for column in frame)
+    return sorted((column for column in columns if column not in _NO_TERMS), key="total".__eq__)
 
 
 def _wants_log(values: np.ndarray) -> bool:
@@ -67,19 +74,28 @@ def _draw_term(ax: Axes, term: str, runs: dict[str, list[pd.DataFrame]], smooth:
 
 @styled
 def curves(
-    histories: Histories, terms: Sequence[str], smooth: int = 1, title: str = "", width: float = WIDTH
+    histories: Histories,
+    terms: Sequence[str] | None = None,
+    smooth: int = 1,
+    title: str = "",
+    width: float = WIDTH,
 ) -> Figure:
     """Training curves, one panel per term; logarithmic where the values are positive and span a factor of 20.
 
     Args:
         histories: label to a table with a column `iteration` and one per term, or to several (seeds): the
             line is then their mean, the band one standard deviation to either side.
-        terms: columns to draw; a history without one is left out of its panel.
+        terms: columns to draw; a history without one is left out of its panel. None draws every term of the loss that
+            any of them has, the total last; where nothing was trained, the figure says so.
         smooth: running mean over so many iterations.
         title: of the whole figure; a single label joins it, several have a legend.
         width: `style.WIDTH`, or `style.COLUMN` for one column of a paper.
     Raises: ValueError on an empty request, a term that no history has, or `smooth` below 1.
     """
+    if terms is None and not (terms := _terms(histories)):
+        figure = new_figure(1.0, width)
+        figure.text(0.5, 0.5, "no iteration: nothing was trained", ha="center", va="center")
+        return figure
     runs = _runs(histories, terms, smooth)
     figure, axes = panels(len(terms), plots_across(width), 2.3, width)
     for ax, term in zip(axes, terms, strict=True):

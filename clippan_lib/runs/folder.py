@@ -81,7 +81,7 @@ class RunFolder:
     @property
     def features(self) -> Path:
         """Embeddings that trainings with the same supervisor share."""
-        return self.path / "features"
+        return self.path / "stage1" / "features"
 
     @property
     def unfinished(self) -> Path:
@@ -92,6 +92,15 @@ class RunFolder:
     def results(self) -> Path:
         """Where results go, and are looked for: notebooks, figures, tables and numbers."""
         return self.unfinished if self.unfinished.is_dir() else self.path
+
+    @property
+    def figures(self) -> Path:
+        return self.results / "figures"
+
+    @property
+    def tables(self) -> Path:
+        """Of LaTeX."""
+        return self.results / "tables"
 
     @property
     def settings(self) -> dict[str, Any] | None:

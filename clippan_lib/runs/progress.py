@@ -11,8 +11,8 @@ from IPython import get_ipython
 from tqdm import tqdm
 from tqdm.notebook import tqdm as notebook_tqdm
 
-from clippan_lib.shapes import Progress
 from clippan_lib.files import read_json, write_json
+from clippan_lib.shapes import Progress
 
 FILE = "progress.json"
 TOLD_EVERY = 60.0
