@@ -168,7 +168,8 @@ def d_lambda_k(
         gains that do not fit the bands.
     """
     check_images(hrms=hrms, lms=lms)
-    check_blocks(*hrms.shape[-2:], BLOCK)  # as the toolbox refuses, though q2n would mirror
+    height, width = hrms.shape[-2:]
+    check_blocks(height, width, BLOCK)  # as the toolbox refuses, though q2n would mirror
     blurred = filter_image(hrms, mtf_kernel(tuple(gnyq), ratio))
     return 1 - q2n(blurred, lms, BLOCK, dn_max)
 
