@@ -21,7 +21,7 @@ _CSS = {1: "font-weight: bold", 2: "text-decoration: underline; underline: --rwr
 # Decimals that tell methods apart
 DIGITS = dict.fromkeys(BETTER, 4) | {"MPSNR": 3, "ERGAS": 3, "SAM": 3}
 _ARROWS = {"high": "↑", "low": "↓"}
-_FIGURES, _MOST_DIGITS = 4, 6  # of a number that is no known metric: significant ones, and decimals
+_FIGURES, _MOST_DIGITS = 4, 6  # of a column that is no known metric
 _LABEL = 24  # characters of a line beside a plot
 _MARKDOWN = {1: "**{}**", 2: "_{}_"}
 
@@ -51,7 +51,8 @@ def decimals(metric: str, values: pd.Series) -> int | None:
     """How many decimals a column needs to be read.
 
     Args:
-        metric: its name; those of `DIGITS` have theirs, of any other four figures of the largest value are shown.
+        metric: its name; those of `DIGITS` have theirs, any other has four where its largest value is between 0.01
+            and 10, and otherwise those that show four figures of it.
         values: finite or NaN.
     Returns: 0 to 6; None where no number of decimals will do, since all values are tiny.
     """
@@ -62,7 +63,9 @@ def decimals(metric: str, values: pd.Series) -> int | None:
     if (values.dropna() % 1 == 0).all():
         return 0
     needed = max(0, _FIGURES - 1 - math.floor(math.log10(largest)))
-    return None if needed > _MOST_DIGITS + 1 else min(needed, _MOST_DIGITS)
+    if needed > _MOST_DIGITS + 1:
+        return None
+    return _FIGURES if 0.01 <= largest < 10 else min(needed, _MOST_DIGITS)
 
 
 def _refuse_unknown(columns: pd.Index, better: Mapping[str, str]) -> None:
