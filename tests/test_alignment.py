@@ -105,8 +105,8 @@ def test_fusion_alignment_moves_the_predictions_and_not_the_targets():
     assert [tensor.grad is not None for tensor in tensors] == [True, False, True, False]
 
 
-def test_the_contrastive_losses_have_exact_gradients():
-    features, texts = unit(3, 3, 4).requires_grad_(), unit(3, 4, seed=1).requires_grad_()
+def test_the_contrastive_losses_have_exact_gradients(device: str):
+    features, texts = (x.to(device).requires_grad_() for x in (unit(3, 3, 4), unit(3, 4, seed=1)))
     assert torch.autograd.gradcheck(lambda f, t: inter_modal(f, t, temperature=0.5), (features, texts))
     assert torch.autograd.gradcheck(lambda f: intra_modal(f, temperature=0.5), (features,))
 

@@ -114,11 +114,11 @@ def test_each_image_of_a_batch_is_fused_as_if_alone(method):
 
 
 @all_methods
-def test_single_precision_is_enough_and_kept(method):
+def test_single_precision_is_enough_and_kept(method, device):
     lrms, pan = pair()
-    fused = method(lrms.float(), pan.float(), 4, GNYQ[:4])
+    fused = method(lrms.float().to(device), pan.float().to(device), 4, GNYQ[:4])
     assert fused.dtype == torch.float32
-    assert_same(fused, method(lrms, pan, 4, GNYQ[:4]), atol=2e-5)
+    assert_same(fused.cpu(), method(lrms, pan, 4, GNYQ[:4]), atol=2e-5)
 
 
 @all_methods

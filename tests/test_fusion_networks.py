@@ -1,6 +1,7 @@
 """The networks, the registry and published checkpoints."""
 
 import re
+from copy import deepcopy
 from inspect import signature
 from itertools import groupby
 from pathlib import Path
@@ -119,6 +120,22 @@ def test_every_network_works_in_double_precision_and_is_the_same_in_training_mod
     single = network.train()(lrms.float(), pan.float())
     torch.testing.assert_close(network.eval()(lrms.float(), pan.float()), single, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(network.double()(lrms, pan), single.double(), atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_single_precision_is_enough_for_every_network_and_its_gradient(name, device):
+    lrms, pan = pair(dtype=torch.float64)
+    single = small(name)
+    double, single = deepcopy(single).double(), single.to(device)
+    wanted, found = double(lrms, pan), single(lrms.float().to(device), pan.float().to(device))
+    torch.testing.assert_close(found.cpu().double(), wanted, atol=2e-4, rtol=0)
+    for hrms in (wanted, found):
+        hrms.square().mean().backward()
+    exact, rounded = (
+        torch.cat([p.grad.flatten().cpu().double() for p in network.parameters()])
+        for network in (double, single)
+    )
+    assert (rounded - exact).norm() < 1e-3 * exact.norm()
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -30,8 +30,8 @@ def test_it_equals_a_hand_worked_value():
     assert direction(out, lrms, pan, texts).item() == pytest.approx(1.0, abs=1e-6)
 
 
-def test_an_output_that_stands_still_costs_one_and_has_a_finite_gradient():
-    texts, features = random(3, 4), random(2, 4, seed=1)
+def test_an_output_that_stands_still_costs_one_and_has_a_finite_gradient(device: str):
+    texts, features = random(3, 4).to(device), random(2, 4, seed=1).to(device)
     out = features.clone().requires_grad_()
     loss = direction(out, features, features, texts)
     loss.backward()
@@ -53,7 +53,8 @@ def test_only_the_directions_of_the_text_steps_matter(seed: int, scale: float, s
     )
 
 
-def test_it_moves_the_output_only_and_its_gradient_is_exact():
-    out = random(2, 4).requires_grad_()
-    lrms, pan, texts = random(2, 4, seed=1), random(2, 4, seed=2), random(3, 4, seed=3)
+def test_it_moves_the_output_only_and_its_gradient_is_exact(device: str):
+    out = random(2, 4).to(device).requires_grad_()
+    shapes = (2, 4), (2, 4), (3, 4)
+    lrms, pan, texts = (random(*shape, seed=seed).to(device) for seed, shape in enumerate(shapes, 1))
     assert torch.autograd.gradcheck(lambda o: direction(o, lrms, pan, texts), (out,))

@@ -18,13 +18,13 @@ from clippan_lib.training.loop import History, checkpoint_path, fit, mix, rate, 
 NUMBERS = {"iterations": 6, "lr": 0.1, "schedule": "cosine", "clip_norm": 1.0, "every": 2, "key": "k" * 64}
 
 
-def noisy_line(seed=0):
+def noisy_line(seed=0, device="cpu"):
     """A small network and a loss that draws random numbers, as dropout would."""
     torch.manual_seed(seed)
-    module = nn.Linear(3, 1)
+    module = nn.Linear(3, 1).to(device)
 
     def step(iteration):
-        noise = torch.randn(4, 3)
+        noise = torch.randn(4, 3, device=device)
         loss = (module(noise) - iteration).square().mean()
         return {"line": loss, "total": 2 * loss}
 
@@ -125,10 +125,10 @@ def test_a_finished_run_is_restored_without_a_step(tmp_path):
     assert same(state(again["line"]), state(modules["line"]))
 
 
-def test_an_interrupted_run_writes_where_it_was_and_passes_the_interrupt_on(tmp_path):
-    whole, step = noisy_line()
+def test_an_interrupted_run_writes_where_it_was_and_passes_the_interrupt_on(tmp_path, device):
+    whole, step = noisy_line(device=device)
     fit(whole, step, **NUMBERS)
-    modules, step = noisy_line()
+    modules, step = noisy_line(device=device)
 
     def interrupted(iteration):
         if iteration == 3:
@@ -147,6 +147,28 @@ def test_an_interrupted_run_writes_where_it_was_and_passes_the_interrupt_on(tmp_
     )
     assert seen == [4, 5, 6]
     assert same(state(modules["line"]), state(whole["line"]))
+
+
+def test_a_run_that_was_begun_on_the_cpu_goes_on_elsewhere(tmp_path, device):
+    def line(place):
+        torch.manual_seed(0)
+        module = nn.Linear(3, 1).to(place)
+        error = lambda i: (module(torch.randn(4, 3).to(place)) - i).square().mean()  # noqa: E731
+        return {"line": module}, lambda i: {"total": error(i)}
+
+    def interrupt(label, done, *_):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    whole, step = line("cpu")
+    fit(whole, step, **NUMBERS)
+    path = tmp_path / "c.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        fit(*line("cpu"), **NUMBERS, checkpoint=path, progress=interrupt)
+    seen, (modules, step) = [], line(device)
+    fit(modules, step, **NUMBERS, checkpoint=path, progress=lambda *call: seen.append(call[1]))
+    assert seen == [4, 5, 6]
+    torch.testing.assert_close(state(modules["line"].cpu()), state(whole["line"]))
 
 
 def test_an_interrupt_amid_an_update_leaves_the_checkpoint_before_it(tmp_path, monkeypatch):

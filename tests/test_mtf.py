@@ -239,27 +239,29 @@ OPERATORS = {
 
 
 @pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
-def test_the_gradient_is_the_adjoint(operator):
-    x = image(2, 4, 20, 28).requires_grad_()
+def test_the_gradient_is_the_adjoint(operator, device):
+    x = image(2, 4, 20, 28).to(device).requires_grad_()
     out = operator(x)
-    y = image(*out.shape, seed=1)
+    y = image(*out.shape, seed=1).to(device)
     (back,) = torch.autograd.grad(out, x, y)
     assert (out * y).sum().item() == pytest.approx((x * back).sum().item(), rel=1e-12)
     np.testing.assert_allclose(
-        operator(3 * x + back).detach(), (3 * out + operator(back)).detach(), atol=1e-11
+        operator(3 * x + back).detach().cpu(), (3 * out + operator(back)).detach().cpu(), atol=1e-11
     )
 
 
 @pytest.mark.parametrize("name", ["degrade", "imresize", "exp23"])
-def test_gradients_are_right(name):
-    assert torch.autograd.gradcheck(OPERATORS[name], image(1, 4, 4, 8).requires_grad_(), fast_mode=True)
+def test_gradients_are_right(name, device):
+    x = image(1, 4, 4, 8).to(device).requires_grad_()
+    assert torch.autograd.gradcheck(OPERATORS[name], x, fast_mode=True, nondet_tol=1e-12)
 
 
 @pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
-def test_single_precision_in_gives_single_precision_out(operator):
+def test_single_precision_in_gives_single_precision_out(operator, device):
     x = image(2, 4, 20, 28)
-    assert operator(x.float()).dtype == torch.float32
-    np.testing.assert_allclose(operator(x.float()), operator(x), atol=1e-5)
+    out = operator(x.float().to(device))
+    assert out.dtype == torch.float32
+    np.testing.assert_allclose(out.cpu(), operator(x), atol=1e-5)
 
 
 def test_operators_first_used_in_inference_mode_can_be_trained_through_later():

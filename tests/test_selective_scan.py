@@ -40,8 +40,8 @@ def plain(length, A):
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 64, 255, 256, 257, 601])
-def test_the_scan_is_the_loop_over_its_tokens_at_any_length(length):
-    given = [tensor.requires_grad_() for tensor in arguments(length)]
+def test_the_scan_is_the_loop_over_its_tokens_at_any_length(length, device):
+    given = [tensor.to(device).requires_grad_() for tensor in arguments(length)]
     ours, wanted = selective_scan(*given), one_by_one(*given)
     torch.testing.assert_close(ours, wanted, atol=1e-12, rtol=0)
     grads = [torch.autograd.grad(y.sin().sum(), given) for y in (ours, wanted)]
@@ -58,17 +58,17 @@ def test_where_time_is_cut_changes_nothing(monkeypatch, segment):
     torch.testing.assert_close(*grads, atol=1e-12, rtol=0)
 
 
-def test_the_scan_in_single_precision_stays_close_to_double_precision():
+def test_the_scan_in_single_precision_stays_close_to_double_precision(device):
     given = arguments(601)
-    ours = selective_scan(*(tensor.float() for tensor in given))
+    ours = selective_scan(*(tensor.float().to(device) for tensor in given))
     assert ours.dtype == torch.float32
-    torch.testing.assert_close(ours.double(), one_by_one(*given), atol=2e-5, rtol=0)
+    torch.testing.assert_close(ours.cpu().double(), one_by_one(*given), atol=2e-5, rtol=0)
 
 
-def test_the_scan_stays_in_single_precision_where_the_layers_around_it_do_not():
-    given = [tensor.requires_grad_() for tensor in arguments(300, dtype=torch.float32)]
+def test_the_scan_stays_in_single_precision_where_the_layers_around_it_do_not(device):
+    given = [tensor.to(device).requires_grad_() for tensor in arguments(300, dtype=torch.float32)]
     outputs = [selective_scan(*given)]
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(device, torch.bfloat16):
         outputs.append(selective_scan(*given))
         assert selective_scan(given[0].bfloat16(), *given[1:]).dtype == torch.float32
     grads = [torch.autograd.grad(y.sum(), given) for y in outputs]

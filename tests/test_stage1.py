@@ -95,9 +95,10 @@ def test_the_terms_are_those_of_the_patches_in_the_order_lrms_pan_hrms():
     assert row["fusion"] == pytest.approx(distance.item(), rel=1e-4)
 
 
-def test_the_loss_falls_on_patches_it_has_seen():
+def test_the_loss_falls_on_patches_it_has_seen(device):
     config = make_config("smoke", stage1_iterations=25, schedule="constant", stage1_batch=6)
-    total = fit_supervisor(tiny_supervisor(), TinyPatches(), config, **RUN).frame()["total"]
+    run = RUN | {"device": device}
+    total = fit_supervisor(tiny_supervisor(), TinyPatches(), config, **run).frame()["total"]
     assert total.iloc[-5:].mean() < 0.95 * total.iloc[0]
 
 

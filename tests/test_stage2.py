@@ -4,6 +4,7 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny import SENSOR, TinyPatches, killed_after, same, state, tiny_supervisor
@@ -35,8 +36,8 @@ def small(seed=0):
     return PNN(4, 4, hidden=(6, 4), kernels=(5, 3, 3))
 
 
-def store(**options):
-    return PatchStore(TinyPatches(**options), "cpu")
+def store(device="cpu", **options):
+    return PatchStore(TinyPatches(**options), device)
 
 
 def settings(**overrides):
@@ -71,10 +72,10 @@ class Counter:
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_each_term_reaches_every_parameter_of_the_network_and_moves_nothing_else(term):
+def test_each_term_reaches_every_parameter_of_the_network_and_moves_nothing_else(term, device):
     network, pseudo, supervisor = small(), small(seed=5), tiny_supervisor()
     kept = state(pseudo), state(supervisor), state(supervisor.towers)
-    history = train(network, store(), only(term), pseudo=pseudo, supervisor=supervisor)
+    history = train(network, store(device), only(term), pseudo=pseudo, supervisor=supervisor)
     assert all(parameter.grad.abs().max() > 0 for parameter in network.parameters())
     assert all(
         same(*pair) for pair in zip(kept, map(state, (pseudo, supervisor, supervisor.towers)), strict=True)
@@ -206,12 +207,12 @@ def test_in_bfloat16_the_networks_layers_compute_and_nothing_else(monkeypatch):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_has_nearly_the_gradient_of_float32_in_bfloat16(name):
+def test_every_network_has_nearly_the_gradient_of_float32_in_bfloat16(name, device):
     gradients = []
     for precision in ("float32", "bfloat16"):
         network = build_network(name, 4, 4)
         config = settings(stage2_iterations=1, stage2_batch=1, clip_norm=None, precision=precision)
-        train(network, store(count=1), config, supervised=True)
+        train(network, store(device, count=1), config, supervised=True)
         gradients.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
     exact, rounded = gradients
     assert not torch.equal(exact, rounded)
@@ -289,6 +290,24 @@ def test_the_random_state_of_torch_does_not_matter():
         train(network, store(), settings(), pseudo=pseudo)
         ends.append(state(network))
     assert same(*ends)
+
+
+def test_an_interrupted_stage2_goes_on_at_the_iteration_where_it_was(tmp_path, device):
+    config, supervisor = settings(stage2_iterations=5, checkpoint_every=9), tiny_supervisor()
+
+    def interrupt(label, done, *_):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    options = {"supervisor": supervisor, "checkpoint": tmp_path / "stage2.safetensors"}
+    with pytest.raises(KeyboardInterrupt):
+        train(small(), store(device), config, **options, progress=interrupt)
+    seen = []
+    history = train(small(), store(device), config, **options, progress=lambda *call: seen.append(call[1]))
+    assert seen == [4, 5]
+    whole = train(small(), store(device), config, supervisor=supervisor).frame()
+    # on a GPU some sums have no fixed order
+    np.testing.assert_allclose(history.frame(), whole, rtol=1e-3 if device == "cuda" else 0)
 
 
 @pytest.mark.parametrize("supervised", [False, True])
@@ -383,12 +402,12 @@ def test_a_pseudo_supervisor_is_not_trained_on_full_resolution():
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_trains_with_ground_truth_and_without_and_language_changes_its_way(name):
+def test_every_network_trains_with_ground_truth_and_without_and_language_changes_its_way(name, device):
     names = {"network": name, "pseudo": name}
     counts = {"pseudo_iterations": 1, "pseudo_batch": 1, "stage2_iterations": 2, "stage2_batch": 1}
-    config, patches = make_config("demo", **names, **counts), store(count=2)
+    config, patches = make_config("demo", **names, **counts), store(device, count=2)
     reduced = TinyPatches(count=2, resolution="reduced")
-    start, _ = train_pseudo(reduced, config, seed=0, device="cpu")
+    start, _ = train_pseudo(reduced, config, seed=0, device=device)
     trained = {}
     for supervisor in (None, tiny_supervisor()):
         network = build_network(name, 4, 4)

@@ -146,13 +146,23 @@ def test_each_residual_ratio_belongs_to_its_own_modality(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_every_feature_has_unit_length(
-    make: Callable[..., Supervisor], images: dict[str, Tensor], dtype: torch.dtype
+    make: Callable[..., Supervisor], images: dict[str, Tensor], dtype: torch.dtype, device: str
 ):
-    supervisor = make()
-    features = embed(supervisor, {name: image.to(dtype) for name, image in images.items()})
+    supervisor = make(load_clip("embedded", "random:0")).to(device)
+    features = embed(supervisor, {name: image.to(device, dtype) for name, image in images.items()})
     features["fused"] = supervisor.fuse_image(features["lrms"], features["pan"])
     for feature in features.values():
-        torch.testing.assert_close(feature.norm(dim=1), torch.ones(len(feature)))
+        torch.testing.assert_close(feature.norm(dim=1).cpu(), torch.ones(len(feature)))
+
+
+def test_features_in_single_precision_are_near_those_in_double_precision(
+    make: Callable[..., Supervisor], images: dict[str, Tensor], device: str
+):
+    double, single = (make(load_clip("embedded", "random:0")) for _ in range(2))
+    wanted = embed(double.double().freeze(), {name: image.double() for name, image in images.items()})
+    found = embed(single.to(device).freeze(), {name: image.to(device) for name, image in images.items()})
+    for name, features in wanted.items():
+        torch.testing.assert_close(found[name].cpu().double(), features, atol=1e-5, rtol=0)
 
 
 def test_training_mode_leaves_the_towers_in_evaluation_mode(make: Callable[..., Supervisor]):

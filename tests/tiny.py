@@ -101,4 +101,6 @@ def state(module):
 
 def same(first, second):
     """Whether two states are equal bit by bit."""
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    return first.keys() == second.keys() and all(
+        torch.equal(first[name].cpu(), second[name].cpu()) for name in first
+    )
