@@ -24,6 +24,7 @@ gallery: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/pip || $(PYTHON) -c "$$OLD" $(PYTHON)

@@ -21,7 +21,7 @@ IMPORT_NAMES = {"yaml": "pyyaml", "sklearn": "scikit-learn", "open_clip": "open-
 # Used where a user has it, and never needed.
 OPTIONAL = {"mamba_ssm"}
 # Tools that are run, or imported by others (jinja2 by the tables of pandas), and never by us.
-COMMANDS = {"ipykernel", "jupyterlab", "torchvision", "ruff", "pytest-timeout", "pytest-xdist"}
+COMMANDS = {"ipykernel", "jupyterlab", "torchvision", "ruff", "mypy", "pytest-timeout", "pytest-xdist"}
 COMMANDS |= {"nbval", "beartype", "jinja2"}
 
 

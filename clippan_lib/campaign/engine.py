@@ -14,12 +14,13 @@ import pandas as pd
 from clippan_lib.campaign.grid import Campaign, Entry
 from clippan_lib.campaign.record import RECORD, SCORES
 from clippan_lib.campaign.rows import TITLES
-from clippan_lib.campaign.task import CLASSICAL, NOTEBOOKS, Task
+from clippan_lib.campaign.task import CLASSICAL, NOTEBOOKS, Task, file_of
 from clippan_lib.errors import RunFailed
 from clippan_lib.files import read_json, write_json, write_text
 from clippan_lib.metrics import BETTER
 from clippan_lib.runs import results
 from clippan_lib.runs.folder import RECORD as RECORD_OF_RUN
+from clippan_lib.runs.folder import RunFolder
 from clippan_lib.runs.plan import Plan
 from clippan_lib.runs.runner import execute
 from clippan_lib.shapes import Progress
@@ -135,7 +136,7 @@ def _write_record(campaign: Campaign, started: float) -> None:
             "title": manifest.title,
             "sensor": manifest.resolve_sensor().name,
             "n_bands": manifest.resolve_sensor().n_bands,
-            "manifest": manifest.file.name,
+            "manifest": file_of(manifest).name,
         }
         for manifest in campaign.manifests
     }

@@ -14,7 +14,7 @@ from typing import Any
 
 from clippan_lib import fusion
 from clippan_lib.campaign.rows import COMPARED, ROWS, TITLES, Row
-from clippan_lib.campaign.task import CLASSICAL, EXPERIMENT, PSEUDO, SUPERVISOR, Task, fields_of
+from clippan_lib.campaign.task import CLASSICAL, EXPERIMENT, PSEUDO, SUPERVISOR, Task, fields_of, file_of
 from clippan_lib.data import Manifest, load_manifest
 from clippan_lib.errors import Refusal
 from clippan_lib.fusion import NETWORKS
@@ -74,7 +74,8 @@ class Campaign:
     def command(self) -> str:
         """That makes it, from the repository's root; DIR stands for the folder of the data."""
         words = ["clippan", "table", str(self.table)]
-        words += [f"{manifest.file.parent.name}/{manifest.file.name}" for manifest in self.manifests]
+        files = [file_of(manifest) for manifest in self.manifests]
+        words += [f"{file.parent.name}/{file.name}" for file in files]
         words += ["--seeds", *map(str, self.seeds), "--preset", self.preset]
         words += ["--data", "DIR"] if self.data else []
         texts = (f"{name}={json.dumps(value)}" for name, value in self.changes.items())

@@ -7,7 +7,7 @@ from typing import Any
 
 from clippan_lib.campaign.grid import Campaign
 from clippan_lib.campaign.rows import COMPARED
-from clippan_lib.campaign.task import NOTEBOOKS
+from clippan_lib.campaign.task import NOTEBOOKS, file_of
 from clippan_lib.errors import RunFailed
 from clippan_lib.runs import report
 from clippan_lib.runs.folder import RunFolder
@@ -44,7 +44,7 @@ def _notebooks(campaign: Campaign) -> Iterator[tuple[str, Path, dict[str, Any]]]
             FIGURES,
             folder,
             {
-                "manifest": str(manifest.file.resolve()),
+                "manifest": str(file_of(manifest).resolve()),
                 "data_root": str(campaign.data or ""),
                 "run_dir": str(folder),
                 "device": campaign.device,

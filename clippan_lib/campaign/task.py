@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from clippan_lib.data import Manifest
 from clippan_lib.runs.folder import RunFolder
@@ -39,6 +39,11 @@ def fields_of(notebook: str) -> list[str]:
     # a warm start asks for the network to be its own pseudo-supervisor
     fields |= {"network"} if notebook == PSEUDO else set()
     return [name for name in RunConfig.model_fields if name in fields]
+
+
+def file_of(manifest: Manifest) -> Path:
+    """The file of a campaign's manifest."""
+    return cast(Path, manifest.file)  # `plan_campaign` read it from one
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Task:
         """
         products = {name: str(task.product(runs).resolve()) for name, task in self.needs.items()}
         return plan_run(
-            self.manifest.file,
+            file_of(self.manifest),
             data=self.data,
             preset=self.preset,
             seed=self.seed,

@@ -44,6 +44,8 @@ class Supervisor(nn.Module):
     New weights come from torch's global generator: seed it for a repeatable Stage I.
     """
 
+    raw_texts: Tensor
+
     def __init__(
         self,
         towers: ClipTowers,

@@ -32,7 +32,7 @@ def adapt(options: argparse.Namespace, sensor: Sensor | None, start: Path | str 
         preset=options.adapt,
         seed=options.seed,
         device=options.device,
-        start=start,
+        start=Path(start) if start else None,
     )
     execute(plan, sys.stderr)
     print(f"Report: {plan.folder / PAGE}")

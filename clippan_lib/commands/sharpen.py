@@ -64,7 +64,7 @@ def act(options: argparse.Namespace) -> int:
 
 
 def _method(given: str | None) -> str | Path | None:
-    if given in (None, *CLASSICAL):
+    if given is None or given in CLASSICAL:
         return given
     if not Path(given).exists():
         raise ValueError(

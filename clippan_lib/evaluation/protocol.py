@@ -255,8 +255,8 @@ def resample(
             f"all {len(blocks)} patches are one block: no spread to draw from; take more patches"
         )
     sums = torch.zeros(len(values), count, dtype=torch.float64).index_add_(1, block, values.double())
-    times = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=draws)
-    times = torch.from_numpy(times).double()
+    drawn = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=draws)
+    times = torch.from_numpy(drawn).double()
     return times @ sums.T / (times @ sizes.double())[:, None]
 
 

@@ -46,7 +46,8 @@ def score(hrms: Tensor, batch: Batch, scene: Scene) -> dict[str, float]:
         scene: says sensor, ratio and resolution.
     Returns: metric name to value; conventions of the public toolbox, no border cut (see `metrics`).
     """
-    hrms, scores = hrms.double(), {}
+    hrms = hrms.double()
+    scores: dict[str, Tensor] = {}
     if batch.gt is not None:
         scores |= reduced_scores(hrms, batch.gt.double(), scene.ratio, scene.sensor.max_value)
     if scene.resolution == "full":

@@ -114,7 +114,7 @@ class RunFolder:
         Raises: Refusal if that is none of this version's.
         """
         try:
-            return RunConfig.model_validate_json(json.dumps(self.settings["config"]))
+            return RunConfig.model_validate_json(json.dumps((self.settings or {}).get("config")))
         except ValidationError as error:
             names = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
             raise Refusal(

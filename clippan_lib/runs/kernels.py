@@ -53,7 +53,7 @@ def _environment(wanted: dict[str, str]) -> Iterator[None]:
         yield
     finally:
         for name in changed:
-            if before[name] is None:
+            if (value := before[name]) is None:
                 os.environ.pop(name, None)
             else:
-                os.environ[name] = before[name]
+                os.environ[name] = value

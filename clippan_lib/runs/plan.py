@@ -118,7 +118,7 @@ def plan_run(
     if Path(name).name != name or name.startswith("."):
         raise Refusal(f"--name {name!r} is not the name of a folder")
     folder = (runs / loaded.name / name).resolve()
-    shared = {
+    shared: dict[str, Any] = {
         "manifest": str(Path(manifest).resolve()),
         "data_root": str(Path(data).resolve()) if data else "",
         "run_dir": str(folder),

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from io import TextIOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from IPython import get_ipython
 from tqdm import tqdm
@@ -16,6 +16,7 @@ from clippan_lib.shapes import Progress
 
 FILE = "progress.json"
 TOLD_EVERY = 60.0
+Stream = TextIOBase | TextIO
 
 
 def file_progress(folder: str | Path, interval: float = 0.5) -> Progress:
@@ -52,7 +53,7 @@ def clear_progress(folder: str | Path) -> None:
     (Path(folder) / FILE).unlink(missing_ok=True)
 
 
-def bars(stream: TextIOBase, unit: str) -> Progress:
+def bars(stream: Stream, unit: str) -> Progress:
     """A callback for long work outside the notebooks: one bar per label on a terminal, nothing in a log.
 
     Args:

@@ -39,7 +39,10 @@ FILE, CSV = "metrics.json", "metrics.csv"
 KEYS = ("method", "variant", "seed", "scene", "resolution")
 NUMBER = ("metric", "value", "unit")
 COLUMNS = ("notebook", "table", *KEYS, *NUMBER)
-_FORMATS = {"png": {"dpi": 120}, "pdf": {"dpi": 300, "metadata": {"CreationDate": None}}}
+_FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"dpi": 120},
+    "pdf": {"dpi": 300, "metadata": {"CreationDate": None}},
+}
 _HEADER = re.compile(r"(?P<metric>.*?)(?: \((?P<unit>[^()]*)\))?")
 
 
@@ -70,7 +73,7 @@ def tidy(scores: pd.DataFrame, **same: Any) -> pd.DataFrame:
     table = scores.reset_index(drop=not levels).assign(**same)
     keys = [key for key in KEYS if key in table]
     rows = table.melt(keys, var_name="metric", ignore_index=False).sort_index(kind="stable")
-    found = rows["metric"].map(lambda name: _HEADER.fullmatch(name).groupdict())
+    found = rows["metric"].map(lambda name: _HEADER.fullmatch(name).groupdict())  # type: ignore[union-attr]  # fits all names
     rows["metric"] = [each["metric"] for each in found]
     rows["unit"] = [each["unit"] or unit_of(each["metric"]) for each in found]
     return rows[_applies(rows)].reindex(columns=[*KEYS, *NUMBER]).reset_index(drop=True)
@@ -144,7 +147,8 @@ def _plain(row: dict[str, Any], where: str) -> dict[str, Any]:
         raise ResultsError(
             f"{where}, {row['metric']}: {value!r} is no number; record numbers, format them to show"
         )
-    if seed is not None and not (isinstance(seed, Real) and seed == int(seed)):
+    whole = isinstance(seed, Real) and float(seed).is_integer()
+    if seed is not None and not whole:
         raise ResultsError(f"{where}, {row['metric']}: seed {seed!r} is no whole number")
     texts = {name: each if each is None else str(each) for name, each in plain.items()}
     number = float(value) if value is not None and math.isfinite(value) else None

@@ -6,7 +6,7 @@ The notebooks' way into the library: each opens the run with the same parameters
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -82,7 +82,7 @@ class Run:
         """
         name = name or self.config.hrms_source
         if name == "gt":
-            return batch.gt
+            return cast(HRMS, batch.gt)  # `refuse_unfit` demands it
         method = get_method(name, self.dataset.sensor, self.dataset.ratio)
         return method(batch.lrms, batch.pan).clamp(0, 1)
 
@@ -152,7 +152,7 @@ class Run:
             checkpoint=self.layout.pseudo_checkpoint,
             progress=self.progress,
         )
-        if self.config.pseudo in NETWORKS:
+        if isinstance(pseudo, nn.Module) and self.config.pseudo in NETWORKS:
             file = self.layout.pseudo(self.config.pseudo, self.seed)
             self._keep(file, pseudo, self.config.pseudo, "reduced", f"{self.config.pseudo}-pseudo", self.seed)
         return pseudo

@@ -7,7 +7,6 @@ looks finished before it is, and nothing that is shown is half old and half new.
 """
 
 import hashlib
-import io
 import json
 import os
 import sys
@@ -26,18 +25,19 @@ from clippan_lib.runs import report, results
 from clippan_lib.runs.folder import PAGE
 from clippan_lib.runs.kernels import KERNEL, kernel_environment
 from clippan_lib.runs.plan import Plan
+from clippan_lib.runs.progress import Stream
 from clippan_lib.runs.watch import Watch
 
 try:
     import resource
 except ImportError:  # Windows
-    resource = None
+    resource = None  # type: ignore[assignment]  # and `_peak_mb` says so
 
 # A kernel's own log has nothing for the reader of the progress; errors of cells come as exceptions.
 _QUIET = ["--IPKernelApp.log_level=CRITICAL"]
 
 
-def execute(plan: Plan, stream: io.TextIOBase) -> None:
+def execute(plan: Plan, stream: Stream) -> None:
     """Run the notebooks that are not finished yet, then write the report.
 
     Args:
@@ -111,7 +111,7 @@ def _begin(plan: Plan, done: int) -> None:
         results.keep(plan.folder, lambda notebook: notebook[:3] in kept)
 
 
-def _run_notebook(plan: Plan, path: Path, title: str, stream: io.TextIOBase) -> float:
+def _run_notebook(plan: Plan, path: Path, title: str, stream: Stream) -> float:
     """Execute one notebook into the run's folder; returns seconds."""
     start, folder = time.monotonic(), plan.place.results
     running, failed = folder / f".{path.stem}.running.ipynb", folder / f"{path.stem}.failed.ipynb"

@@ -2,13 +2,12 @@
 
 import threading
 import time
-from io import TextIOBase
 from pathlib import Path
 
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from clippan_lib.runs.progress import clear_progress, read_progress
+from clippan_lib.runs.progress import Stream, clear_progress, read_progress
 
 POLL = 0.5
 LOG_EVERY = 15.0
@@ -21,7 +20,7 @@ class Watch:
     last code cell is remembered: `code_cell` counts as the notebook's own In [n], `source` is its text.
     """
 
-    def __init__(self, folder: Path, title: str, cells: int, stream: TextIOBase):
+    def __init__(self, folder: Path, title: str, cells: int, stream: Stream) -> None:
         """
         Args:
             folder: the run's folder, where loops leave their progress.

@@ -58,7 +58,7 @@ def plan_adaptation(
     out = Path(out).resolve()
     if not out.parent.is_dir():
         raise Refusal(f"{out.parent}: no such folder; make it, or name an output in another")
-    trained = start and TrainedNetwork.load(start)
+    trained = TrainedNetwork.load(start) if start else None
     if trained and sensor not in (None, trained.sensor):
         raise Refusal(
             f"{start} was trained for sensor {trained.sensor.name}, not {sensor.name}; leave the sensor out"
@@ -68,7 +68,7 @@ def plan_adaptation(
         raise Refusal("adapting needs the scene's sensor: give --sensor, or a run to begin with as --method")
     files = [Path(path).resolve() for path in (ms, pan)]
     root = Path(os.path.commonpath([file.parent for file in files]))
-    manifest = _manifest(files, root, out, sensor, bands, trained and trained.max_value)
+    manifest = _manifest(files, root, out, sensor, bands, trained.max_value if trained else None)
     _refuse_unfit(manifest, root, make_config(preset).patch)
     scene = runs / manifest.name / "scene.yaml"
     _write(manifest, scene)
@@ -76,7 +76,7 @@ def plan_adaptation(
         scene,
         data=root,
         preset=preset,
-        network=trained and trained.name,
+        network=trained.name if trained else None,
         seed=seed,
         device=device,
         changes={"n_seeds": 1} | ({"pseudo": str(start.resolve()), "warm_start": True} if start else {}),

@@ -88,7 +88,7 @@ def plan_job(
                 f"{method} was trained for sensor {trained.sensor.name}, not {sensor.name}; leave the sensor out"
             )
         pair = open_pair(*paths, bands=bands, sensor=trained.sensor)
-        staged = as_staged(trained.network.to(device, memory_format=torch.channels_last))
+        staged = as_staged(trained.network.to(device).to(memory_format=torch.channels_last))
         max_value, title = trained.max_value, f"{trained.name} of {method}"
         identity = [file_digest(Path(method))]
     if pair.dtype not in DTYPES:

@@ -253,7 +253,7 @@ def _write_image(
         dataset.write(_marked(tile, dataset.nodata), window=window)
         if dataset.nodata is None:
             valid = np.ones((h, w), bool) if tile.valid is None else tile.valid
-            packed.append((window, zlib.compress(np.packbits(valid), 1)))
+            packed.append((window, zlib.compress(np.packbits(valid).data, 1)))
             masked |= not valid.all()
         if progress is not None and tile.column + w == dataset.width:
             progress("writing", tile.row + h, dataset.height, {})

@@ -82,12 +82,12 @@ class TileFuser:
             answers: to the method's questions about the whole scene, stage by stage.
         """
         window = self._read(tile)
-        inside = tuple(slice(self.apron, side - self.apron) for side in window.lrms.shape[-2:])
-        computing = _computer(os.getpid()).submit(self._compute, window, inside, answers)
+        rows, columns = (slice(self.apron, side - self.apron) for side in window.lrms.shape[-2:])
+        computing = _computer(os.getpid()).submit(self._compute, window, (rows, columns), answers)
         outcome = computing.result()
         if isinstance(outcome, tuple):
             return outcome
-        return Fused(outcome, self._inner(window.valid, inside))
+        return Fused(outcome, self._inner(window.valid, (rows, columns)))
 
     @torch.inference_mode()
     def _compute(

@@ -5,6 +5,8 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import pandas as pd
@@ -56,7 +58,7 @@ def weigh(losses: Mapping[str, tuple[float, Callable[..., Tensor]]], *images: ob
     terms = {name: loss(*images) for name, (weight, loss) in losses.items() if weight > 0}
     if not terms:
         raise ValueError(f"nothing to train on: the weights of {', '.join(losses)} are all 0")
-    return terms | {"total": sum(losses[name][0] * term for name, term in terms.items())}
+    return terms | {"total": reduce(add, (losses[name][0] * term for name, term in terms.items()))}
 
 
 def rate(lr: float, schedule: str, iteration: int, iterations: int) -> float:

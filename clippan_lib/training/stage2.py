@@ -65,7 +65,7 @@ def train_fusion(
     """
     if config.warm_start:
         _take_weights(network, pseudo)
-    network.to(store.device, memory_format=torch.channels_last).train()
+    network.to(store.device).to(memory_format=torch.channels_last).train()
     data = TrainingSet(store, seed=seed, iterations=config.stage2_iterations, batch=config.stage2_batch)
     fidelity = (
         _supervised(store.patches, config) if supervised else _unsupervised(store, data, pseudo, config)
@@ -82,7 +82,7 @@ def train_fusion(
         return weigh(losses, hrms, known)
 
     start = [data.key(), tensors_digest(network.state_dict()), _identity(pseudo, config)]
-    if "language" in losses:
+    if supervisor is not None and "language" in losses:
         start.append(identity(supervisor))
     return fit(
         {"network": network},
