@@ -17,7 +17,7 @@ from rasters import grid, noise, save
 
 from clippan_lib import cli
 from clippan_lib.data.pair import open_pair
-from clippan_lib.errors import DataError, OutputError
+from clippan_lib.errors import CheckpointError, DataError, OutputError
 from clippan_lib.fusion import CLASSICAL, build_network, get_method, staged_method
 from clippan_lib.fusion.classical.stages import Core
 from clippan_lib.fusion.trained import TrainedNetwork
@@ -241,6 +241,26 @@ def test_tiles_of_another_job_are_not_taken_up(tmp_path):
     sharpen(job, tmp_path / "o.tif")
     with rasterio.open(tmp_path / "o.tif") as file:
         assert np.array_equal(file.read(), expected)
+
+
+def test_tiles_of_another_state_of_the_library_are_not_taken_up(tmp_path, monkeypatch):
+    paths = scene(tmp_path, dtype=np.uint16)
+    before, again = (plan_job(*paths, "exp", tile=68).key for _ in range(2))
+    monkeypatch.setattr("clippan_lib.sharpening.job.library_digest", lambda: "another state")
+    assert before == again != plan_job(*paths, "exp", tile=68).key
+
+
+def test_a_damaged_tile_is_named_with_what_to_do(tmp_path):
+    job = plan_job(*scene(tmp_path, dtype=np.uint16), "exp", tile=68)
+    left, tile = parts.Parts(tmp_path / "o.tif", job), tiles.cut(job.pair, job.side)[0]
+    with left.opened():
+        left.save(tile, tiles.Fused(torch.zeros(1, 4, 68, 68), torch.ones(1, 1, 68, 68).bool()))
+        path = left.path(tile)
+        path.write_bytes(path.read_bytes()[:-1])
+        with pytest.raises(
+            CheckpointError, match=r"0_0\.safetensors cannot be read.*delete it, and the same"
+        ):
+            left.load(tile)
 
 
 @pytest.mark.parametrize("method", ["exp", "gs"])

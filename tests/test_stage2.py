@@ -11,7 +11,7 @@ from tiny import SENSOR, TinyPatches, killed_after, same, state, tiny_supervisor
 from torch import nn
 
 from clippan_lib.clip.supervisor import Supervisor
-from clippan_lib.errors import TrainingError
+from clippan_lib.errors import CheckpointError, TrainingError
 from clippan_lib.fusion import NETWORKS, build_network, get_method
 from clippan_lib.fusion.networks.pnn import PNN
 from clippan_lib.losses.fidelity import fit_pan_response
@@ -159,6 +159,15 @@ def test_features_kept_in_a_folder_serve_other_runs_with_the_same_supervisor_and
     assert len(list((tmp_path / "features").iterdir())) == 4
     assert train(small(), store(seed=1), settings(), **other, **options) != plain
     assert len(list((tmp_path / "features").iterdir())) == 6
+
+
+def test_damaged_features_are_named_with_what_to_do(tmp_path):
+    options = {"features": tmp_path, "supervisor": tiny_supervisor()}
+    train(small(), store(), settings(), **options)
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=rf"^{tmp_path}/\w+.safetensors cannot be read.*delete it"):
+        train(small(), store(), settings(), **options)
 
 
 def test_another_pseudo_supervisor_or_supervisor_is_not_taken_for_the_first_in_a_store():
