@@ -9,7 +9,8 @@ from torch import Tensor
 
 from clippan_lib.data.manifest import SPLITS, Manifest
 from clippan_lib.data.pair.sources import States
-from clippan_lib.data.readers import READERS, Reader
+from clippan_lib.data.reader import Reader
+from clippan_lib.data.readers import READERS
 from clippan_lib.data.stacks import RESOLUTIONS, Batch, Resolution, Scene, SceneStack, Windows
 from clippan_lib.errors import DataError
 from clippan_lib.sensors import Sensor

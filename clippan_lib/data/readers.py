@@ -2,11 +2,8 @@
 
 import os
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from functools import cache, cached_property
 from pathlib import Path
-from typing import cast
 
 import torch
 
@@ -28,17 +25,16 @@ from clippan_lib.data.manifest import (
     MatPairSource,
     NbuSource,
     PanCollectionSource,
-    Split,
     SyntheticSource,
 )
 from clippan_lib.data.pair import open_pair
 from clippan_lib.data.pair.sources import States, states_read
+from clippan_lib.data.reader import Key, MeasuredReader, Reader
 from clippan_lib.data.splits import cut_side, deal
-from clippan_lib.data.stacks import RESOLUTIONS, Batch, MemoryStack, Resolution, SceneStack
+from clippan_lib.data.stacks import Batch, MemoryStack, Resolution, SceneStack
 from clippan_lib.data.synthetic import render
 from clippan_lib.errors import DataError
 from clippan_lib.files import file_digest, file_state
-from clippan_lib.sensors import Sensor
 
 SPLIT_SEEDS = {"train": 0, "val": 60_000, "test": 80_000}
 ALONE = torch.zeros(1, dtype=torch.int64)  # index of a batch of one
@@ -47,65 +43,6 @@ GAP = 16  # between splits: no MS pixel is reached from both sides by the interp
 LEAST = 32  # sides of a split, for the block-wise metrics
 SCAN = 512  # side of the windows in which NoData is looked for
 OVERSHOOT = 0.6  # of that interpolation, where 2 x 2 MS px are saturated among zeros; an edge has 0.13
-Key = tuple[str, Resolution]
-
-
-class Reader(ABC):
-    """What a kind of source can give. Opening checks what is cheap to check; values are checked when read.
-
-    Args:
-        manifest: of the reader's kind.
-        root: folder that the manifest's paths are relative to.
-    Raises: DataError for files that are missing or not what the manifest says.
-    """
-
-    def __init__(self, manifest: Manifest, root: Path) -> None:
-        self.manifest, self.source, self.root = manifest, manifest.source, root
-        self.sensor: Sensor = manifest.resolve_sensor()
-        self.max_value = float(manifest.max_value or self.sensor.max_value)
-
-    @property
-    @abstractmethod
-    def available(self) -> tuple[Key, ...]:
-        """The (split, resolution) combinations there are."""
-
-    @abstractmethod
-    def stack(self, split: str, resolution: Resolution) -> SceneStack:
-        """The scenes of an available combination."""
-
-    def state(self) -> States:
-        """What tells that the data are still the same; see `Dataset.state`."""
-        return {path: file_state(self.root / path) for path in self.source.paths}
-
-
-class MeasuredReader(Reader):
-    """A source of full-resolution scenes; reduced resolution is simulated from them, split by split."""
-
-    def __init__(self, manifest: Manifest, root: Path) -> None:
-        super().__init__(manifest, root)
-        self._measured = cache(self.measured)
-
-    @property
-    @abstractmethod
-    def parts(self) -> Mapping[str, range | slice | list[str]]:
-        """What each split that is not empty is made of: seeds, a slice of the scene's side, or files."""
-
-    @abstractmethod
-    def measured(self, split: str) -> MemoryStack | LargeStack:
-        """The split's scenes at full resolution."""
-
-    @property
-    def shares(self) -> Split:
-        """How the manifest cuts the source."""
-        return cast(Split, self.manifest.split)  # `Manifest` refuses a kind that is cut here without it
-
-    @property
-    def available(self) -> tuple[Key, ...]:
-        return tuple((split, resolution) for split in self.parts for resolution in RESOLUTIONS)
-
-    def stack(self, split: str, resolution: Resolution) -> SceneStack:
-        measured = self._measured(split)
-        return measured if resolution == "full" else measured.degraded()
 
 
 class SyntheticReader(MeasuredReader):
