@@ -5,6 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
+from tiny import tiny_manifest
 
 from clippan_lib.figures.page import (
     Card,
@@ -17,6 +18,8 @@ from clippan_lib.figures.page import (
     render,
     table_of,
 )
+from clippan_lib.runs import report
+from clippan_lib.runs.plan import plan_run
 
 ROOT = Path(__file__).resolve().parents[1]
 EVIL = '<script>alert("x")</script>'
@@ -46,14 +49,33 @@ def test_what_is_not_given_leaves_no_trace():
 
 
 def test_the_best_of_a_table_is_bold_and_rows_keep_their_kind():
-    text = pd.DataFrame({"method": ["EXP", "GSA"], "SAM (°) ↓": ["3.000", "2.000"]})
-    placed = pd.DataFrame({"method": [0, 0], "SAM (°) ↓": [2, 1]})
+    names = pd.MultiIndex.from_product([["EXP", "GSA"], ["x"]], names=["method", "variant"])
+    text = pd.DataFrame({"SAM (°) ↓": ["3.000", "2.000"]}, index=names)
+    placed = pd.DataFrame({"SAM (°) ↓": [2, 1]}, index=names)
     page = render("Title", [Section(tables=[table_of(text, placed, "Scores", "from 04")])])
-    assert "<tr><td>EXP</td><td>3.000</td></tr>" in page
-    assert '<tr><td>GSA</td><td class="best">2.000</td></tr>' in page
-    assert "<caption><b>Scores</b>, from 04</caption>" in page and '<table class="numbers">' in page
+    assert (
+        '<th class="name">method</th><th class="name">variant</th><th class="number">SAM (°) ↓</th>' in page
+    )
+    for name, cell in {"EXP": '"number">3.000', "GSA": '"number best">2.000'}.items():
+        row = f'<tr><td class="name">{name}</td><td class="name">x</td><td class={cell}</td></tr>'
+        assert row in page
+    assert "<caption><b>Scores</b>, from 04</caption>" in page
     page = render("Title", [Section(tables=[PageTable(["a"], [PageRow(["b"], "fault")])])])
-    assert '<tr class="fault"><td>b</td></tr>' in page and "<table>" in page
+    assert '<tr class="fault"><td>b</td></tr>' in page and "<th>a</th>" in page
+
+
+def test_the_title_and_the_licence_of_a_manifest_come_out_escaped_on_the_page_of_a_run(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(
+        tiny_manifest()
+        .replace("A few small synthetic scenes", "<script>alert(1)</script>")
+        .replace("Apache-2.0", '"<img src=x>"')
+    )
+    plan = plan_run(tmp_path / "tiny.yaml", preset="smoke", device="cpu", name="one", runs=tmp_path / "runs")
+    seconds = {path.stem: 2.0 for path in plan.notebooks}
+    page = report.index_page(plan, {"seconds": seconds, "commit": None, "peak_process_mb": None})
+    assert "<script" not in page and "<img" not in page
+    assert "<h1>&lt;script&gt;alert(1)&lt;/script&gt;: pnn, smoke preset</h1>" in page
+    assert "<dd>&lt;img src=x&gt;</dd>" in page
 
 
 def test_an_image_lies_inside_the_page():

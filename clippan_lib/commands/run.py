@@ -34,6 +34,6 @@ def act(options: argparse.Namespace) -> int:
     except RunFailed as error:
         return stop(1, error)
     for (_, title), rows in results.frames(plan.folder).items():
-        print(f"\n{title}\n{starred(*results.displayed(rows)).to_string(index=False)}")
+        print(f"\n{title}\n{starred(*results.displayed(rows)).reset_index().to_string(index=False)}")
     print(f"\nReport: {plan.folder / PAGE}")
     return 0

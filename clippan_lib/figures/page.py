@@ -38,14 +38,14 @@ class PageTable:
         columns: names.
         rows: each with a cell per column.
         title, note: stand above.
-        numbers: whether the columns after the first are set to the right.
+        names: how many columns name the row; those after them are numbers and set to the right. None: all are texts.
     """
 
     columns: Sequence[str]
     rows: Sequence[PageRow]
     title: str = ""
     note: str = ""
-    numbers: bool = False
+    names: int | None = None
 
 
 @dataclass(frozen=True)
@@ -139,15 +139,16 @@ def table_of(text: pd.DataFrame, placed: pd.DataFrame, title: str, note: str = "
     """A table of text with the best of each column in bold.
 
     Args:
-        text: strings.
+        text: strings, with the names of its rows as index.
         placed: 1 where a cell is in bold, of the same shape, as of `tables.places`.
         title, note: stand above.
     """
+    names, whole = text.index.nlevels, text.reset_index()
     rows = [
-        PageRow(cells, best=frozenset(place for place, rank in enumerate(ranks) if rank == 1))
-        for cells, ranks in zip(text.to_numpy().tolist(), placed.to_numpy().tolist(), strict=True)
+        PageRow(cells, best=frozenset(place for place, rank in enumerate(ranks, names) if rank == 1))
+        for cells, ranks in zip(whole.to_numpy().tolist(), placed.to_numpy().tolist(), strict=True)
     ]
-    return PageTable([*text], rows, title, note, numbers=True)
+    return PageTable([*whole], rows, title, note, names)
 
 
 def inline(content: bytes, kind: str) -> str:

@@ -234,8 +234,8 @@ def displayed(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     Args:
         rows: one table of `frames`.
-    Returns: the table as text, the names of its rows in the first columns; and, of the same shape, 1 where a score is
-        the best of its column, 2 where it is the second best, else 0. Numbers that belong to no method and no variant
+    Returns: the table as text, with the names of its rows as index; and, of the same shape, 1 where a score is the
+        best of its column, 2 where it is the second best, else 0. Numbers that belong to no method and no variant
         stand below one another.
     """
     mean, spread = pivot(rows)
@@ -247,9 +247,7 @@ def displayed(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     if rows[["method", "variant"]].isna().all(axis=None):
         text = text.T.set_axis(["value"], axis=1).rename_axis("metric")
         placed = pd.DataFrame(0, text.index, text.columns)
-    names = text.index.to_frame(index=False)
-    text, placed = (table.reset_index(drop=True) for table in (text, placed))
-    return pd.concat([names, text], axis=1), pd.concat([names.map(lambda _: 0), placed], axis=1)
+    return text, placed
 
 
 def save_figure(run_dir: str | Path, name: str, figure: Figure) -> Figure:
