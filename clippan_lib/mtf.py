@@ -145,6 +145,10 @@ def degrade(image: Image, gnyq: Sequence[float], ratio: int) -> LRMS:
         ratio: PAN-to-MS scale, at least 2.
     Returns: (b, c, H/ratio, W/ratio).
     Raises: ValueError if a side is no multiple of `ratio`, or the gains do not fit the bands.
+
+    >>> from clippan_lib.sensors import get_sensor
+    >>> degrade(torch.rand(1, 8, 64, 64), get_sensor("WV3").gnyq, ratio=4).shape
+    torch.Size([1, 8, 16, 16])
     """
     _check_multiple(image, ratio)
     return decimate(filter_image(image, mtf_kernel(gnyq, ratio)), ratio)
@@ -278,6 +282,13 @@ def upsample(lrms: LRMS, ratio: int, border: Border = "circular") -> Image:
         border: as in `exp23`.
     Returns: (b, c, ratio*h, ratio*w).
     Raises: ValueError on a ratio under 2.
+
+    >>> lrms = torch.rand(1, 8, 16, 16)
+    >>> lms = upsample(lrms, ratio=4)
+    >>> lms.shape
+    torch.Size([1, 8, 64, 64])
+    >>> torch.equal(lms[..., 2::4, 2::4], lrms)
+    True
     """
     if ratio < 2:
         raise ValueError(f"ratio {ratio} must be 2 or more")

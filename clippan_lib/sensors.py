@@ -102,6 +102,10 @@ def get_sensor(name: str) -> Sensor:
     Args:
         name: a key of `SENSORS`, in any case.
     Raises: ValueError listing the known names and saying how to describe another sensor.
+
+    >>> wv3 = get_sensor("WV3")
+    >>> wv3.n_bands, wv3.ratio, wv3.max_value
+    (8, 4, 2047)
     """
     try:
         return SENSORS[name.upper()]

@@ -307,6 +307,10 @@ def load_manifest(path: str | Path) -> Manifest:
         path: a YAML file; paths inside it are relative to the data root given to `open_dataset`.
     Returns: the manifest, which remembers its file.
     Raises: ManifestError naming file, field, value and remedy.
+
+    >>> manifest = load_manifest("data_manifests/synthetic_wv3.yaml")
+    >>> manifest.name, manifest.resolve_sensor().name
+    ('synthetic_wv3', 'WV3')
     """
     path = Path(path)
     try:

@@ -135,6 +135,12 @@ class Dataset:
             split: "train", "val" or "test".
             resolution: "full", as measured, or "reduced", degraded by `ratio` so that a reference exists.
         Raises: DataError if the data cannot give it, saying what there is.
+
+        >>> from clippan_lib.data import load_manifest
+        >>> dataset = open_dataset(load_manifest("data_manifests/synthetic_wv3.yaml"))
+        >>> scenes = dataset.scenes("test", "reduced")  # nothing is drawn before scenes[0].read()
+        >>> len(scenes), scenes[0].height, scenes[0].width
+        (5, 24, 24)
         """
         stack = self._open(split, resolution).areas()
         return [Scene(stack, position) for position in range(len(stack.names))]
@@ -167,6 +173,11 @@ def open_dataset(manifest: Manifest, data_root: str | Path | None = None) -> Dat
         manifest: from `load_manifest`.
         data_root: folder the manifest's paths are relative to; None or "" is the manifest's own folder.
     Raises: DataError for files that are missing or not what the manifest says.
+
+    >>> from clippan_lib.data import load_manifest
+    >>> dataset = open_dataset(load_manifest("data_manifests/synthetic_wv3.yaml"))
+    >>> dataset.available[:2]
+    (('train', 'full'), ('train', 'reduced'))
     """
     if not data_root:
         data_root = manifest.file.parent if manifest.file else Path()

@@ -213,6 +213,11 @@ def wald(lrms: LRMS, pan: PAN, sensor: Sensor) -> Batch:
         pan: (b, 1, ratio*h, ratio*w), [0, 1].
         sensor: gives ratio and MTF gains.
     Returns: a batch with lrms (b, c, h/ratio, w/ratio), pan (b, 1, h, w) and gt (b, c, h, w).
+
+    >>> from clippan_lib.sensors import get_sensor
+    >>> batch = wald(torch.rand(1, 8, 32, 32), torch.rand(1, 1, 128, 128), get_sensor("WV3"))
+    >>> [tuple(image.shape) for image in (batch.lrms, batch.pan, batch.gt)]
+    [(1, 8, 8, 8), (1, 1, 32, 32), (1, 8, 32, 32)]
     """
     ratio, (height, width) = sensor.ratio, (side - side % sensor.ratio for side in lrms.shape[-2:])
     gt = lrms[..., :height, :width]

@@ -127,6 +127,10 @@ def build_network(name: str, bands: int, ratio: int, seed: int = 0) -> nn.Module
         ratio: PAN-to-MS scale, at least 2.
         seed: of the initial weights; torch's own generator is left as it was.
     Raises: ValueError on an unknown name (listing the known ones), bands below 1, or a ratio below 2.
+
+    >>> pnn = build_network("pnn", bands=8, ratio=4)
+    >>> sum(parameter.numel() for parameter in pnn.parameters())
+    79880
     """
     if name not in NETWORKS:
         raise ValueError(f"unknown network {name!r}; known: {', '.join(NETWORKS)}")
@@ -146,6 +150,11 @@ def get_method(name: str, sensor: Sensor, ratio: int) -> Method:
         ratio: PAN-to-MS scale of the images, which may differ from the sensor's.
     Raises: ValueError on a network, which fuses nothing before it is trained, and on an unknown name, listing the
         known ones.
+
+    >>> from clippan_lib.sensors import get_sensor
+    >>> gsa = get_method("gsa", get_sensor("WV3"), ratio=4)
+    >>> gsa(torch.rand(1, 8, 16, 16), torch.rand(1, 1, 64, 64)).shape
+    torch.Size([1, 8, 64, 64])
     """
     if name in NETWORKS:
         raise ValueError(

@@ -65,6 +65,10 @@ def mpsnr(hrms: Image, gt: AnyImage) -> Scores:
         hrms, gt: (b, c, H, W), [0, 1].
     Returns: (b,), dB; infinite, and there not differentiable, where a band is perfect.
     Raises: ValueError on unequal shapes or values that are not finite.
+
+    >>> gt = torch.full((1, 4, 64, 64), 0.5)
+    >>> round(mpsnr(gt + 0.1, gt).item(), 3)
+    20.0
     """
     check_images(hrms=hrms, gt=gt)
     return -10 * (hrms - gt).square().mean((-2, -1)).log10().mean(-1)
@@ -107,6 +111,11 @@ def sam(hrms: Image, gt: AnyImage) -> Scores:
         hrms, gt: (b, c, H, W), any scale, c at least 2 (one band has no angle but 0 or 180).
     Returns: (b,), degrees.
     Raises: ValueError on unequal shapes, values that are not finite, or an image with no pixel left.
+
+    >>> red, yellow = torch.zeros(1, 2, 8, 8), torch.ones(1, 2, 8, 8)
+    >>> red[:, 0] = 1
+    >>> [round(sam(image, red).item(), 3) for image in (yellow, 0.5 * red)]
+    [45.0, 0.0]
     """
     check_images(hrms=hrms, gt=gt)
     length, true_length = (_root(image.square().sum(1, keepdim=True)) for image in (hrms, gt))
@@ -237,6 +246,12 @@ def q2n(hrms: Image, gt: AnyImage, block: int = 32, dn_max: float | int | None =
             does. None: no rounding, differentiable, and no scale enters.
     Returns: (b,), in [0, 1].
     Raises: ValueError on unequal shapes, values that are not finite, a block of 1, or sides under half of it.
+
+    >>> gt = torch.rand(1, 4, 64, 64)
+    >>> round(q2n(gt, gt).item(), 3)
+    1.0
+    >>> bool(q2n(0.8 * gt, gt) < 0.97)
+    True
     """
     check_images(hrms=hrms, gt=gt)
     if dn_max is not None:
