@@ -20,12 +20,14 @@ from clippan_lib.campaign.engine import run_campaign
 from clippan_lib.campaign.grid import Campaign, plan_campaign
 from clippan_lib.campaign.pages import write_pages
 from clippan_lib.campaign.rows import TITLES
-from clippan_lib.campaign.task import CLASSICAL, EXPERIMENT, PSEUDO, SUPERVISOR
+from clippan_lib.campaign.task import CLASSICAL, EXPERIMENT, PSEUDO, SUPERVISOR, fields_of
 from clippan_lib.cli import main
 from clippan_lib.errors import ManifestError
 from clippan_lib.fusion import build_network
 from clippan_lib.fusion.trained import TrainedNetwork
+from clippan_lib.runs.folder import RunFolder
 from clippan_lib.sensors import get_sensor
+from clippan_lib.training.config import STAGES
 
 QB = MANIFEST.with_name("synthetic_qb.yaml")
 
@@ -88,7 +90,7 @@ def campaign(folder: Path, table: int = 2, **changes) -> Campaign:
 
 def small(folder: Path, **changes) -> Campaign:
     """Seven runs: classical, pseudo-supervisor, supervisor, and PNN without and with language at both resolutions."""
-    return campaign(folder, 1, **changes | {"assignments": ["compared=[pnn]"]})
+    return campaign(folder, 1, **changes | {"changes": {"compared": ["pnn"]}})
 
 
 def order(planned: Campaign) -> list[str]:
@@ -160,7 +162,7 @@ def test_each_table_has_the_rows_of_the_paper_and_controls_that_are_paired(tmp_p
 
 
 def test_table_one_has_each_network_twice_at_both_resolutions_and_the_classical_methods(tmp_path):
-    planned = campaign(tmp_path, 1, assignments=["compared=[pnn, fusionnet]"])
+    planned = campaign(tmp_path, 1, changes={"compared": ["pnn", "fusionnet"]})
     rows = list(dict.fromkeys(entry.row for entry in planned.entries))
     assert rows == ["SR-D", "MTF-GLP-HPM-R", "pnn", "pnn-C", "fusionnet", "fusionnet-C"]
     for entry in planned.entries:
@@ -192,25 +194,26 @@ def test_tables_share_stage_one_the_pseudo_supervisor_and_the_row_that_is_the_wh
 
 
 def test_a_run_depends_on_what_its_notebook_uses_and_on_nothing_else(tmp_path):
-    def places(*assignments: str) -> dict[str, set[str]]:
-        found = campaign(tmp_path, 5, assignments=assignments).tasks
+    def places(**changes: object) -> dict[str, set[str]]:
+        found = campaign(tmp_path, 5, changes=changes).tasks
         return {
             kind: {t.place for t in found if t.notebook == kind} for kind in (SUPERVISOR, PSEUDO, EXPERIMENT)
         }
 
     plain = places()
-    for assignment, changed in {
-        "stage2_lr=1e-4": {EXPERIMENT},
-        "tau_intra=0.2": {SUPERVISOR, EXPERIMENT},
-        "pseudo_lr=1e-4": {PSEUDO, EXPERIMENT},
-        "compared=[ship]": set(),
+    for (field, value), changed in {
+        ("stage2_lr", 1e-4): {EXPERIMENT},
+        ("tau_intra", 0.2): {SUPERVISOR, EXPERIMENT},
+        ("pseudo_lr", 1e-4): {PSEUDO, EXPERIMENT},
+        ("precision", "bfloat16"): {PSEUDO, EXPERIMENT},
+        ("compared", ("ship",)): set(),
     }.items():
-        other = places(assignment)
+        other = places(**{field: [*value] if isinstance(value, tuple) else value})
         for kind in plain:
             # an experiment without language does not depend on Stage I
             same = plain[kind] & other[kind]
-            assert bool(plain[kind] - other[kind]) == (kind in changed), (assignment, kind)
-            assert len(same) == {"tau_intra=0.2": {EXPERIMENT: 1}}.get(assignment, {}).get(
+            assert bool(plain[kind] - other[kind]) == (kind in changed), (field, kind)
+            assert len(same) == {"tau_intra": {EXPERIMENT: 1}}.get(field, {}).get(
                 kind, 0 if kind in changed else len(plain[kind])
             )
 
@@ -222,21 +225,20 @@ def test_at_the_paper_preset_one_pseudo_supervisor_serves_all_networks(tmp_path)
 
 
 def test_a_classical_pseudo_supervisor_is_not_trained(tmp_path):
-    planned = campaign(tmp_path, 2, assignments=["warm_start=false", "pseudo=mtf_glp_hpm_r"])
+    planned = campaign(tmp_path, 2, changes={"warm_start": False, "pseudo": "mtf_glp_hpm_r"})
     assert PSEUDO not in {task.notebook for task in planned.tasks}
     assert all(t.changes["pseudo"] == "mtf_glp_hpm_r" for t in planned.tasks if t.notebook == EXPERIMENT)
 
 
 def test_another_network_brings_its_own_start(tmp_path):
-    planned = campaign(tmp_path, 2, assignments=["network=fusionnet"])
+    planned = campaign(tmp_path, 2, changes={"network": "fusionnet"})
     [pseudo] = [task for task in planned.tasks if task.notebook == PSEUDO]
-    assert pseudo.changes["pseudo"] == "fusionnet" and pseudo.product.startswith(
-        "networks/reduced/fusionnet-pseudo"
-    )
+    assert pseudo.changes["pseudo"] == "fusionnet"
+    assert pseudo.product(tmp_path) == RunFolder(tmp_path / pseudo.place).pseudo("fusionnet", pseudo.seed)
 
 
 def test_another_clip_is_one_parameter(tmp_path):
-    planned = campaign(tmp_path, 3, assignments=["clip_model=ViT-B-32", "clip_weights=laion2b_s34b_b79k"])
+    planned = campaign(tmp_path, 3, changes={"clip_model": "ViT-B-32", "clip_weights": "laion2b_s34b_b79k"})
     weights = {task.changes["clip_weights"] for task in planned.tasks if task.notebook == SUPERVISOR}
     assert weights == {"laion2b_s34b_b79k", "random:0"}
     assert {t.changes["clip_model"] for t in planned.tasks if t.notebook == SUPERVISOR} == {"ViT-B-32"}
@@ -249,9 +251,9 @@ def test_another_clip_is_one_parameter(tmp_path):
         (2, {"seeds": []}, r"--seeds \[\]: give one or more different numbers"),
         (2, {"seeds": [1, 1]}, r"--seeds \[1, 1\]"),
         (2, {"seeds": [0, -1]}, r"--seeds \[0, -1\]"),
-        (2, {"assignments": ["n_seeds=3"]}, "-p n_seeds: a table repeats whole runs; use --seeds"),
-        (2, {"assignments": ["w_qnt=1"]}, "-p w_qnt: unknown parameter; did you mean w_qnr"),
-        (2, {"assignments": ["w_qnr=-1.0"]}, "w_qnr"),
+        (2, {"changes": {"n_seeds": 3}}, "n_seeds: a table repeats whole runs; use --seeds"),
+        (2, {"changes": {"w_qnt": 1.0}}, "w_qnt: unknown parameter; did you mean w_qnr"),
+        (2, {"changes": {"w_qnr": -1.0}}, "w_qnr"),
         (2, {"preset": "full"}, "unknown preset 'full'"),
         (2, {"manifests": []}, r"datasets \[\]: give one or more"),
         (2, {"manifests": [MANIFEST, MANIFEST]}, "give one or more, each once"),
@@ -276,12 +278,19 @@ def test_the_command_of_a_campaign_makes_the_same_campaign(tmp_path):
         4,
         seeds=[3, 1],
         manifests=[MANIFEST, QB],
-        assignments=["prompts={lrms: a, pan: b, hrms: c}"],
+        changes={"prompts": {"lrms": "a", "pan": "b", "hrms": "c"}, "stage2_lr": 1e-4},
     )
     assert planned.command == (
         "clippan table 4 data_manifests/synthetic_wv3.yaml data_manifests/synthetic_qb.yaml --seeds 3 1 --preset smoke "
-        "-p 'prompts={lrms: a, pan: b, hrms: c}'"
+        """-p 'prompts={"lrms": "a", "pan": "b", "hrms": "c"}' -p stage2_lr=0.0001"""
     )
+
+
+def test_each_notebook_is_given_the_fields_that_decide_its_stages_and_those_that_decide_nothing():
+    assert set(fields_of(SUPERVISOR)) == {*STAGES["stage1"], "checkpoint_every"}
+    assert set(fields_of(PSEUDO)) == {*STAGES["pseudo"], "network", "checkpoint_every"}
+    assert set(fields_of(EXPERIMENT)) == {*STAGES["supervised"], *STAGES["unsupervised"], "checkpoint_every"}
+    assert fields_of(CLASSICAL) == []
 
 
 # ---------------------------------------------------------------- running them
