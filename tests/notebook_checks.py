@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
 from clippan_lib.errors import Refusal
-from clippan_lib.runs.runner import KERNEL_ENVIRONMENT
+from clippan_lib.runs.kernels import kernel_environment
 from clippan_lib.runs.settings import notebook_parameters
 
 CHECKED = "nbval-check-output"
@@ -134,9 +134,9 @@ def nbval(paths: Sequence[Path], log: Path) -> dict[str, dict[int, str | None]]:
     """
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += ["--nbval-lax", f"--nbval-cell-timeout={CELL_TIMEOUT}", f"--junitxml={log}"]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    environment = KERNEL_ENVIRONMENT | inherited
-    done = subprocess.run([*command, *paths], cwd=log.parent, env=environment, capture_output=True, text=True)
+    with kernel_environment():
+        own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        done = subprocess.run([*command, *paths], cwd=log.parent, env=own, capture_output=True, text=True)
     ended = f"pytest ended with {done.returncode}"
     assert done.returncode in (0, 1), f"{ended}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
     verdict = {path.name: {} for path in paths}

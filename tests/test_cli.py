@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import io
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,7 +54,7 @@ def test_options_are_passed_on(command):
         "seed": 4,
         "device": "cpu",
         "name": "n",
-        "assignments": ["a=1", "b=x"],
+        "changes": {"a": 1, "b": "x"},
     }
 
 
@@ -60,7 +62,12 @@ def test_defaults_are_the_demo_on_whatever_device_there_is(command):
     cli.main(["run", "wv2.yaml"])
     assert (command.plan["preset"], command.plan["device"], command.plan["seed"]) == ("demo", "auto", 0)
     assert command.plan["network"] is None
-    assert command.plan["assignments"] == []
+    assert command.plan["changes"] == {}
+
+
+def test_the_package_is_the_command_too():
+    done = subprocess.run([sys.executable, "-m", "clippan_lib"], capture_output=True, text=True)
+    assert done.returncode == 2 and "usage: clippan" in done.stderr
 
 
 def test_the_end_shows_the_tables_and_where_the_report_lies(command, tmp_path, capsys):
