@@ -156,13 +156,15 @@ def test_all_scores_come_by_name_and_need_no_gradient():
 
 def test_patches_are_embedded_by_type_with_their_place():
     patches, supervisor = TinyPatches(count=5), tiny_supervisor()
-    fuse = get_method("exp", SENSOR, 4)
-    found = embed_patches(supervisor, patches, fuse, most=3)
+    method = get_method("exp", SENSOR, 4)
+    found = embed_patches(
+        supervisor, patches, lambda batch: method(batch.lrms, batch.pan).clamp(0, 1), most=3
+    )
     assert found.types.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    assert found.scenes.tolist() == [0, 2, 4] * 3
+    assert found.patches.tolist() == [0, 2, 4] * 3
     batch = patches.batch([0, 2, 4])
     torch.testing.assert_close(found.features[:3], supervisor.embed_lrms(batch.lrms).detach())
     torch.testing.assert_close(found.features[3:6], supervisor.embed_pan(batch.pan).detach())
-    hrms = fuse(batch.lrms, batch.pan).clamp(0, 1)
+    hrms = method(batch.lrms, batch.pan).clamp(0, 1)
     torch.testing.assert_close(found.features[6:], supervisor.embed_hrms(hrms).detach())
     assert torch.equal(found.predicted, supervisor.zero_shot(found.features))
