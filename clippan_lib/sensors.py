@@ -5,7 +5,12 @@ Vivone et al. 2015 [vivone2015critical]). No public measurement was found for Ga
 the toolbox's default (0.3 MS, 0.15 PAN), and `measured` says so.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, TypeAdapter
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,9 @@ class Sensor:
         measured: False where the gains are a default and not a published measurement.
     Raises: ValueError on a gain outside (0, 1), a count that does not fit the bands, or an index out of range.
     """
+
+    # How pydantic reads one from JSON: in a manifest, in the header of a network or of a supervisor
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     name: str
     bands: tuple[str, ...]
@@ -114,3 +122,11 @@ def get_sensor(name: str) -> Sensor:
             f"unknown sensor {name!r}; known: {', '.join(SENSORS)}. "
             "For another one give its bands and MTF gains explicitly (`Sensor(...)`, or a sensor block in the manifest)"
         ) from None
+
+
+def read_sensor(fields: Mapping[str, Any]) -> Sensor:
+    """A sensor from what JSON says of it, lists for tuples.
+
+    Raises: ValueError naming each field that is unknown, missing or mistyped.
+    """
+    return TypeAdapter(Sensor).validate_json(json.dumps(fields))

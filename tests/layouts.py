@@ -7,6 +7,7 @@ import numpy as np
 import scipy.io
 
 from clippan_lib.data import Manifest, open_dataset
+from clippan_lib.sensors import read_sensor
 
 TEXT = {"title": "t", "licence": "l", "citation": "c", "homepage": "h", "how_to_get": "g"}
 SHARES = {"train": 0.5, "val": 0.25, "test": 0.25}
@@ -15,6 +16,7 @@ REDUCED = ("train_reduced", "val_reduced", "test_reduced")
 
 def manifest(source: dict, sensor: str | dict = "QB", **fields) -> Manifest:
     split = SHARES if source["kind"] in ("mat_pair", "nbu") else None
+    sensor = read_sensor(sensor) if isinstance(sensor, dict) else sensor
     content = {"name": "mine", "sensor": sensor, "source": source, "split": split, **TEXT, **fields}
     return Manifest.model_validate(content)
 

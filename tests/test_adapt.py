@@ -19,6 +19,7 @@ from clippan_lib.data import load_manifest, open_dataset
 from clippan_lib.errors import CheckpointError, DataError, ManifestError, Refusal
 from clippan_lib.fusion import build_network
 from clippan_lib.fusion.trained import TrainedNetwork
+from clippan_lib.runs.folder import RunFolder
 from clippan_lib.runs.plan import plan_run
 from clippan_lib.runs.results import load
 from clippan_lib.sensors import get_sensor
@@ -46,10 +47,20 @@ def scene(folder: Path, width: int = 352, **options) -> Path:
     return folder
 
 
-def network(path: Path, seed: int = 0, name: str = "pnn", sensor=QB, max_value: float = 1000.0) -> Path:
+def network(
+    path: Path, seed: int = 0, name: str = "pnn", sensor=QB, max_value: float = 1000.0, origin=None
+) -> Path:
     trained = build_network(name, sensor.n_bands, sensor.ratio, seed)
-    TrainedNetwork(trained, name, sensor, max_value, {}).save(path)
+    TrainedNetwork(trained, name, sensor, max_value, origin or {}).save(path)
     return path
+
+
+def guided(run: Path) -> Path:
+    """What a run leaves that trained with language."""
+    return network(
+        RunFolder(run).network("full", "pnn-C", 4),
+        origin={"variant": "pnn-C", "resolution": "full", "seed": "4"},
+    )
 
 
 def plan(folder: Path, **changes):
@@ -216,7 +227,7 @@ def trained(monkeypatch) -> list:
 
     def execute(plan, stream):
         plans.append(plan)
-        network(plan.folder / "networks" / "full" / "pnn-C-0.safetensors")
+        guided(plan.folder)
 
     monkeypatch.setattr("clippan_lib.commands.adapt.execute", execute)
     return plans
@@ -229,16 +240,16 @@ def test_the_command_sharpens_with_what_it_trained_and_names_the_report(here, tr
     assert shown.out == f"Report: {found.folder / 'index.html'}\n{here / 'o.tif'}\n"
     assert (found.preset, found.seed, found.folder.parent.parent) == ("smoke", 2, here / "runs")
     with rasterio.open(here / "o.tif") as file:
-        assert file.tags()["CLIPPAN_METHOD"].endswith("pnn-C-0.safetensors")
+        assert file.tags()["CLIPPAN_METHOD"].endswith("pnn-C-4.safetensors")
         assert file.count == 4
 
 
 def test_the_demo_is_the_preset_and_a_run_the_start(here, trained):
-    network(here / "run" / "networks" / "full" / "pnn-C-4.safetensors")
+    start = guided(here / "run")
     assert command(here, "--method", str(here / "run"), sensor="") == 0
     [found] = trained
     assert found.preset == "demo"
-    assert found.config.pseudo == str(here / "run" / "networks" / "full" / "pnn-C-4.safetensors")
+    assert found.config.pseudo == str(start)
 
 
 @pytest.mark.parametrize(

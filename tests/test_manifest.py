@@ -133,7 +133,7 @@ def test_the_digest_follows_the_content_and_not_its_layout(tmp_path):
     [
         ({"sensor": "WV9"}, ["sensor", "'WV9'", "WV2, WV3"]),
         ({"sensor": {**CUSTOM, "gnyq": [0.3]}}, ["sensor", "1 gains for 3 bands"]),
-        ({"sensor": {**CUSTOM, "gain": 1}}, ["sensor.CustomSensor.gain", "unknown"]),
+        ({"sensor": {**CUSTOM, "gain": 1}}, ["sensor.Sensor.gain", "unknown"]),
         ({"colour": "red"}, ["field colour = 'red'", "correct its spelling"]),
         ({"name": "Mine!"}, ["field name = 'Mine!'"]),
         ({"title": 3}, ["field title = 3", "string"]),

@@ -1,10 +1,11 @@
 """The sensor table: its published numbers, and what a row may not hold."""
 
 import dataclasses
+import json
 
 import pytest
 
-from clippan_lib.sensors import SENSORS, Sensor, get_sensor
+from clippan_lib.sensors import SENSORS, Sensor, get_sensor, read_sensor
 
 CUSTOM = {
     "name": "mine",
@@ -84,3 +85,15 @@ def test_a_sensor_of_ones_own_needs_no_table():
 def test_a_row_that_cannot_be_is_refused_with_the_value_seen(change, message):
     with pytest.raises(ValueError, match=message):
         Sensor(**CUSTOM | change)
+
+
+def test_a_sensor_comes_back_from_json_and_a_field_that_it_lacks_is_refused():
+    sensor = SENSORS["WV3"]
+    assert read_sensor(json.loads(json.dumps(dataclasses.asdict(sensor)))) == sensor
+    for change, told in (
+        ({"offset": 1}, "offset"),
+        ({"bits": "11"}, "bits"),
+        ({"gnyq": [0.3]}, "1 gains for 8"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            read_sensor({**dataclasses.asdict(sensor), **change})

@@ -15,7 +15,7 @@ from clippan_lib.clip.model import ClipTowers, load_clip
 from clippan_lib.clip.prompts import ROLES, PromptSet, get_prompts
 from clippan_lib.errors import CheckpointError
 from clippan_lib.files import read_tensors, write_tensors
-from clippan_lib.sensors import Sensor
+from clippan_lib.sensors import Sensor, read_sensor
 from clippan_lib.shapes import HRMS, LRMS, PAN, Features
 
 ADAPTERS = ("shared", "per_type")
@@ -190,7 +190,7 @@ class Supervisor(nn.Module):
                 f"fingerprint {towers.fingerprint[:12]}): its adapters mean nothing here; run Stage I again"
             )
         with torch.random.fork_rng(devices=[]):
-            supervisor = cls(towers, _sensor(header["sensor"]), header["prompts"], **header["options"])
+            supervisor = cls(towers, read_sensor(header["sensor"]), header["prompts"], **header["options"])
         try:
             supervisor.to(supervisor.raw_texts.device).load_state_dict(tensors)
         except RuntimeError as error:
@@ -237,10 +237,3 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{path} has version {header['version']}, this package reads {_VERSION}; run Stage I again"
         )
     return header, tensors
-
-
-def _sensor(fields: Mapping[str, Any]) -> Sensor:
-    """A sensor from JSON, which has no tuples."""
-    return Sensor(
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
-    )

@@ -28,20 +28,6 @@ class _Block(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class CustomSensor(_Block):
-    """A sensor that the package's table lacks; the fields are those of `clippan_lib.sensors.Sensor`."""
-
-    name: str
-    bands: tuple[str, ...]
-    bits: int
-    ratio: int
-    gnyq: tuple[float, ...]
-    gnyq_pan: float
-    rgb: tuple[int, int, int]
-    gbnir: tuple[int, int, int]
-    measured: bool = True
-
-
 class Split(_Block):
     """Shares of train, val and test: of a single scene's sides, or of the number of scenes."""
 
@@ -214,7 +200,7 @@ class Manifest(_Block):
 
     name: str = Field(pattern="^[a-z0-9_]+$")
     title: str
-    sensor: str | CustomSensor
+    sensor: str | Sensor
     source: Source
     split: Split | None = None
     max_value: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -227,8 +213,9 @@ class Manifest(_Block):
 
     @field_validator("sensor")
     @classmethod
-    def _known_sensor(cls, value: str | CustomSensor) -> str | CustomSensor:
-        _sensor(value)
+    def _known_sensor(cls, value: str | Sensor) -> str | Sensor:
+        if isinstance(value, str):
+            get_sensor(value)
         return value
 
     @model_validator(mode="after")
@@ -282,7 +269,7 @@ class Manifest(_Block):
 
     def resolve_sensor(self) -> Sensor:
         """The sensor's row: from the table, or built from the manifest's own block."""
-        return _sensor(self.sensor)
+        return get_sensor(self.sensor) if isinstance(self.sensor, str) else self.sensor
 
     def sha256(self, path: str) -> str | None:
         """The hash stated for a file (by its path below data_root), None if none is."""
@@ -294,10 +281,6 @@ class Manifest(_Block):
         """SHA-256 of the content (comments and layout do not count), as hexadecimal text."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _sensor(value: str | CustomSensor) -> Sensor:
-    return get_sensor(value) if isinstance(value, str) else Sensor(**value.model_dump())
 
 
 def load_manifest(path: str | Path) -> Manifest:
@@ -337,7 +320,7 @@ def _explain(path: Path, item: Mapping[str, Any]) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "missing":
         return f"{path}: field {field} is missing; add it"
-    if item["type"] == "extra_forbidden":
+    if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{path}: field {field} = {item['input']!r} is unknown; correct its spelling or remove it"
     if not item["loc"]:
         return f"{path}: {message}"

@@ -5,7 +5,6 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -98,7 +97,7 @@ def _manifest(
     content: dict[str, Any] = {
         "name": re.sub("[^a-z0-9]+", "_", out.stem.lower()).strip("_") or "scene",
         "title": f"{ms} and {pan}, for {out.name}",
-        "sensor": sensor.name if SENSORS.get(sensor.name) == sensor else asdict(sensor),
+        "sensor": sensor.name if SENSORS.get(sensor.name) == sensor else sensor,
         "source": {"kind": "geotiff", "ms": ms, "pan": pan, "bands": bands and tuple(bands)},
         "split": SPLIT,
         "max_value": max_value,
