@@ -2,7 +2,7 @@
 
     python docs/screenshots.py [FOLDER]
 
-Needs a browser (see tests/browser.py) and runs/synthetic_wv3/demo of `clippan run` at the demo preset.
+Needs a browser (see tests/browser.py) and a run of `make demo`.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     demo = {
         "manifest": str(ROOT / "data_manifests" / "synthetic_wv3.yaml"),
-        "run_dir": str(ROOT / "runs" / "synthetic_wv3" / "demo"),
+        "runs": str(ROOT / "runs"),
     }
     source = ROOT / "notebooks" / "09_explore.ipynb"
     with tempfile.TemporaryDirectory() as made:
