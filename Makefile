@@ -1,12 +1,12 @@
 # make demo: install, run everything on synthetic scenes, open the report it names.
-# make test, make lint, make lab, make gallery. Another interpreter: make PYTHON=python3.12 demo
+# make test, make gpu (what only a GPU can show), make lint, make lab, make gallery. Another interpreter: make PYTHON=python3.12 demo
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lab gallery lint
+.PHONY: demo test gpu lab gallery lint
 
 demo: $(READY)
 	$(BIN)/clippan run data_manifests/synthetic_wv3.yaml --preset demo
@@ -14,6 +14,10 @@ demo: $(READY)
 # One thread per worker: two workers share two cores. Files are handed out in the order of tests/conftest.py.
 test: lint
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Less than eight minutes; fails where torch sees no GPU
+gpu: $(READY)
+	$(BIN)/python tests/gpu.py
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks/00_tour.ipynb
