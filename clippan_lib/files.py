@@ -131,10 +131,10 @@ def file_digest(path: Path) -> str:
 
 @cache
 def library_digest() -> str:
-    """SHA-256 of the library's own code and of the weights it ships, as they were when first asked for."""
+    """SHA-256 of the library's own code, and of the weights and the page that it ships, as first asked for."""
     total = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*")):
-        if path.suffix in {".py", ".json", ".safetensors"}:
+        if path.suffix in {".py", ".json", ".safetensors", ".html"}:
             total.update(f"{path.relative_to(PACKAGE).as_posix()} {file_digest(path)};".encode())
     return total.hexdigest()
 
