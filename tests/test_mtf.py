@@ -179,10 +179,10 @@ def test_replicating_does_not_let_the_other_side_in():
     assert exp23(edge, 4)[..., 0].min() > 0.1
 
 
-def test_interpolation_is_not_rounded_where_layers_are():
-    x = image(1, 4, 5, 7).float()
+def test_interpolation_is_not_rounded_where_layers_are(device):
+    x = image(1, 4, 5, 7).float().to(device)
     plain = upsample(x, 4)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(device, torch.bfloat16):
         assert torch.equal(upsample(x, 4), plain)
 
 
