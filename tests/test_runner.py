@@ -181,6 +181,7 @@ def test_a_finished_run_is_not_repeated_and_a_change_repeats_only_what_depends_o
         ("seed", 3, "seed cannot be set among the parameters: set it by --seed"),
         ("run_dir", "x", "set it by --name"),
         ("patch", 12, "patch=12: at ratio 4 that is 48 PAN px"),
+        ("patch", 32, "patch size 32 does not fit 24 x 24 LRMS px .reduced resolution."),
         ("w_gt", 0.0, "w_gt=0"),
         ("clip_model", "ViT-B-23", "unknown CLIP architecture 'ViT-B-23'; near matches"),
         ("clip_model", "local-dir:nowhere", "there is no such folder"),

@@ -108,6 +108,8 @@ def plan_run(
         raise Refusal(f"--seed {seed}: a seed is 0 or more")
     config = make_config(preset, **overrides)
     refuse_unfit(config, dataset)
+    for split, resolution in NEEDED:  # looks at every pixel where that tells which patches there are
+        dataset.patches(split, resolution, config.patch)
     try:
         check_clip(config.clip_model, config.clip_weights)
     except ClipWeightsError as error:
