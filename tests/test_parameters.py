@@ -1,5 +1,7 @@
 """Parameters of notebooks under plain papermill: what is misspelt or does not fit is an error there, too."""
 
+import io
+
 import nbformat
 import papermill
 import pytest
@@ -9,6 +11,9 @@ from tiny_notebooks import write_notebook
 
 from clippan_lib.runs.kernels import kernel_environment
 from clippan_lib.runs.parameters import refuse_unknown_parameters
+from clippan_lib.runs.plan import plan_run
+from clippan_lib.runs.results import load
+from clippan_lib.runs.runner import execute as execute_run
 
 CALL = "from clippan_lib.runs.parameters import refuse_unknown_parameters\nrefuse_unknown_parameters()"
 OPEN = """
@@ -29,7 +34,9 @@ def test_a_misspelt_parameter_is_an_error_and_a_right_one_or_none_is_not(tmp_pat
     write_notebook(tmp_path / "a.ipynb", "seed = 0\nperplexity = 5.0", CALL)
     execute(tmp_path)
     execute(tmp_path, perplexity=7.0)
-    with pytest.raises(PapermillExecutionError, match="perplexty: unknown parameter; did you mean perplexity"):
+    with pytest.raises(
+        PapermillExecutionError, match="perplexty: unknown parameter; did you mean perplexity"
+    ):
         execute(tmp_path, perplexty=7.0)
 
 
@@ -46,6 +53,20 @@ def test_the_same_holds_for_a_notebook_that_papermill_has_filled_before(tmp_path
 
 def test_outside_a_notebook_nothing_is_refused():
     refuse_unknown_parameters()
+
+
+@pytest.mark.slow
+def test_weights_of_zero_and_a_truth_for_hrms_come_to_their_end_in_the_notebooks(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(tiny_manifest())
+    zero = dict.fromkeys(("w_qnr", "w_pseudo", "w_language", "w_inter"), 0.0) | {"hrms_source": "gt"}
+    only = ("02_stage1_adaptation", "04_stage2_training")
+    made = plan_run(
+        tmp_path / "tiny.yaml", preset="smoke", device="cpu", changes=zero, only=only, runs=tmp_path / "runs"
+    )
+    execute_run(made, io.StringIO())
+    scores = load(made.folder).query("notebook == '04_stage2_training' and metric == 'MPSNR'")
+    plain, guided = (scores.query(f"method == '{name}'")["value"].tolist() for name in ("pnn", "pnn-C"))
+    assert plain == guided and len(plain) > 0
 
 
 @pytest.mark.slow
