@@ -15,7 +15,7 @@ from nbformat.v4 import new_code_cell
 
 from clippan_lib.errors import Refusal
 from clippan_lib.runs.kernels import kernel_environment
-from clippan_lib.runs.settings import notebook_parameters
+from clippan_lib.runs.parameters import notebook_parameters
 
 CHECKED = "nbval-check-output"
 LONGEST_CELL = 15

@@ -17,6 +17,7 @@ from notebook_checks import (
     with_changed_digits,
     with_solutions,
 )
+from tiny_notebooks import foreign_kernel
 
 ROOT = Path(__file__).resolve().parents[1]
 COURSE = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -126,7 +127,11 @@ assert 3 * seed == 10
 """
 
 
-def test_exactly_the_cells_with_a_planted_wrong_number_and_the_wrong_solution_fail(tiny_path, tmp_path):
+def test_exactly_the_cells_with_a_planted_wrong_number_and_the_wrong_solution_fail(
+    tiny_path, tmp_path, monkeypatch
+):
+    # which nbval would take without `kernel_environment`, and end with a dead kernel
+    monkeypatch.setenv("JUPYTER_PATH", str(foreign_kernel(tmp_path / "foreign")))
     notebook, cells = with_changed_digits(nbformat.read(tiny_path, 4))
     assert cells == {1, 3}
     notebook.cells.append(new_markdown_cell(SOLVED))

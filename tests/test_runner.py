@@ -18,7 +18,7 @@ import rasterio.shutil
 import yaml
 from rasterio.vrt import WarpedVRT
 from rasters import grid, noise, save
-from tiny_notebooks import LOG, MANIFEST, write_notebook, write_pair
+from tiny_notebooks import LOG, MANIFEST, foreign_kernel, write_notebook, write_pair
 
 from clippan_lib.data import Dataset
 from clippan_lib.errors import DataError, ManifestError, Refusal, RunFailed
@@ -101,15 +101,6 @@ def test_kernels_get_our_environment_where_the_user_has_set_nothing(tmp_path, mo
     seen = json.loads((made.folder / "seen.json").read_text())
     assert {name: seen[name] for name in SETTINGS} == SETTINGS | {"GOMP_SPINCOUNT": "77"}
     assert dict(os.environ) == before
-
-
-def foreign_kernel(folder: Path) -> Path:
-    """A kernel of the name that all notebooks ask for, which is no kernel."""
-    place = folder / "kernels" / "python3" / "kernel.json"
-    place.parent.mkdir(parents=True)
-    spec = {"argv": ["false"], "display_name": "somebody else's", "language": "python"}
-    place.write_text(json.dumps(spec))
-    return folder
 
 
 @pytest.mark.parametrize("where", ["JUPYTER_PATH", "JUPYTER_DATA_DIR"])

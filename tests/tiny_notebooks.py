@@ -1,5 +1,6 @@
 """Notebooks of a few lines for the tests of the runner and of the notebook checks."""
 
+import json
 from pathlib import Path
 
 import nbformat
@@ -38,4 +39,13 @@ def write_pair(folder: Path, first: str = "", second: str = "") -> Path:
     folder.mkdir(exist_ok=True)
     write_notebook(folder / "00_first.ipynb", FIRST, LOG.format(0), first or "pass", "done = True")
     write_notebook(folder / "01_second.ipynb", SECOND, LOG.format(1), second or "pass", RECORD)
+    return folder
+
+
+def foreign_kernel(folder: Path) -> Path:
+    """A kernel of the name that all notebooks ask for, which is no kernel."""
+    place = folder / "kernels" / "python3" / "kernel.json"
+    place.parent.mkdir(parents=True)
+    spec = {"argv": ["false"], "display_name": "somebody else's", "language": "python"}
+    place.write_text(json.dumps(spec))
     return folder
