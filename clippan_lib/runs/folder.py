@@ -1,9 +1,9 @@
 """A run's folder: where everything in it lies, and with which settings it was made.
 
 settings.json           with what everything here was made
-stage1/                 adapted supervisors
+stage1/                 adapted supervisors, their checkpoints, and embeddings that several trainings share
+stage2/                 checkpoints of fusion networks
 networks/RESOLUTION/    trained networks, each a file that needs nothing else
-stage2/, features/      checkpoints, and embeddings that several trainings share
 NN_*.ipynb, NN_*.html   the executed notebooks
 figures/, tables/, metrics.json, metrics.csv, run.json, index.html
 unfinished/             the same of a run that is not through yet: it takes their place when it is
@@ -212,19 +212,19 @@ def newest_run(runs: str | Path, wanted: Settings, given: Mapping[str, Any]) -> 
         wanted: whose dataset, data, preset and seed count.
         given: fields of the configuration that have to be the same.
     """
-    found = []
+    mine, found = wanted.record, []
     for path in (Path(runs) / wanted.dataset).glob(f"*/{SETTINGS}"):
         record = read_json(path)
-        same = all(record[name] == wanted.record[name] for name in ("manifest", "data", "preset", "seed"))
-        config = wanted.record["config"]
-        if same and not record["campaign"] and all(record["config"].get(k) == config[k] for k in given):
+        same = all(record[name] == mine[name] for name in ("manifest", "data", "preset", "seed"))
+        same &= all(record["config"].get(name) == mine["config"][name] for name in given)
+        if same and not record["campaign"]:
             found.append((path.stat().st_mtime_ns, path.parent))
     return RunFolder(max(found)[1]) if found else None
 
 
 def no_run(runs: str | Path, wanted: Settings, given: Mapping[str, Any]) -> MissingStage:
     """What to say where `newest_run` finds nothing: what there is instead, and what to do."""
-    changes = "".join(f", {name} {wanted.record['config'][name]!r}" for name in given)
+    changes = "".join(f", {name} {getattr(wanted.config, name)!r}" for name in given)
     lines = []
     for path in sorted(Path(runs).glob(f"*/*/{SETTINGS}")):
         record = read_json(path)
