@@ -37,7 +37,7 @@ def opened(tmp_path):
 def test_opening_a_run_waits_for_no_package_that_it_may_not_need():
     code = "import sys, clippan_lib.figures, clippan_lib.runs.run; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"open_clip", "torchvision", "sklearn"} & set(loaded.stdout.split())
+    assert not {"open_clip", "torchvision", "sklearn", "nbformat"} & set(loaded.stdout.split())
 
 
 def test_training_patches_take_the_configured_stride_and_others_do_not_overlap(opened):

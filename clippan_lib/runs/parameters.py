@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from IPython import get_ipython
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -34,6 +33,8 @@ def notebook_parameters(path: Path) -> dict[str, Any]:
         path: a notebook with one cell tagged `parameters`, which assigns literals to names and nothing else.
     Raises: Refusal naming the notebook if that is not so.
     """
+    import nbformat  # more than a second, which a notebook that opens its run need not wait
+
     cells = [cell for cell in nbformat.read(path, 4).cells if TAG in cell.metadata.get("tags", [])]
     if len(cells) != 1:
         raise Refusal(f"{path.name}: {len(cells)} cells are tagged {TAG!r}; there must be one")
