@@ -13,6 +13,7 @@ ORDER = [
     {"files", "sensors"},
     {"shapes"},
     {"mtf"},
+    {"optics"},
     {"data"},
     {"assets"},
     {"fusion", "clip", "metrics"},
