@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from clippan_lib.data.synthetic import COVERS, render
+from clippan_lib.data.synthetic import COVERS, draw, render
+from clippan_lib.data.synthetic.camera import see
 from clippan_lib.data.synthetic.materials import CENTRE_NM, MATERIALS, spectra, wavelengths
 from clippan_lib.mtf import degrade
 from clippan_lib.sensors import SENSORS, get_sensor
@@ -65,11 +66,40 @@ def test_lrms_is_the_degraded_reference_up_to_noise():
 
 
 def test_the_same_seed_shows_the_same_land_to_another_sensor():
-    wv3, qb = render(4, WV3, 64), render(4, get_sensor("QB"), 64)
-    assert wv3["cover"] == qb["cover"]
-    shared = {"blue": (1, 0), "green": (2, 1), "red": (4, 2)}
-    for a, b in shared.values():
-        assert torch.allclose(wv3["gt"][a], qb["gt"][b], atol=1e-3)
+    wv3, qb = (draw(4, wavelengths(get_sensor(name)), 64) for name in ("WV3", "QB"))
+    assert wv3.cover == qb.cover
+    assert np.allclose(wv3.light[[1, 2, 4, 8, 9, 10]], qb.light[[0, 1, 2, 4, 5, 6]], atol=1e-3)
+
+
+@pytest.mark.parametrize("gain", [0.07, 0.15, 0.3, 0.5])
+def test_a_wave_at_the_nyquist_frequency_comes_through_optics_with_their_gain(gain):
+    # period 4 on the fine grid is period 2, the Nyquist frequency, on the image's
+    wave = np.cos(np.pi / 2 * np.arange(120))
+    down, across = np.broadcast_to(wave[:, None], (120, 96)), np.broadcast_to(wave[:96], (120, 96))
+    seen = see(np.stack([down, across]).astype(np.float32), (gain, gain))
+    assert seen.shape == (2, 60, 48)
+    expected = gain * np.cos(np.pi * np.arange(60))
+    assert np.allclose(seen[0, 8:-8], expected[8:-8, None], atol=0.01)
+    assert np.allclose(seen[1, :, 8:-8], expected[8:40], atol=0.01)
+
+
+def test_optics_leave_even_light_as_it_is_and_each_band_has_its_own():
+    light = np.ones((2, 20, 28), np.float32) * np.array([0.2, 0.6], np.float32)[:, None, None]
+    assert np.allclose(see(light, (0.1, 0.5)), light[:, ::2, ::2], atol=1e-6)
+    spot = np.zeros((2, 21, 29), np.float32)
+    spot[:, 10, 14] = 1
+    soft, sharp = see(spot, (0.1, 0.5))
+    assert sharp[5, 7] > 2 * soft[5, 7] > 0
+
+
+def test_the_reference_is_as_sharp_as_the_gains_of_its_bands_and_pan_as_its_own():
+    land = draw(11, wavelengths(WV3), 96)
+    scene = render(11, WV3, 96)
+    assert np.abs(scene["gt"].numpy() - np.clip(land.bands(WV3.gnyq), 0, 1)).max() < 1 / WV3.max_value
+    assert np.abs(scene["pan"].numpy() - np.clip(land.pan(WV3.gnyq_pan), 0, 1)).mean() < 0.003
+    soft = render(11, replace(WV3, gnyq=(0.05,) * 8), 96)
+    detail = [plane_std(image["gt"][..., 1:] - image["gt"][..., :-1]) for image in (soft, scene)]
+    assert detail[0] < 0.85 * detail[1]
 
 
 def test_pan_follows_the_bands_but_is_no_exact_sum_of_them():
@@ -90,7 +120,7 @@ def test_pan_carries_detail_that_the_lrms_does_not():
 
 
 def test_all_land_covers_appear_and_look_different():
-    scenes = [render(seed, get_sensor("QB"), 64) for seed in range(40)]
+    scenes = [render(seed, get_sensor("QB"), 64) for seed in range(60)]
     greenness = {cover: [] for cover in COVERS}
     for scene in scenes:
         red, nir = scene["gt"][2].mean(), scene["gt"][3].mean()

@@ -50,11 +50,12 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "blurred_pan": ("a blurred panchromatic image", "a low resolution grey PAN image of {cover}"),
 }
 COVER_NAMES: dict[str, tuple[str, ...]] = {
-    "urban": ("a city", "an urban area", "houses and streets"),
+    "urban": ("a suburb", "a residential area", "houses and streets"),
     "farmland": ("farmland", "fields and crops", "an agricultural area"),
     "forest": ("a forest", "trees", "woodland"),
     "water": ("water", "a lake", "a coast"),
     "desert": ("a desert", "sand and rock", "bare dunes"),
+    "city": ("a city", "an urban area", "tall buildings"),
 }
 _COVER_TEXTS = ("a satellite image of {cover}", "an aerial view of {cover}", "{cover} seen from above")
 

@@ -1,15 +1,19 @@
 """Seeded synthetic landscapes: sensor-like LRMS and PAN with the full-resolution reference real images lack.
 
 A scene is drawn at twice the PAN resolution as four maps (material, vigour, tone, height), lit by one sun
-with cast shadows, given band spectra by wavelength, and averaged to the PAN grid. Sizes are those of 0.4-0.9
-m pixels, for every sensor: a Landsat "scene" has Landsat's bands, ratio and MTF, but not its ground distance.
+with cast shadows, given band spectra by wavelength, and seen on the PAN grid through the optics of each band.
+Sizes are those of 0.4-0.9 m pixels, for every sensor: a Landsat "scene" has Landsat's bands, ratio and MTF, but
+not its ground distance.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
 import torch
 
+from clippan_lib.data.synthetic.camera import PAN_ONLY_NM, expose, see, through_pan
 from clippan_lib.data.synthetic.landscape import (
     Canvas,
     building,
@@ -20,12 +24,11 @@ from clippan_lib.data.synthetic.landscape import (
     split,
     tree,
 )
-from clippan_lib.data.synthetic.materials import spectra, wavelengths
+from clippan_lib.data.synthetic.materials import wavelengths
 from clippan_lib.mtf import degrade
 from clippan_lib.sensors import Sensor
 
-COVERS = ("urban", "farmland", "forest", "water", "desert")
-PAN_ONLY_NM = np.array([510.0, 690.0, 775.0])
+COVERS = ("urban", "farmland", "forest", "water", "desert", "city")
 
 
 def _urban(canvas: Canvas) -> None:
@@ -46,6 +49,24 @@ def _urban(canvas: Canvas) -> None:
     scatter_trees(canvas, 160.0, ("grass", "concrete", "gravel"), (1.2, 3.0))
 
 
+def _city(canvas: Canvas) -> None:
+    """The middle of a large city: narrow streets, every lot built on, flat roofs of all heights."""
+    rng, m = canvas.rng, canvas.m
+    canvas.paint(canvas.whole, canvas.material == 0, "asphalt", 0.0, float(rng.uniform(0.7, 1.1)))
+    street = rng.uniform(5, 9) * m
+    for u0, u1, v0, v1 in split(rng, 0.75 * canvas.n, rng.uniform(35, 60) * m):
+        u, v, length, width = (u0 + u1) / 2, (v0 + v1) / 2, u1 - u0, v1 - v0
+        _street_marks(canvas, u0, u1, v0, v1)
+        canvas.paint(*canvas.box(u, v, length - street, width - street)[:2], "concrete", 0.0, 0.8)
+        if rng.random() < 0.06:
+            canvas.paint(*canvas.box(u, v, length - street, width - street)[:2], "grass", 0.2)
+            continue
+        inner = (length - street - m, width - street - m)
+        side, share = rng.uniform(11, 22) * m, (0.78, 0.99)
+        _lots(canvas, u, v, inner, rng.random() < 0.8, side, share, eaves=(8.0, 38.0))
+    scatter_trees(canvas, 60.0, ("grass", "concrete"), (1.2, 2.5))
+
+
 def _street_marks(canvas: Canvas, u0: float, u1: float, v0: float, v1: float) -> None:
     """Dashed centre lines and cars along two sides of a block."""
     rng, m = canvas.rng, canvas.m
@@ -61,16 +82,26 @@ def _street_marks(canvas: Canvas, u0: float, u1: float, v0: float, v1: float) ->
             car(canvas, u0 + side, rng.uniform(v0, v1), False)
 
 
-def _lots(canvas: Canvas, u: float, v: float, inner: tuple[float, float], tall: bool) -> None:
+def _lots(
+    canvas: Canvas,
+    u: float,
+    v: float,
+    inner: tuple[float, float],
+    tall: bool,
+    side: float | None = None,
+    share: tuple[float, float] = (0.5, 0.82),
+    eaves: tuple[float, float] | None = None,
+) -> None:
+    """Buildings side by side; each covers `share` of its lot along both axes."""
     rng, m = canvas.rng, canvas.m
-    lot = (30 if tall else 17) * m
+    lot = side or (30 if tall else 17) * m
     columns, rows = (max(1, round(side / lot)) for side in inner)
     for i in range(columns):
         for j in range(rows):
             a, b = inner[0] * ((i + 0.5) / columns - 0.5), inner[1] * ((j + 0.5) / rows - 0.5)
-            size = np.array(inner) / (columns, rows) * rng.uniform(0.5, 0.82, 2)
+            size = np.array(inner) / (columns, rows) * rng.uniform(*share, 2)
             if min(size) > 4 * m and rng.random() < 0.92:
-                building(canvas, u + a, v + b, size[0], size[1], tall)
+                building(canvas, u + a, v + b, size[0], size[1], tall, eaves)
 
 
 def _farmland(canvas: Canvas) -> None:
@@ -165,53 +196,48 @@ def _desert(canvas: Canvas) -> None:
         _track(canvas, rng.random() < 0.3)
 
 
-_PAINTERS = dict(zip(COVERS, (_urban, _farmland, _forest, _water, _desert), strict=True))
+_PAINTERS = dict(zip(COVERS, (_urban, _farmland, _forest, _water, _desert, _city), strict=True))
 
 
-def _light(canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
-    """Direct sunlight on each pixel (0 in cast shadow, 1 on flat lit ground), and open sky seen."""
-    azimuth, slope = canvas.rng.uniform(0, 2 * np.pi), np.tan(np.radians(canvas.rng.uniform(32, 60)))
-    height, (dy, dx) = canvas.height, (np.sin(azimuth), np.cos(azimuth))
-    reach = int(min(48, height.max() / slope)) + 1
-    padded = np.pad(height, reach + 1)
-    horizon, n = np.zeros_like(height), canvas.n
-    for step in np.arange(1.5, reach, 1.5):
-        y, x = reach + 1 + round(step * dy), reach + 1 + round(step * dx)
-        np.maximum(horizon, padded[y : y + n, x : x + n] - np.float32(step * slope), out=horizon)
-    shadow = np.clip((horizon - height) * 0.7, 0, 1)
-    down, right = np.gradient(height)
-    facing = np.clip((down * dy + right * dx) * np.float32(-0.8 / slope), -0.55, 0.35)
-    return (1 - shadow) * (1 + facing), 1 - 0.3 * shadow
+@dataclass(frozen=True)
+class Land:
+    """A landscape in the light of one day, before any sensor: made by `draw`.
+
+    Args:
+        light: (k + 3, 2*size, 2*size), radiance at the bands' wavelengths, then at `PAN_ONLY_NM`.
+        nm: (k,) wavelengths of the bands, nanometres.
+        cover: one of `COVERS`.
+        rng: what is left of the seed's randomness.
+    """
+
+    light: np.ndarray
+    nm: np.ndarray
+    cover: str
+    rng: np.random.Generator
+
+    def bands(self, gains: Sequence[float]) -> np.ndarray:
+        """(k, size, size): the bands through optics with these gains at Nyquist, see `camera.see`."""
+        return see(self.light[: len(self.nm)], gains)
+
+    def pan(self, gain: float, **response: float) -> np.ndarray:
+        """(1, size, size): PAN through optics with this gain at Nyquist; `response` as in `camera.through_pan`."""
+        return see(through_pan(self.light, self.nm, **response), (gain,))
 
 
-def _expose(canvas: Canvas, nm: np.ndarray) -> np.ndarray:
-    """Radiance at the wavelengths `nm` on the PAN grid, (len(nm), n/2, n/2), as a fraction of full scale."""
-    rng, n = canvas.rng, canvas.n
-    mean, change = (table.astype(np.float32) for table in spectra(nm, rng))
-    sun, sky = _light(canvas)
-    grain = (
-        1
-        + 0.035 * rng.standard_normal((n, n), np.float32)
-        + 0.03 * canvas.noise(1.2)
-        + 0.035 * canvas.noise(30.0, 3)
-    )
-    tone, gain, haze = canvas.tone * grain, rng.uniform(0.8, 1.15), rng.uniform(0.5, 1.3)
-    image = np.empty((len(nm), n // 2, n // 2), np.float32)
-    for k, wavelength in enumerate(nm):
-        blue = (480 / wavelength) ** 2
-        skylight = np.float32(0.08 + 0.16 * blue)
-        reflectance = mean[:, k].take(canvas.material) + change[:, k].take(canvas.material) * canvas.vigour
-        fine = np.maximum(reflectance, 0.003) * tone * (sun * (1 - skylight) + skylight * sky)
-        # a tenth of the time of numpy's mean over two axes, and the same bit by bit
-        coarse = (fine[::2, ::2] + fine[::2, 1::2] + (fine[1::2, ::2] + fine[1::2, 1::2])) / np.float32(4)
-        image[k] = 0.95 * gain * coarse + haze * (0.012 + 0.07 * blue)
-    return image
+def draw(seed: int, nm: np.ndarray, size: int) -> Land:
+    """One landscape; the same seed gives the same land whatever is asked of it.
 
-
-def _pan(gt: np.ndarray, nm: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """PAN of a broad 450-800 nm response: the bands it covers, and light that no band records."""
-    response = np.exp(-0.5 * ((nm - 640) / 130) ** 2) * (nm < 1000)
-    return 0.75 * np.tensordot(response / response.sum(), gt, 1) + 0.25 * own.mean(0)
+    Args:
+        seed: any non-negative integer. Demo data use seeds below 100 000, CLIP pre-training those from 1 000 000, the
+            band-wise network those from 2 000 000.
+        nm: (k,) wavelengths, nanometres.
+        size: PAN pixels per side.
+    """
+    rng = np.random.default_rng(seed)
+    cover = COVERS[rng.integers(len(COVERS))]
+    canvas = Canvas(rng, 2 * size, 2 / rng.uniform(0.4, 0.9), rng.uniform(0, np.pi))
+    _PAINTERS[cover](canvas)
+    return Land(expose(canvas, np.concatenate([nm, PAN_ONLY_NM])), nm, cover, rng)
 
 
 class Rendered(TypedDict):
@@ -224,13 +250,15 @@ class Rendered(TypedDict):
 
 
 def render(seed: int, sensor: Sensor, size: int = 256) -> Rendered:
-    """One synthetic scene; the same seed shows the same land to every sensor.
+    """One synthetic scene as a sensor sees it; the same seed shows the same land to every sensor.
 
-    The LRMS is the sensor's MTF and decimation applied to the reference (Wald's protocol), plus noise; PAN is
-    no exact sum of the bands. Values are multiples of one digital number of the sensor.
+    The reference is what the MS bands would record on the PAN grid: as sharp as their gains allow, `gnyq` at the
+    Nyquist frequency of that grid. It is what Wald's protocol asks of a fused image (Wald, Ranchin and Mangolini 1997
+    [wald1997fusion]). PAN has its own gain, `gnyq_pan`, and is no exact sum of the bands. The LRMS is the reference
+    through the same MTF and decimation, plus noise. Values are multiples of one digital number of the sensor.
 
     Args:
-        seed: any non-negative integer. Demo data use seeds below 100 000, CLIP pre-training from 1 000 000.
+        seed: as in `draw`.
         sensor: its bands must have known names (`materials.CENTRE_NM`).
         size: PAN pixels per side, a multiple of the sensor's ratio.
     Returns: lrms (c, size/ratio, size/ratio), pan (1, size, size), gt (c, size, size), float32 in [0, 1], and
@@ -239,14 +267,10 @@ def render(seed: int, sensor: Sensor, size: int = 256) -> Rendered:
     """
     if size < 1 or size % sensor.ratio:
         raise ValueError(f"size {size} is no positive multiple of the ratio {sensor.ratio} of {sensor.name}")
-    nm, rng = wavelengths(sensor), np.random.default_rng(seed)
-    cover = COVERS[rng.integers(len(COVERS))]
-    canvas = Canvas(rng, 2 * size, 2 / rng.uniform(0.4, 0.9), rng.uniform(0, np.pi))
-    _PAINTERS[cover](canvas)
-    image = _expose(canvas, np.concatenate([nm, PAN_ONLY_NM]))
-    gt, pan = image[: len(nm)], _pan(image[: len(nm)], nm, image[len(nm) :])[None]
+    land = draw(seed, wavelengths(sensor), size)
+    gt, pan = land.bands(sensor.gnyq), land.pan(sensor.gnyq_pan)
     lrms = degrade(torch.from_numpy(gt)[None], sensor.gnyq, sensor.ratio)[0].numpy()
-    noise = rng.standard_normal
+    noise = land.rng.standard_normal
     planes = {
         "lrms": lrms + 0.0012 * noise(lrms.shape, np.float32),
         "pan": pan + 0.002 * noise(pan.shape, np.float32),
@@ -255,4 +279,4 @@ def render(seed: int, sensor: Sensor, size: int = 256) -> Rendered:
     scale = np.float32(sensor.max_value)
     digital = {key: np.rint(np.clip(plane, 0, 1) * scale) / scale for key, plane in planes.items()}
     tensors = {key: torch.from_numpy(plane.astype(np.float32)) for key, plane in digital.items()}
-    return Rendered(lrms=tensors["lrms"], pan=tensors["pan"], gt=tensors["gt"], cover=cover)
+    return Rendered(lrms=tensors["lrms"], pan=tensors["pan"], gt=tensors["gt"], cover=land.cover)

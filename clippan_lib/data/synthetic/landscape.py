@@ -185,13 +185,21 @@ def car(canvas: Canvas, u: float, v: float, along_u: bool) -> None:
     canvas.paint(window, glass, "car_dark")
 
 
-def building(canvas: Canvas, u: float, v: float, length: float, width: float, tall: bool) -> None:
-    """A house with a gable roof, or a taller flat block with roof machinery."""
+def building(
+    canvas: Canvas,
+    u: float,
+    v: float,
+    length: float,
+    width: float,
+    tall: bool,
+    eaves: tuple[float, float] | None = None,
+) -> None:
+    """A house with a gable roof, or a taller flat block with roof machinery; `eaves`: its range of heights, m."""
     rng, m = canvas.rng, canvas.m
     kinds = "roof_grey roof_white concrete gravel" if tall else "roof_tile roof_tile roof_grey roof_blue"
     kind, tone, vigour = rng.choice(kinds.split()), rng.uniform(0.75, 1.2), rng.uniform(-0.5, 0.5)
     window, inside, du, dv = canvas.box(u, v, length, width)
-    eave = (rng.uniform(7, 16) if tall else rng.uniform(3, 6)) * m
+    eave = rng.uniform(*(eaves or ((7, 16) if tall else (3, 6)))) * m
     across, half = (dv, width / 2) if length > width else (du, length / 2)
     slope = 0.0 if tall else rng.uniform(0.35, 0.7)
     canvas.paint(window, inside, kind, vigour, tone, eave + slope * (half - np.abs(across)))
