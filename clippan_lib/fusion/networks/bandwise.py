@@ -1,0 +1,103 @@
+"""BandWise: one small network for each band by itself, so one set of weights for any sensor."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from clippan_lib.fusion.classical import bt_h
+from clippan_lib.fusion.classical.stages import Stages, in_memory
+from clippan_lib.fusion.classical.statistics import Spread
+from clippan_lib.fusion.consistency import consistent
+from clippan_lib.fusion.consistency import reach as of_consistency
+from clippan_lib.fusion.reach import of_fine, of_lms
+from clippan_lib.mtf import degrade, upsample
+from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
+
+DEFAULT_GAIN = 0.3  # the toolbox's, where a sensor has no other
+_FEATURES = 7
+
+
+class BandWise(nn.Module):
+    """A residual on BT-H, made consistent, that sees one band at a time.
+
+    Ours. What a band looks like to it does not depend on the sensor: EXP of the band and the fusion by BT-H in
+    units of the band's deviation, PAN and its low-pass in units of PAN's, how well the two agree, and the band's MTF
+    gain. So bands of all sensors train one set of weights (38,000), which then fuses any number of bands. The
+    weights that come with the package have seen synthetic scenes only, with their truth at the scale of use
+    (`fusion.pretrain`).
+
+    Args:
+        bands: number of MS bands, at least 1; changes no weight.
+        ratio: PAN-to-MS scale, at least 2.
+        width: filters of a layer.
+        layers: of 3 x 3, without the last.
+    """
+
+    def __init__(self, bands: int, ratio: int, width: int = 32, layers: int = 5) -> None:
+        super().__init__()
+        self.ratio, self.gnyq = ratio, (DEFAULT_GAIN,) * bands
+        widths = [_FEATURES] + [width] * layers
+        self.body = nn.ModuleList(nn.Conv2d(a, b, 3) for a, b in zip(widths, widths[1:], strict=False))
+        self.tail = nn.Conv2d(width, 1, 3)
+        self.pixels = layers + 1
+        nn.init.zeros_(self.tail.weight)
+        nn.init.zeros_(self.tail.bias)
+
+    def through(self, gnyq: Sequence[float]) -> "BandWise":
+        """The same network for images seen with these gains at Nyquist, one per band; changed in place."""
+        self.gnyq = tuple(gnyq)
+        return self
+
+    @property
+    def reach(self) -> int:
+        """LRMS px of apron that a tile needs."""
+        before = max(of_lms(self.ratio), of_fine(self.ratio, 20)) + of_consistency(self.ratio, 1)
+        return before + of_fine(self.ratio, self.pixels)
+
+    def forward(self, lrms: LRMS, pan: PAN) -> HRMS:
+        """Fuse a pair.
+
+        Args:
+            lrms: (b, c, h, w), [0, 1].
+            pan: (b, 1, ratio*h, ratio*w), [0, 1].
+        Returns: (b, c, ratio*h, ratio*w), not clipped.
+        Raises: ValueError if the sizes are not `ratio` apart, or the bands are not as many as the gains.
+        """
+        return in_memory(self.stages(lrms, pan))
+
+    def stages(self, lrms: LRMS, pan: PAN) -> Stages:
+        """The same, asking for the statistics of the whole scene; see `classical.stages`."""
+        check_pair(lrms, pan, self.ratio)
+        batch, bands, _, _ = lrms.shape
+        if bands != len(self.gnyq):
+            raise ValueError(f"{bands} bands, and gains for {len(self.gnyq)}; build the network for {bands}")
+        lms = upsample(lrms, self.ratio)
+        pan_low = upsample(degrade(pan.expand(-1, bands, -1, -1), self.gnyq, self.ratio), self.ratio)
+        start = yield from bt_h.stages(lrms, pan, self.ratio)
+        start = consistent(start, lrms, self.gnyq, self.ratio, 1)
+        (spread,) = yield (Spread(lms=lms, pan_low=pan_low),)
+        agreement = spread.correlation("lms", "pan_low")
+        unit, unit_pan = (spread.deviation(name).clamp(min=1e-6) for name in ("lms", "pan_low"))
+        centred = spread.centred("lms", lms) / unit
+        sharp, blurred = ((image - spread.mean("pan_low")) / unit_pan for image in (pan, pan_low))
+        gains = lms.new_tensor(self.gnyq)[:, None, None]
+        features = [
+            centred,
+            sharp,
+            blurred,
+            agreement * (sharp - blurred),
+            (start - lms) / unit,
+            agreement.expand_as(lms),
+            gains.expand_as(lms),
+        ]
+        maps = torch.stack(features, 2).flatten(0, 1)
+        return start + unit * self._residual(maps).view(batch, bands, *pan.shape[-2:])
+
+    def _residual(self, maps: torch.Tensor) -> torch.Tensor:
+        # padded once, by what all layers eat: less work than in each
+        maps = F.pad(maps, (self.pixels,) * 4, mode="replicate")
+        for layer in self.body:
+            maps = F.relu(layer(maps), inplace=True)
+        return self.tail(maps)
