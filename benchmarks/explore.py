@@ -33,7 +33,10 @@ def synthetic(side: int) -> Scene:
     made = render(0, SENSOR, side)
     batch = Batch(*(made[name][None] for name in ("lrms", "pan", "gt")), torch.zeros(1, dtype=torch.int64))
     low = side // SENSOR.ratio
-    return Scene(MemoryStack(("synthetic",), SENSOR, "full", low, low, True, lambda _: batch), 0)
+    return Scene(
+        MemoryStack(("synthetic",), SENSOR, "full", low, low, True, float(SENSOR.max_value), lambda _: batch),
+        0,
+    )
 
 
 def compared(scene: Scene) -> Explorer:

@@ -251,7 +251,7 @@ def _interpolate(image: LRMS, ratio: int, border: Border) -> Image:
     return image
 
 
-def exp23(lrms: LRMS, ratio: int, border: Border = "circular") -> Image:
+def exp23(lrms: LRMS, ratio: int, border: Border = "replicate") -> Image:
     """The toolbox's EXP (interp23tap): 23-tap interpolation, once per factor 2.
 
     Aiazzi et al. 2002 [aiazzi2002context]. Low-resolution pixel k is found unchanged at ratio*k + ratio//2.
@@ -259,8 +259,8 @@ def exp23(lrms: LRMS, ratio: int, border: Border = "circular") -> Image:
     Args:
         lrms: (b, c, h, w).
         ratio: 2 or 4 (the phase of the toolbox's filter is right for these only).
-        border: "circular" is the toolbox's, for its metrics and methods; "replicate" is for training patches,
-            where the circular one wraps the opposite side in.
+        border: what lies beyond the image: "replicate" is its border pixels, repeated; "circular" its opposite
+            side, as the toolbox has it, for comparisons with its outputs.
     Returns: (b, c, ratio*h, ratio*w).
     Raises: ValueError on any other ratio.
     """
@@ -269,7 +269,7 @@ def exp23(lrms: LRMS, ratio: int, border: Border = "circular") -> Image:
     return _interpolate(lrms, ratio, border)
 
 
-def upsample(lrms: LRMS, ratio: int, border: Border = "circular") -> Image:
+def upsample(lrms: LRMS, ratio: int, border: Border = "replicate") -> Image:
     """LRMS at the size of PAN: `exp23` for ratio 2 and 4, cubic convolution for any other.
 
     Aiazzi et al. 2002 [aiazzi2002context]; Keys 1981 [keys1981cubic]. Both put low-resolution pixel k,

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 class TinyStack(SceneStack):
     def __init__(self, count, resolution, has_gt):
-        super().__init__(tuple(f"s{i}" for i in range(count)), SENSOR, resolution, 16, 16, has_gt)
+        super().__init__(tuple(f"s{i}" for i in range(count)), SENSOR, resolution, 16, 16, has_gt, 1000.0)
         self.patches = TinyPatches(count=count, has_gt=has_gt)
 
     def read(self, windows):

@@ -50,7 +50,9 @@ def scene(has_gt=True, resolution="full", height=HEIGHT, width=WIDTH):
     gt = (gt + 0.05 * torch.rand(gt.shape, generator=generator)).clamp(0, 1)
     pan = gt.mean(1, keepdim=True)
     batch = Batch(degrade(gt, QB.gnyq, 4), pan, gt if has_gt else None, torch.zeros(1, dtype=torch.int64))
-    stack = MemoryStack(("a scene",), QB, resolution, height // 4, width // 4, has_gt, lambda _: batch)
+    stack = MemoryStack(
+        ("a scene",), QB, resolution, height // 4, width // 4, has_gt, 1000.0, lambda _: batch
+    )
     return Scene(stack, 0)
 
 
@@ -156,7 +158,7 @@ def test_lrms_is_enlarged_to_squares_of_the_ratio(view):
 def test_errors_are_means_over_bands_in_digital_numbers_on_one_scale(view):
     gt, given = view.scene.read().gt, results(view.scene)
     for title, image in given.items():
-        expected = (image - gt)[0].abs().mean(0) * 2047
+        expected = (image - gt)[0].abs().mean(0) * 1000
         torch.testing.assert_close(view.errors[title], expected, rtol=1e-4, atol=1e-2)
     everywhere = np.stack([view.errors[title].numpy() for title in given])
     assert view._limit("GT") == pytest.approx(np.percentile(everywhere, 99))
@@ -167,7 +169,7 @@ def test_errors_are_means_over_bands_in_digital_numbers_on_one_scale(view):
 def test_a_difference_to_a_method_replaces_the_error_and_nothing_removes_it(view):
     given = results(view.scene)
     view.set(against="dark")
-    expected = (given["noisy"] - given["dark"])[0].abs().mean(0) * 2047
+    expected = (given["noisy"] - given["dark"])[0].abs().mean(0) * 1000
     torch.testing.assert_close(view.errors["noisy"], expected, rtol=1e-4, atol=1e-2)
     view.set(against="nothing")
     assert view.errors == {}
@@ -178,8 +180,8 @@ def test_spectra_are_the_pixels_of_the_images(view):
     batch = view.scene.read()
     assert list(view.spectra) == ["LRMS", "noisy", "GT"]
     assert list(view.spectra.index) == list(QB.bands)
-    np.testing.assert_allclose(view.spectra["GT"], batch.gt[0, :, 37, 70] * 2047, rtol=1e-6)
-    np.testing.assert_allclose(view.spectra["LRMS"], batch.lrms[0, :, 9, 17] * 2047, rtol=1e-6)
+    np.testing.assert_allclose(view.spectra["GT"], batch.gt[0, :, 37, 70] * 1000, rtol=1e-6)
+    np.testing.assert_allclose(view.spectra["LRMS"], batch.lrms[0, :, 9, 17] * 1000, rtol=1e-6)
 
 
 def test_scores_are_those_of_the_visible_area_alone(view):

@@ -29,7 +29,9 @@ def scene(side=192, has_gt=True):
     lrms = torch.rand(1, 4, side // 4, side // 4, generator=generator)
     index = torch.zeros(1, dtype=torch.int64)
     batch = Batch(lrms, gt[:, :1], gt if has_gt else None, index)
-    return Scene(MemoryStack(("noise",), QB, "full", side // 4, side // 4, has_gt, lambda _: batch), 0)
+    return Scene(
+        MemoryStack(("noise",), QB, "full", side // 4, side // 4, has_gt, 1000.0, lambda _: batch), 0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +82,8 @@ def test_another_phase_keeps_other_pixels_of_the_same_blurred_image(view):
 def test_a_wrong_phase_shifts_the_image_and_costs_error():
     ramp = torch.linspace(0, 1, 192).expand(1, 4, 192, 192).contiguous()
     batch = Batch(ramp[..., :48, :48], ramp[:, :1], ramp, torch.zeros(1, dtype=torch.int64))
-    view = degrade(Scene(MemoryStack(("ramp",), QB, "full", 48, 48, True, lambda _: batch), 0))
-    slope, (_, left, size) = 2047 / 191, view.area
+    view = degrade(Scene(MemoryStack(("ramp",), QB, "full", 48, 48, True, 1000.0, lambda _: batch), 0))
+    slope, (_, left, size) = 1000 / 191, view.area
     # The kernel sums to a little under 1, so the image is also a little too dark
     dark = (view.values["sum of the kernel"] - 1) * (left + (size - 1) / 2) * slope
     assert view.values["mean error (DN)"] == pytest.approx(-dark, rel=0.05)

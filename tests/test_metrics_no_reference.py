@@ -55,7 +55,7 @@ def test_scores_equal_the_toolbox_on_every_stored_method(shared):
     expected = json.loads((folder / "reference.json").read_text())["scenes"]["WV2_FR"]["fr_metrics"]
     images = {**np.load(folder / "WV2_FR.npz"), **np.load(folder / "WV2_FR_extra.npz")}
     images["EXP"], lms, pan = images["exp"], planar(images["exp"]), planar(images["pan"])
-    pan_lp, gnyq = pan_lowpass(pan, 4), get_sensor("WV2").gnyq
+    pan_lp, gnyq = pan_lowpass(pan, 4, "circular"), get_sensor("WV2").gnyq
     assert len(expected) == 23
     for method, numbers in expected.items():
         hrms = planar(images[method])
@@ -71,8 +71,8 @@ def test_scores_equal_the_toolbox_on_a_larger_scene_upsampled_here(shared):
     scenes = json.loads((folder / "reference.json").read_text())["large_scenes_metrics_only"]["scenes"]
     numbers = scenes["WV2_FR256"]["fr_metrics"]["EXP"]
     inputs = np.load(folder / "WV2_FR256_inputs.npz")
-    pan, lms = planar(inputs["pan"]), exp23(planar(inputs["ms_lr"]), 4).float().double()
-    spectral, spatial = distortions(lms, lms, pan, pan_lowpass(pan, 4))
+    pan, lms = planar(inputs["pan"]), exp23(planar(inputs["ms_lr"]), 4, "circular").float().double()
+    spectral, spatial = distortions(lms, lms, pan, pan_lowpass(pan, 4, "circular"))
     assert float(spectral) == numbers["D_lambda"] == 0
     assert float(spatial) == pytest.approx(numbers["D_S"], rel=1e-9)
     khan = d_lambda_k(lms, lms, get_sensor("WV2").gnyq, 4, dn_max=1.0)
@@ -84,7 +84,7 @@ def test_the_full_table_in_single_precision_equals_the_toolbox_to_five_digits(sh
     numbers = json.loads((folder / "reference.json").read_text())["scenes"]["WV2_FR"]["fr_metrics"]["GSA"]
     images = np.load(folder / "WV2_FR.npz")
     hrms, lrms, pan = (planar(images[name]).float() / 2047 for name in ("GSA", "ms_lr", "pan"))
-    table = full_scores(hrms, lrms, pan, get_sensor("WV2"), 4)
+    table = full_scores(hrms, lrms, pan, get_sensor("WV2"), 4, border="circular")
     for name, score in table.items():
         assert float(score) == pytest.approx(numbers[{"D_s": "D_S"}.get(name, name)], rel=2e-5), name
 

@@ -121,7 +121,7 @@ def test_scores_equal_the_toolbox_on_a_larger_scene_degraded_here(shared):
     folder = shared / "reference"
     scenes = json.loads((folder / "reference.json").read_text())["large_scenes_metrics_only"]["scenes"]
     gt = planar(np.load(folder / "WV2_RR256_inputs.npz")["gt"])
-    lms = exp23(degrade(gt, get_sensor("WV2").gnyq, 4).float().double(), 4).float().double()
+    lms = exp23(degrade(gt, get_sensor("WV2").gnyq, 4).float().double(), 4, "circular").float().double()
     scores = reduced_scores(lms, gt, 4, dn_max=1.0, cut=21)
     for name, number in scenes["WV2_RR256"]["rr_metrics_cut21"]["EXP"].items():
         if name in scores:

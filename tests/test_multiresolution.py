@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from clippan_lib import mtf
+from clippan_lib.fusion import get_method
 from clippan_lib.fusion.classical import awlp, mtf_glp, mtf_glp_fs, mtf_glp_hpm, multiresolution
 from clippan_lib.fusion.classical.lowpass import wavelet_lowpass, wavelet_smoothing
 from clippan_lib.sensors import get_sensor
@@ -37,8 +38,10 @@ def quad(*values):
 @pytest.fixture
 def four_pixels(monkeypatch):
     """Two bands and a PAN; the method's own low-pass halves an image, that for the deviation is 20 30 20 30."""
-    monkeypatch.setattr(multiresolution, "upsample", lambda lrms, ratio: quad([1, 3, 1, 3], [3, 1, 3, 1]))
-    monkeypatch.setattr(multiresolution, "_lowpass", lambda image, gnyq, ratio: image / 2)
+    monkeypatch.setattr(
+        multiresolution, "upsample", lambda lrms, ratio, border: quad([1, 3, 1, 3], [3, 1, 3, 1])
+    )
+    monkeypatch.setattr(multiresolution, "_lowpass", lambda image, gnyq, ratio, border: image / 2)
     monkeypatch.setattr(multiresolution, "separable", lambda image, rows, columns: image / 2)
     for name in ("filter_image", "imresize"):
         monkeypatch.setattr(multiresolution, name, lambda image, how: quad([20, 30, 20, 30]))
@@ -142,7 +145,7 @@ def scene(shared, request):
 
 
 def fuse_wv2(name, lrms, pan):
-    return awlp(lrms, pan, 4) if name == "awlp" else GLP[name](lrms, pan, 4, get_sensor("WV2").gnyq)
+    return get_method(name, get_sensor("WV2"), 4, border="circular")(lrms, pan)
 
 
 @pytest.mark.parametrize("name", REFERENCE)
@@ -152,7 +155,7 @@ def test_the_methods_equal_the_toolboxs_given_its_interpolation(scene, name, mon
     monkeypatch.setattr(
         multiresolution,
         "upsample",
-        lambda image, ratio: lms if image is lrms else mtf.upsample(image, ratio),
+        lambda image, ratio, border: lms if image is lrms else mtf.upsample(image, ratio, border),
     )
     # the stored image is the toolbox's rounded to float32: half a step at most is rounding
     expected = reference(stored[REFERENCE[name]])

@@ -78,7 +78,7 @@ def test_the_curvature_bounds_the_sensors_closely():
     assert 0.7 * model.curvature().item() < image.norm().item() <= model.curvature().item()
 
 
-@pytest.mark.parametrize("strength", [1e-6, 1e-3, 0.1, 1.0])
+@pytest.mark.parametrize("strength", [1e-6, 1e-3, 0.1, 0.7])
 @pytest.mark.parametrize("ratio", [2, 4])
 def test_every_iteration_lowers_the_objective(strength, ratio):
     lrms, pan = pair(6, 7, ratio, batch=1)

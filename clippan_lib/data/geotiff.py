@@ -73,7 +73,9 @@ class LargeStack(SceneStack):
         corners = [tuple(side * at for at in divmod(places[place], columns)) for place in chosen]
         measured = ratio // scale  # LRMS px as measured in one of this resolution
         names = tuple(f"{self.names[0]}_{measured * top}_{measured * left}" for top, left in corners)
-        return AreaStack(names, self.sensor, self.resolution, side, side, self.has_gt, self, corners)
+        return AreaStack(
+            names, self.sensor, self.resolution, side, side, self.has_gt, self.max_value, self, corners
+        )
 
     def degraded(self) -> "LargeStack":
         """The scene at reduced resolution; a window is the same part of the whole scene degraded by `wald`.
@@ -93,7 +95,18 @@ class LargeStack(SceneStack):
             return Batch(lrms, pan, gt, batch.index)
 
         height, width = valid.shape
-        return LargeStack(self.names, self.sensor, "reduced", height, width, True, load, valid, self.most)
+        return LargeStack(
+            self.names,
+            self.sensor,
+            "reduced",
+            height,
+            width,
+            True,
+            self.max_value,
+            load,
+            valid,
+            self.most,
+        )
 
 
 def _widened(part: slice, length: int, ratio: int) -> slice:

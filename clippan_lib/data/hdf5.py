@@ -27,14 +27,14 @@ class Hdf5Stack(SceneStack):
     """
 
     def __init__(self, path: Path, sensor: Sensor, resolution: Resolution, max_value: float) -> None:
-        self.path, self.max_value, self.file = path, max_value, open_hdf5(path)
+        self.path, self.file = path, open_hdf5(path)
         self.keys = ("ms", "pan", "gt") if resolution == "reduced" else ("ms", "pan")
         shapes = hdf5_shapes(self.file)
         for key in self.keys:
             require_key(path, key, shapes)
         count, height, width = self._check_layout({key: shapes[key] for key in self.keys}, sensor)
         names = tuple(f"{path.stem}_{index}" for index in range(count))
-        super().__init__(names, sensor, resolution, height, width, has_gt="gt" in self.keys)
+        super().__init__(names, sensor, resolution, height, width, "gt" in self.keys, max_value)
 
     def _check_layout(self, shapes: dict[str, tuple[int, ...]], sensor: Sensor) -> tuple[int, int, int]:
         """Count, rows and columns of the scenes."""

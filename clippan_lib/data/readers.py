@@ -65,7 +65,7 @@ class SyntheticReader(MeasuredReader):
             return Batch(scene["lrms"][None], scene["pan"][None], scene["gt"][None], ALONE)
 
         names = tuple(f"seed_{seed}" for seed in seeds)
-        return MemoryStack(names, self.sensor, "full", side, side, True, load)
+        return MemoryStack(names, self.sensor, "full", side, side, True, self.max_value, load)
 
 
 class MatReader(MeasuredReader):
@@ -138,7 +138,14 @@ class MatPairReader(MatReader):
             return self.load_pair(self.path, self.path, region)
 
         return MemoryStack(
-            (f"{self.manifest.name}_{split}",), self.sensor, "full", height, width, False, load
+            (f"{self.manifest.name}_{split}",),
+            self.sensor,
+            "full",
+            height,
+            width,
+            False,
+            self.max_value,
+            load,
         )
 
 
@@ -198,7 +205,18 @@ class GeoTiffReader(MeasuredReader):
 
         name = (f"{self.manifest.name}_{split}",)
         height, width = valid.shape
-        return LargeStack(name, self.sensor, "full", height, width, False, load, valid, self.source.areas)
+        return LargeStack(
+            name,
+            self.sensor,
+            "full",
+            height,
+            width,
+            False,
+            self.max_value,
+            load,
+            valid,
+            self.source.areas,
+        )
 
     def _find_valid(self, split: str) -> Mask:
         rows, columns = (
@@ -273,7 +291,7 @@ class NbuReader(MatReader):
             return self.load_pair(lrms, pan, (slice(0, height), slice(0, width)))
 
         names = tuple(Path(file).stem for file in files)
-        return MemoryStack(names, self.sensor, "full", *self.size, False, load)
+        return MemoryStack(names, self.sensor, "full", *self.size, False, self.max_value, load)
 
 
 class PanCollectionReader(Reader):

@@ -74,6 +74,7 @@ class SceneStack(ABC):
         resolution: "full" (as measured) or "reduced" (degraded by `ratio`, so that a reference exists).
         height, width: of LRMS, px.
         has_gt: whether `read` gives a reference.
+        max_value: what stored values were divided by: an image times this is in digital numbers.
     """
 
     names: tuple[str, ...]
@@ -82,6 +83,7 @@ class SceneStack(ABC):
     height: int
     width: int
     has_gt: bool
+    max_value: float
 
     @abstractmethod
     def read(self, windows: Windows) -> Batch:
@@ -133,7 +135,7 @@ class MemoryStack(SceneStack):
             measured = self._kept(scene)
             return wald(measured.lrms, measured.pan, self.sensor)
 
-        return MemoryStack(self.names, self.sensor, "reduced", height, width, True, load)
+        return MemoryStack(self.names, self.sensor, "reduced", height, width, True, self.max_value, load)
 
     def read(self, windows: Windows) -> Batch:
         scenes, ratio = [self._kept(scene) for scene in windows.scenes], self.sensor.ratio
@@ -162,6 +164,11 @@ class Scene:
     @property
     def ratio(self) -> int:
         return self.stack.sensor.ratio
+
+    @property
+    def max_value(self) -> float:
+        """What stored values were divided by: an image times this is in digital numbers."""
+        return self.stack.max_value
 
     @property
     def resolution(self) -> Resolution:

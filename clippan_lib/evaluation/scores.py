@@ -43,15 +43,17 @@ def score(hrms: Tensor, batch: Batch, scene: Scene) -> dict[str, float]:
     Args:
         hrms: (1, c, H, W), [0, 1].
         batch: the scene's images, one of each.
-        scene: says sensor, ratio and resolution.
-    Returns: metric name to value; conventions of the public toolbox, no border cut (see `metrics`).
+        scene: says sensor, ratio, resolution and the largest digital number.
+    Returns: metric name to value; conventions of the public toolbox (see `metrics`), but border pixels repeated
+        instead of opposite borders joined; nothing is cut.
     """
     hrms = hrms.double()
     scores: dict[str, Tensor] = {}
     if batch.gt is not None:
-        scores |= reduced_scores(hrms, batch.gt.double(), scene.ratio, scene.sensor.max_value)
+        scores |= reduced_scores(hrms, batch.gt.double(), scene.ratio, scene.max_value)
     if scene.resolution == "full":
-        scores |= full_scores(hrms, batch.lrms.double(), batch.pan.double(), scene.sensor, scene.ratio)
+        lrms, pan = batch.lrms.double(), batch.pan.double()
+        scores |= full_scores(hrms, lrms, pan, scene.sensor, scene.ratio, scene.max_value)
     return {name: value.item() for name, value in scores.items()}
 
 

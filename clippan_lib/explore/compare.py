@@ -134,13 +134,13 @@ class Compare(Explorer):
     @property
     def spectra(self) -> pd.DataFrame:
         """Digital numbers at the chosen pixel, one row per band, one column per visible multispectral image."""
-        pixel, sensor = (self["spectrum_row"], self["spectrum_column"]), self.scene.sensor
+        pixel = self["spectrum_row"], self["spectrum_column"]
         found = {}
         for title in dict.fromkeys(self.visible):
             if title != "PAN":
                 row, column = (at // self.scene.ratio if title == "LRMS" else at for at in pixel)
-                found[title] = self.images[title][:, row, column].numpy() * sensor.max_value
-        return pd.DataFrame(found, index=pd.Index(sensor.bands, name="band"))
+                found[title] = self.images[title][:, row, column].numpy() * self.scene.max_value
+        return pd.DataFrame(found, index=pd.Index(self.scene.sensor.bands, name="band"))
 
     @property
     def errors(self) -> dict[str, Float[Tensor, "H W"]]:
@@ -153,7 +153,7 @@ class Compare(Explorer):
 
     def _difference(self, title: str, against: str, step: int = 1) -> Float[Tensor, "_ _"]:
         image, reference = (self.images[name][:, ::step, ::step] for name in (title, against))
-        return (error_map(image, reference) * self.scene.sensor.max_value).float()
+        return (error_map(image, reference) * self.scene.max_value).float()
 
     def _limit(self, against: str) -> float:
         """End of the error scale: 99th percentile of all images but the reference; of large ones, of a grid."""

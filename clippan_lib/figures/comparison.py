@@ -132,6 +132,7 @@ def zooms(
     error_max: float | int | None = None,
     columns: int = 6,
     title: str = "",
+    max_value: float | int | None = None,
 ) -> Figure:
     """The paper's Figures 4 (no ground truth) and 5: images with a green box, the box magnified, error maps.
 
@@ -142,7 +143,7 @@ def zooms(
         results: method to fused image, (c, H, W) or (1, c, H, W), [0, 1].
         lrms: (c, h, w) or (1, c, h, w), the input, shown first.
         pan: (1, H, W) or (1, 1, H, W), shown second.
-        sensor: bands shown, and the digital numbers of the error maps.
+        sensor: bands shown.
         gt: as `results`; shown last and makes the row of error maps.
         box: top, left, size in PAN pixels; None takes a third of the width shown (magnified three times, as in
             the paper), where the ground truth, or PAN, has the most detail.
@@ -150,6 +151,8 @@ def zooms(
         error_max: end of the common error scale, in digital numbers; None: 99th percentile of all maps.
         columns: at most so many images side by side; more go on below, in blocks of about equal width.
         title: of the whole figure; sensor, bands shown and size of the box if empty.
+        max_value: what digital numbers were divided by, for the error maps (`Scene.max_value`); None is the
+            sensor's largest.
     Raises: ValueError on no results, a result with a taken name, unequal sizes, or a box outside the image.
     """
     images = _gather(results, lrms, pan, gt)
@@ -164,7 +167,8 @@ def zooms(
         _draw_image(cells[name], colours(image, name, sensor, stretch), size, view, box)
         cells[name][0].set_title(fill(name, letters))
     if gt is not None:
-        errors = {name: (error_map(hrms, gt) * sensor.max_value).numpy() for name, hrms in results.items()}
+        scale = max_value or sensor.max_value
+        errors = {name: (error_map(hrms, gt) * scale).numpy() for name, hrms in results.items()}
         _draw_errors(figure, cells, errors, view, error_max)
     part = "" if view[2:] == size else f"part of {size[0]}×{size[1]} pixels, "
     magnified = f"{part}box of {box[2]}×{box[2]} PAN pixels, magnified ×{view[3] / box[2]:.2g}"

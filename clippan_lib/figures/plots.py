@@ -229,17 +229,21 @@ def mtf_kernels(kernels: Float[Tensor, "c k k"], sensor: Sensor) -> Figure:
 
 
 @styled
-def histograms(lrms: Picture, pan: Picture, sensor: Sensor, bins: int = 100) -> Figure:
+def histograms(
+    lrms: Picture, pan: Picture, sensor: Sensor, bins: int = 100, max_value: float | int | None = None
+) -> Figure:
     """How often each digital number occurs, per band and in PAN.
 
     Args:
         lrms: (c, h, w) or (1, c, h, w), [0, 1].
         pan: (1, H, W) or (1, 1, H, W).
-        sensor: names of the bands, digital numbers.
+        sensor: names of the bands.
         bins: of equal width, from 0 to the 99.9th percentile of all values shown.
+        max_value: what digital numbers were divided by (`Scene.max_value`); None is the sensor's largest.
     Raises: ValueError if the bands are not the sensor's.
     """
-    bands, grey = single(lrms, "lrms") * sensor.max_value, single(pan, "pan") * sensor.max_value
+    scale = max_value or sensor.max_value
+    bands, grey = single(lrms, "lrms") * scale, single(pan, "pan") * scale
     if len(bands) != sensor.n_bands or len(grey) != 1:
         raise ValueError(
             f"lrms has {len(bands)} bands and pan {len(grey)}; {sensor.name} has {sensor.n_bands} and 1"
@@ -255,7 +259,7 @@ def histograms(lrms: Picture, pan: Picture, sensor: Sensor, bins: int = 100) -> 
             how = {"color": "black", "linestyle": "-", "linewidth": 2.2, "alpha": 0.5}
         ax.stairs(share, edges, label=name, **how)
     ax.set(
-        xlabel=f"digital number (of {sensor.max_value}), up to the 99.9th percentile",
+        xlabel=f"digital number (of {scale:g}), up to the 99.9th percentile",
         ylabel="pixels per bin (%)",
         title=sensor.name,
     )

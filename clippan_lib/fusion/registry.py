@@ -26,7 +26,7 @@ from clippan_lib.fusion.networks.pan_mamba import PanMamba
 from clippan_lib.fusion.networks.pannet import PanNet
 from clippan_lib.fusion.networks.pnn import PNN
 from clippan_lib.fusion.networks.ship import SHIP
-from clippan_lib.mtf import upsample
+from clippan_lib.mtf import Border, upsample
 from clippan_lib.sensors import Sensor
 
 Method = Callable[[Tensor, Tensor], Tensor]
@@ -141,13 +141,14 @@ def build_network(name: str, bands: int, ratio: int, seed: int = 0) -> nn.Module
         return NETWORKS[name](bands, ratio)
 
 
-def get_method(name: str, sensor: Sensor, ratio: int) -> Method:
+def get_method(name: str, sensor: Sensor, ratio: int, border: Border = "replicate") -> Method:
     """A classical method bound to a sensor: called with (lrms, pan) alone, it gives hrms.
 
     Args:
         name: a key of `CLASSICAL`.
         sensor: its MTF gains.
         ratio: PAN-to-MS scale of the images, which may differ from the sensor's.
+        border: of EXP, as in `mtf.upsample`; "circular" gives what the public toolbox gives.
     Raises: ValueError on a network, which fuses nothing before it is trained, and on an unknown name, listing the
         known ones.
 
@@ -163,7 +164,7 @@ def get_method(name: str, sensor: Sensor, ratio: int) -> Method:
             f"build_network({name!r}, bands, ratio) gives it untrained"
         )
     row = _classical(name)
-    return partial(row.fuse, **row.settings(sensor, ratio))
+    return partial(row.fuse, **row.settings(sensor, ratio), border=border)
 
 
 @dataclass(frozen=True)

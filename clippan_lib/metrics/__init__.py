@@ -2,7 +2,7 @@
 
 from clippan_lib.metrics.no_reference import d_lambda_k, distortions, pan_lowpass
 from clippan_lib.metrics.reference import AnyImage, crop_border, ergas, mpsnr, q2n, sam, scc
-from clippan_lib.mtf import upsample
+from clippan_lib.mtf import Border, upsample
 from clippan_lib.sensors import Sensor
 from clippan_lib.shapes import LRMS, Image, Scores, check_pair
 
@@ -30,7 +30,7 @@ def reduced_scores(
     Args:
         hrms, gt: (b, c, H, W), [0, 1].
         ratio: PAN-to-MS scale.
-        dn_max: the sensor's largest digital number; Q2n rounds to digital numbers.
+        dn_max: largest digital number of the data; Q2n rounds to digital numbers.
         cut: border dropped first (`crop_border`); the toolbox's is 21.
     Returns: name to (b,): MPSNR, ERGAS, SAM (degrees), Q2n, SCC.
     Raises: ValueError where one of the scores does.
@@ -45,15 +45,25 @@ def reduced_scores(
     }
 
 
-def full_scores(hrms: Image, lrms: LRMS, pan: AnyImage, sensor: Sensor, ratio: int) -> dict[str, Scores]:
-    """All scores without a reference, in the toolbox's conventions.
+def full_scores(
+    hrms: Image,
+    lrms: LRMS,
+    pan: AnyImage,
+    sensor: Sensor,
+    ratio: int,
+    dn_max: float | int | None = None,
+    border: Border = "replicate",
+) -> dict[str, Scores]:
+    """All scores without a reference, in the toolbox's conventions but for the border.
 
     Args:
         hrms: (b, c, H, W), [0, 1], sides multiples of 32.
         lrms: (b, c, H/ratio, W/ratio), [0, 1].
         pan: (b, 1, H, W), [0, 1].
-        sensor: gives the MTF gains and the largest digital number.
+        sensor: gives the MTF gains, and its own largest digital number.
         ratio: PAN-to-MS scale.
+        dn_max: largest digital number of the data, if not the sensor's; D_lambda_K rounds to digital numbers.
+        border: of EXP, as in `mtf.upsample`, in the images that are compared with; "circular" is the toolbox's.
     Returns: name to (b,): D_lambda, D_s, QNR, D_lambda_K, HQNR.
     Raises: ValueError on sizes or bands that do not belong together, or where one of the scores does.
     """
@@ -62,9 +72,9 @@ def full_scores(hrms: Image, lrms: LRMS, pan: AnyImage, sensor: Sensor, ratio: i
         raise ValueError(
             f"hrms has {hrms.shape[1]} bands and sensor {sensor.name} {sensor.n_bands}; they must agree"
         )
-    lms = upsample(lrms, ratio)
-    spectral, spatial = distortions(hrms, lms, pan, pan_lowpass(pan, ratio))
-    khan = d_lambda_k(hrms, lms, sensor.gnyq, ratio, sensor.max_value)
+    lms = upsample(lrms, ratio, border)
+    spectral, spatial = distortions(hrms, lms, pan, pan_lowpass(pan, ratio, border))
+    khan = d_lambda_k(hrms, lms, sensor.gnyq, ratio, dn_max or sensor.max_value)
     return {
         "D_lambda": spectral,
         "D_s": spatial,

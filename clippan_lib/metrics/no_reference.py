@@ -2,7 +2,8 @@
 
 Conventions are those of the public MATLAB toolbox (DLPan-Toolbox; Vivone et al. 2021 [vivone2021new]): disjoint
 blocks of 32, all exponents 1, and images at the scale of PAN throughout (`lms` is EXP of lrms, `pan_lp` is
-`pan_lowpass`). Everything is differentiable, except where `dn_max` asks for the toolbox's rounding.
+`pan_lowpass`). Both repeat border pixels, where the toolbox joins opposite sides: that is `border="circular"`.
+Everything is differentiable, except where `dn_max` asks for the toolbox's rounding.
 """
 
 from collections.abc import Sequence
@@ -21,25 +22,26 @@ from clippan_lib.metrics.reference import (
     q2n,
     quotient_or_one,
 )
-from clippan_lib.mtf import filter_image, imresize, mtf_kernel, upsample
+from clippan_lib.mtf import Border, filter_image, imresize, mtf_kernel, upsample
 from clippan_lib.shapes import PAN, Image, Scores
 
 BLOCK = 32
 
 
-def pan_lowpass(pan: PAN, ratio: int) -> PAN:
+def pan_lowpass(pan: PAN, ratio: int, border: Border = "replicate") -> PAN:
     """PAN with the detail of `lms`: bicubic shrinking by `ratio`, then EXP; the toolbox's P_f.
 
     Args:
         pan: (b, 1, H, W), both sides multiples of `ratio`.
         ratio: PAN-to-MS scale.
+        border: of EXP, as in `mtf.upsample`.
     Returns: (b, 1, H, W).
     Raises: ValueError if a side is no multiple of `ratio`.
     """
     height, width = pan.shape[-2:]
     if height % ratio or width % ratio:
         raise ValueError(f"pan sides {(height, width)} are no multiples of ratio {ratio}; crop both images")
-    return upsample(imresize(pan, (height // ratio, width // ratio)), ratio)
+    return upsample(imresize(pan, (height // ratio, width // ratio)), ratio, border)
 
 
 def uiqi(first: Image, second: AnyImage | None = None, block: int = BLOCK) -> Float[Tensor, "b c d"]:

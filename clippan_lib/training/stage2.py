@@ -109,7 +109,7 @@ def _supervised(patches: PatchSet, config: RunConfig) -> Losses:
 def _unsupervised(store: PatchStore, data: TrainingSet, pseudo: Method | None, config: RunConfig) -> Losses:
     ratio, sensor = store.patches.ratio, store.patches.sensor
     if config.w_qnr > 0:
-        data.once("lms", lambda images: upsample(images["lrms"], ratio, border="replicate"))
+        data.once("lms", lambda images: upsample(images["lrms"], ratio))
         data.once("pan_lp", lambda images: pan_lowpass(images["pan"], ratio))
     if config.w_pseudo > 0:
         data.once("target", _imitated(pseudo, config, store.device), of=_identity(pseudo, config))

@@ -15,7 +15,7 @@ from clippan_lib.fusion.classical.least_squares import (
 from clippan_lib.fusion.classical.stages import Images, Stages, staged
 from clippan_lib.fusion.classical.statistics import Spread
 from clippan_lib.fusion.reach import of_lms
-from clippan_lib.mtf import degrade, filter_image, imresize, mtf_kernel, upsample
+from clippan_lib.mtf import Border, degrade, filter_image, imresize, mtf_kernel, upsample
 from clippan_lib.shapes import HRMS, LRMS, PAN, Image, check_pair
 
 
@@ -48,7 +48,13 @@ def _inject(lms: Image, pan: PAN, gamma: Gamma, rows: int = 1, columns: int = 1)
 
 @staged(_reach)
 def bdsd(
-    lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float], gnyq_pan: float, block: int | None = None
+    lrms: LRMS,
+    pan: PAN,
+    ratio: int,
+    gnyq: Sequence[float],
+    gnyq_pan: float,
+    block: int | None = None,
+    border: Border = "replicate",
 ) -> Stages:
     """BDSD: the details are the combination of bands and PAN that is best at low resolution, per block.
 
@@ -63,6 +69,7 @@ def bdsd(
         gnyq_pan: the same of PAN.
         block: side of the blocks in PAN pixels, a multiple of `ratio` that divides both sides; None is one
             block, the whole image, the only choice for a scene in tiles.
+        border: of EXP, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`, or the block does not fit the pair.
     """
@@ -73,7 +80,7 @@ def bdsd(
             f"block {block} must be a multiple of ratio {ratio} and divide pan's {height} x {width}"
         )
     grid = (1, 1) if block is None else (height // block, width // block)
-    lms = upsample(lrms, ratio)
+    lms = upsample(lrms, ratio, border)
     x, y = _bdsd_pair(lms, pan, ratio, gnyq, gnyq_pan)
     if block is None:
         (spread,) = yield (Spread(x=x, y=y),)
@@ -84,7 +91,9 @@ def bdsd(
 
 
 @staged(_reach)
-def bdsd_pc(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float], gnyq_pan: float) -> Stages:
+def bdsd_pc(
+    lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float], gnyq_pan: float, border: Border = "replicate"
+) -> Stages:
     """BDSD-PC: global BDSD with physical signs, PAN added and bands taken away.
 
     Vivone 2019 [vivone2019robust].
@@ -95,11 +104,12 @@ def bdsd_pc(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float], gnyq_pan: f
         ratio: PAN-to-MS scale, at least 2.
         gnyq: MTF gain at Nyquist, one per band, in (0, 1).
         gnyq_pan: the same of PAN.
+        border: of EXP, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """
     check_pair(lrms, pan, ratio)
-    lms = upsample(lrms, ratio)
+    lms = upsample(lrms, ratio, border)
     x, y = _bdsd_pair(lms, pan, ratio, gnyq, gnyq_pan)
     sign = torch.ones(x.shape[1], 1, dtype=torch.float64, device=x.device)
     sign[:-1] = -1

@@ -10,7 +10,7 @@ from clippan_lib.fusion.classical.lowpass import wavelet_smoothing
 from clippan_lib.fusion.classical.multiresolution import matched, modulated
 from clippan_lib.fusion.classical.stages import Stages, staged
 from clippan_lib.fusion.classical.statistics import Spread, centred, quotient_or_zero
-from clippan_lib.mtf import decimate, filter_image, separable, upsample
+from clippan_lib.mtf import Border, decimate, filter_image, separable, upsample
 from clippan_lib.shapes import LRMS, PAN, Image, check_pair
 
 _ITERATIONS = 5
@@ -123,7 +123,14 @@ def estimate_psf(
 
 
 @staged(lambda ratio: None)  # the filter is estimated by Fourier transform of all pixels
-def fe_hpm(lrms: LRMS, pan: PAN, ratio: int, taps: int = 25, regularisation: float = 1e-4) -> Stages:
+def fe_hpm(
+    lrms: LRMS,
+    pan: PAN,
+    ratio: int,
+    taps: int = 25,
+    regularisation: float = 1e-4,
+    border: Border = "replicate",
+) -> Stages:
     """FE-HPM: each band modulated by PAN over its low-pass, the filter estimated from the pair itself.
 
     Vivone et al. 2015 [vivone2015semiblind]; `estimate_psf` says in what it departs from the toolbox.
@@ -134,14 +141,15 @@ def fe_hpm(lrms: LRMS, pan: PAN, ratio: int, taps: int = 25, regularisation: flo
         ratio: PAN-to-MS scale, at least 2.
         taps: side of the filter, odd, at least 3, at most the shorter side of `pan`.
         regularisation: weight of the estimate's penalty, relative to PAN's energy, above 0.
+        border: of EXP, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`, the taps do not fit `pan` or are even, or the
         regularisation is not positive.
     """
     check_pair(lrms, pan, ratio)
-    lms = upsample(lrms, ratio)
+    lms = upsample(lrms, ratio, border)
     (spread,) = yield (Spread(lms=lms, pan=pan),)
     psf = estimate_psf(lms, pan, ratio, taps, regularisation)
-    pan_low = upsample(decimate(_blur(pan, psf), ratio), ratio)
+    pan_low = upsample(decimate(_blur(pan, psf), ratio), ratio, border)
     gain = quotient_or_zero(spread.deviation("lms"), spread.deviation("pan"))
     return modulated(lms, matched(pan, spread, gain), matched(pan_low, spread, gain))

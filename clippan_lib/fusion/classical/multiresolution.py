@@ -9,7 +9,7 @@ from clippan_lib.fusion.classical.lowpass import wavelet_reach, wavelet_smoothin
 from clippan_lib.fusion.classical.stages import Stages, staged
 from clippan_lib.fusion.classical.statistics import Moments, PerBand, Spread, quotient_or_zero
 from clippan_lib.fusion.reach import of_fine, of_lms
-from clippan_lib.mtf import degrade, filter_image, imresize, lowpass_kernel, separable, upsample
+from clippan_lib.mtf import Border, degrade, filter_image, imresize, lowpass_kernel, separable, upsample
 from clippan_lib.shapes import LRMS, PAN, Image, check_pair
 
 
@@ -28,8 +28,8 @@ def _glp_reach(ratio: int) -> int:
     return of_lms(ratio) + of_fine(ratio, 20)
 
 
-def _lowpass(image: Image, gnyq: Sequence[float], ratio: int) -> Image:
-    return upsample(degrade(image, gnyq, ratio), ratio)
+def _lowpass(image: Image, gnyq: Sequence[float], ratio: int, border: Border) -> Image:
+    return upsample(degrade(image, gnyq, ratio), ratio, border)
 
 
 def _equalising(lms: Image, pan: PAN, ratio: int) -> Spread:
@@ -42,7 +42,7 @@ def _equalised(pan: PAN, spread: Moments) -> Image:
 
 
 @staged(_glp_reach)
-def mtf_glp(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> Stages:
+def mtf_glp(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float], border: Border = "replicate") -> Stages:
     """MTF-GLP: each band plus the details of PAN above the band's MTF, PAN equalised to the band.
 
     Aiazzi et al. 2006 [aiazzi2006mtf], as in the toolbox: the equalised PAN is filtered, mean included, by
@@ -53,18 +53,21 @@ def mtf_glp(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> Stages:
         pan: (b, 1, ratio*h, ratio*w), the same unit.
         ratio: PAN-to-MS scale, at least 2.
         gnyq: MTF gain at Nyquist, one per band, in (0, 1).
+        border: of EXP, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """
     check_pair(lrms, pan, ratio)
-    lms = upsample(lrms, ratio)
+    lms = upsample(lrms, ratio, border)
     (spread,) = yield (_equalising(lms, pan, ratio),)
     equalised = _equalised(pan, spread)
-    return lms + equalised - _lowpass(equalised, gnyq, ratio)
+    return lms + equalised - _lowpass(equalised, gnyq, ratio, border)
 
 
 @staged(_glp_reach)
-def mtf_glp_fs(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> Stages:
+def mtf_glp_fs(
+    lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float], border: Border = "replicate"
+) -> Stages:
     """MTF-GLP-FS: details of PAN above each band's MTF, with gains regressed at full scale.
 
     Vivone, Restaino and Chanussot 2018 [vivone2018full]: the gain is the covariance of PAN with the band over
@@ -75,12 +78,13 @@ def mtf_glp_fs(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> Stage
         pan: (b, 1, ratio*h, ratio*w), the same unit.
         ratio: PAN-to-MS scale, at least 2.
         gnyq: MTF gain at Nyquist, one per band, in (0, 1).
+        border: of EXP, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """
     check_pair(lrms, pan, ratio)
-    lms = upsample(lrms, ratio)
-    pan_low = _lowpass(pan.expand(-1, lrms.shape[1], -1, -1), gnyq, ratio)
+    lms = upsample(lrms, ratio, border)
+    pan_low = _lowpass(pan.expand(-1, lrms.shape[1], -1, -1), gnyq, ratio, border)
     (spread,) = yield (Spread(lms=lms, pan=pan, pan_low=pan_low),)
     return lms + quotient_or_zero(spread.slope("lms", "pan"), spread.slope("pan_low", "pan")) * (
         pan - pan_low
@@ -88,7 +92,9 @@ def mtf_glp_fs(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> Stage
 
 
 @staged(_glp_reach)
-def mtf_glp_hpm(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> Stages:
+def mtf_glp_hpm(
+    lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float], border: Border = "replicate"
+) -> Stages:
     """MTF-GLP-HPM: each band modulated by PAN over its low-pass, PAN equalised to the band.
 
     Aiazzi et al. 2003 [aiazzi2003mtf], 2006 [aiazzi2006mtf], as in the toolbox: the equalised PAN is filtered,
@@ -99,18 +105,21 @@ def mtf_glp_hpm(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> Stag
         pan: (b, 1, ratio*h, ratio*w), the same unit.
         ratio: PAN-to-MS scale, at least 2.
         gnyq: MTF gain at Nyquist, one per band, in (0, 1).
+        border: of EXP, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """
     check_pair(lrms, pan, ratio)
-    lms = upsample(lrms, ratio)
+    lms = upsample(lrms, ratio, border)
     (spread,) = yield (_equalising(lms, pan, ratio),)
     equalised = _equalised(pan, spread)
-    return modulated(lms, equalised, _lowpass(equalised, gnyq, ratio))
+    return modulated(lms, equalised, _lowpass(equalised, gnyq, ratio, border))
 
 
 @staged(_glp_reach)
-def mtf_glp_hpm_r(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> Stages:
+def mtf_glp_hpm_r(
+    lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float], border: Border = "replicate"
+) -> Stages:
     """MTF-GLP-HPM-R: each band modulated by PAN over its low-pass, PAN matched to the band by regression.
 
     Vivone, Restaino and Chanussot 2018 [vivone2018regression], divided through by the gain, so that a gain of 0
@@ -121,19 +130,20 @@ def mtf_glp_hpm_r(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float]) -> St
         pan: (b, 1, ratio*h, ratio*w), the same unit.
         ratio: PAN-to-MS scale, at least 2.
         gnyq: MTF gain at Nyquist, one per band, in (0, 1).
+        border: of EXP, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """
     check_pair(lrms, pan, ratio)
-    lms = upsample(lrms, ratio)
-    pan_low = _lowpass(pan.expand(-1, lrms.shape[1], -1, -1), gnyq, ratio)
+    lms = upsample(lrms, ratio, border)
+    pan_low = _lowpass(pan.expand(-1, lrms.shape[1], -1, -1), gnyq, ratio, border)
     (spread,) = yield (Spread(lms=lms, pan=pan, pan_low=pan_low),)
     gain = spread.slope("lms", "pan_low")
     return modulated(lms, matched(pan, spread, gain), matched(pan_low, spread, gain))
 
 
 @staged(lambda ratio: max(of_lms(ratio), of_fine(ratio, wavelet_reach(ratio)), 4))
-def awlp(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
+def awlp(lrms: LRMS, pan: PAN, ratio: int, border: Border = "replicate") -> Stages:
     """AWLP: à-trous wavelet details of PAN, shared among the bands in proportion to their brightness.
 
     Otazu et al. 2005 [otazu2005introduction], revisited by Vivone, Alparone, Garzelli and Lolli 2019
@@ -143,11 +153,12 @@ def awlp(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
         lrms: (b, c, h, w), any linear unit.
         pan: (b, 1, ratio*h, ratio*w), the same unit.
         ratio: PAN-to-MS scale, at least 2.
+        border: of EXP, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """
     check_pair(lrms, pan, ratio)
-    lms = upsample(lrms, ratio)
+    lms = upsample(lrms, ratio, border)
     fine, coarse = pan.shape[-2:], lrms.shape[-2:]
     (spread,) = yield (Spread(lms=lms, pan_low=imresize(imresize(pan, coarse), fine)),)
     gain = quotient_or_zero(spread.deviation("lms"), spread.deviation("pan_low"))

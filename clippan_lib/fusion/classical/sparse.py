@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clippan_lib.fusion.classical.stages import Stages, staged
 from clippan_lib.fusion.classical.statistics import Spread, quotient_or_zero
-from clippan_lib.mtf import decimate, degrade, filter_image, imresize, mtf_kernel, upsample
+from clippan_lib.mtf import Border, decimate, degrade, filter_image, imresize, mtf_kernel, upsample
 from clippan_lib.shapes import LRMS, PAN, check_pair
 
 Details = Float64[Tensor, "b c H W"]
@@ -115,7 +115,14 @@ def _reconstruct(
 
 @staged(lambda ratio: None)  # every patch of PAN is an atom of every other
 def sr_d(
-    lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float], patch: int = 7, overlap: int = 4, atoms: int = 10
+    lrms: LRMS,
+    pan: PAN,
+    ratio: int,
+    gnyq: Sequence[float],
+    patch: int = 7,
+    overlap: int = 4,
+    atoms: int = 10,
+    border: Border = "replicate",
 ) -> Stages:
     """SR-D: details of PAN patches, combined as they best give the bands' details at low resolution.
 
@@ -137,6 +144,7 @@ def sr_d(
         patch: side of the patches in low-resolution pixels.
         overlap: of neighbouring patches, in low-resolution pixels, less than `patch`.
         atoms: how many patches of PAN are combined, at least 1.
+        border: of EXP, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`, the gains not the bands, or the patch not the image.
     """
@@ -146,7 +154,7 @@ def sr_d(
             f"patch {patch} must fit into lrms {tuple(lrms.shape)}, overlap {overlap} be at least 0 and less "
             f"than patch, atoms {atoms} at least 1"
         )
-    lms = upsample(lrms, ratio).double()
+    lms = upsample(lrms, ratio, border).double()
     pan = pan.double()
     (spread,) = yield (Spread(lms=lms, pan=pan),)
     lowpass = filter_image(lms, mtf_kernel(gnyq, ratio))

@@ -9,7 +9,7 @@ from clippan_lib.fusion.classical.lowpass import wavelet_lowpass, wavelet_reach
 from clippan_lib.fusion.classical.stages import Stages, staged
 from clippan_lib.fusion.classical.statistics import Moments, PerBand, Percentile, Spread, quotient_or_zero
 from clippan_lib.fusion.reach import of_fine, of_lms
-from clippan_lib.mtf import filter_image, imresize, lowpass_kernel, separable, upsample
+from clippan_lib.mtf import Border, filter_image, imresize, lowpass_kernel, separable, upsample
 from clippan_lib.shapes import LRMS, PAN, Image, check_pair
 
 # shares of the first percentile of blue, green, red and near infrared that are haze
@@ -31,7 +31,7 @@ def _combined(weights: Float64[Tensor, "b c k"], bands: Image) -> Float[Tensor, 
 
 
 @staged(of_lms)
-def gihs(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
+def gihs(lrms: LRMS, pan: PAN, ratio: int, border: Border = "replicate") -> Stages:
     """GIHS: every band gets PAN less the mean of the bands (generalised IHS; Tu et al. 2001 [tu2001new]).
 
     PAN is first given the mean and the deviation of that intensity, as in the toolbox.
@@ -40,18 +40,19 @@ def gihs(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
         lrms: (b, c, h, w), any linear unit.
         pan: (b, 1, ratio*h, ratio*w), any linear unit.
         ratio: PAN-to-MS scale, at least 2.
+        border: of EXP, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """
     check_pair(lrms, pan, ratio)
-    lms = upsample(lrms, ratio)
+    lms = upsample(lrms, ratio, border)
     intensity = lms.mean(1, keepdim=True)
     (spread,) = yield (Spread(pan=pan, intensity=intensity),)
     return lms + _pan_detail(spread, pan, intensity)
 
 
 @staged(of_lms)
-def brovey(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
+def brovey(lrms: LRMS, pan: PAN, ratio: int, border: Border = "replicate") -> Stages:
     """Brovey: every band modulated by PAN over the mean of the bands.
 
     Gillespie, Kahle and Walker 1987 [gillespie1987color]. PAN is first given the mean and the deviation of that
@@ -61,18 +62,19 @@ def brovey(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
         lrms: (b, c, h, w), any linear unit that is 0 where there is no light.
         pan: (b, 1, ratio*h, ratio*w), any linear unit.
         ratio: PAN-to-MS scale, at least 2.
+        border: of EXP, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """
     check_pair(lrms, pan, ratio)
-    lms = upsample(lrms, ratio)
+    lms = upsample(lrms, ratio, border)
     intensity = lms.mean(1, keepdim=True)
     (spread,) = yield (Spread(pan=pan, intensity=intensity),)
     return lms * (1 + quotient_or_zero(_pan_detail(spread, pan, intensity), intensity))
 
 
 @staged(lambda ratio: max(of_lms(ratio), of_fine(ratio, 20)))
-def bt_h(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
+def bt_h(lrms: LRMS, pan: PAN, ratio: int, border: Border = "replicate") -> Stages:
     """BT-H: Brovey above the haze, the intensity fitted to the low-passed PAN.
 
     Lolli et al. 2017 [lolli2017haze]. As in the toolbox, the haze is the least value of each band; but four
@@ -83,11 +85,12 @@ def bt_h(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
         lrms: (b, c, h, w), any linear unit that is 0 where there is no light.
         pan: (b, 1, ratio*h, ratio*w), likewise.
         ratio: PAN-to-MS scale, at least 2.
+        border: of EXP, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """
     check_pair(lrms, pan, ratio)
-    lms = upsample(lrms, ratio)
+    lms = upsample(lrms, ratio, border)
     pan_low = filter_image(pan, lowpass_kernel(ratio))
     of_haze = lms.shape[1] == len(_HAZE_SHARES)
     spread, dark = yield Spread(lms=lms, pan_low=pan_low), Percentile(lms, 1.0 if of_haze else 0.0)
@@ -105,7 +108,7 @@ def bt_h(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
 
 
 @staged(of_lms)
-def gs(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
+def gs(lrms: LRMS, pan: PAN, ratio: int, border: Border = "replicate") -> Stages:
     """GS: Gram-Schmidt, mode 1, whose intensity is the mean of the bands.
 
     Laben and Brower 2000 [laben2000process]. PAN is first given the mean and the deviation of that intensity,
@@ -115,18 +118,19 @@ def gs(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
         lrms: (b, c, h, w), any linear unit.
         pan: (b, 1, ratio*h, ratio*w), any linear unit.
         ratio: PAN-to-MS scale, at least 2.
+        border: of EXP, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """
     check_pair(lrms, pan, ratio)
-    lms = upsample(lrms, ratio)
+    lms = upsample(lrms, ratio, border)
     intensity = lms.mean(1, keepdim=True)
     (spread,) = yield (Spread(lms=lms, pan=pan, intensity=intensity),)
     return lms + spread.slope("lms", "intensity") * _pan_detail(spread, pan, intensity)
 
 
 @staged(lambda ratio: max(of_lms(ratio), of_fine(ratio, wavelet_reach(ratio))))
-def gsa(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
+def gsa(lrms: LRMS, pan: PAN, ratio: int, border: Border = "replicate") -> Stages:
     """GSA: Gram-Schmidt with the intensity fitted to PAN at low resolution.
 
     Aiazzi, Baronti and Selva 2007 [aiazzi2007improving].
@@ -135,11 +139,12 @@ def gsa(lrms: LRMS, pan: PAN, ratio: int) -> Stages:
         lrms: (b, c, h, w), any linear unit.
         pan: (b, 1, ratio*h, ratio*w), the same unit.
         ratio: PAN-to-MS scale, at least 2.
+        border: of EXP, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """
     check_pair(lrms, pan, ratio)
-    lms = upsample(lrms, ratio)
+    lms = upsample(lrms, ratio, border)
     pan_lr = separable(pan, *(wavelet_lowpass(side, ratio) for side in pan.shape[-2:]))
     fine, low = yield Spread(lms=lms, pan=pan), Spread(lrms=lrms, pan=pan_lr)
     weights = least_squares(low.covariance("lrms", "lrms"), low.covariance("lrms", "pan"))
@@ -160,7 +165,7 @@ def _explaining(spread: Moments, target: str) -> Float64[Tensor, "b c k"]:
 
 
 @staged(lambda ratio: of_lms(ratio, ratio + 5 * ratio // 2))
-def pracs(lrms: LRMS, pan: PAN, ratio: int, beta: float = 0.95) -> Stages:
+def pracs(lrms: LRMS, pan: PAN, ratio: int, beta: float = 0.95, border: Border = "replicate") -> Stages:
     """PRACS: an adaptive mixture of PAN and the band replaces what all bands explain of it.
 
     Choi, Yu and Kim 2011 [choi2011new].
@@ -170,11 +175,12 @@ def pracs(lrms: LRMS, pan: PAN, ratio: int, beta: float = 0.95) -> Stages:
         pan: (b, 1, ratio*h, ratio*w), the same unit.
         ratio: PAN-to-MS scale, at least 2.
         beta: strength of the details; the toolbox has 0.95 for 11-bit sensors and 1.95 for 8-bit ones.
+        border: of EXP, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """
     check_pair(lrms, pan, ratio)
-    lms = upsample(lrms, ratio)
+    lms = upsample(lrms, ratio, border)
     (spread,) = yield (Spread(lms=lms, pan=pan),)
     contrast = spread.deviation("lms")
     matched = quotient_or_zero(spread.deviation("pan"), contrast) * (lms - spread.mean("lms")) + spread.mean(

@@ -11,7 +11,7 @@ from torch import Tensor
 from clippan_lib.fusion.classical.least_squares import nonnegative, normal_equations
 from clippan_lib.fusion.classical.stages import Stages, staged
 from clippan_lib.fusion.classical.statistics import Spread, deviation, mean
-from clippan_lib.mtf import mtf_kernel, upsample
+from clippan_lib.mtf import Border, mtf_kernel, upsample
 from clippan_lib.shapes import LRMS, PAN, check_pair
 
 Fine = Float64[Tensor, "b c H W"]
@@ -98,7 +98,7 @@ def minimise(
 
     Majorisation-minimisation: each term gives way to a quadratic that touches it at the present image. The
     minimum of their sum is found through a dual field z, which takes one step an iteration. In our tests the
-    objective falls from the first on; a strength above the deviation of the image can raise it at first.
+    objective falls from the first on; a strength of the deviation of the image and more can raise it at first.
     """
     alpha = sensors.curvature()
     c = 8.0  # no less than the largest eigenvalue of gradient(its adjoint(.))
@@ -137,6 +137,7 @@ def tv(
     weights: Sequence[float] | None = None,
     strength: float = 1e-3,
     iterations: int = 50,
+    border: Border = "replicate",
 ) -> Stages:
     """TV: the image that, seen by the sensors, gives LRMS and PAN, and has little total variation.
 
@@ -157,6 +158,7 @@ def tv(
         strength: of the total variation, above 0: twice the variance of the noise over the mean length of the
             gradient, in the bands' deviations. The default stands for noise of about one per cent.
         iterations: at least 1.
+        border: of EXP, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`, gains or weights do not fit the bands, or strength or
         iterations are out of range.
@@ -180,6 +182,6 @@ def tv(
         w = ms.new_tensor(weights).view(1, -1, 1, 1).expand(len(ms), -1, -1, -1)
     offset = mean(pan_lr) - (w * mean(ms)).sum(1, keepdim=True)
     sensors = Sensors(ratio * rows, columns, w * unit / pan_unit)
-    start = upsample(lrms, ratio).double() / unit
+    start = upsample(lrms, ratio, border).double() / unit
     image = minimise(sensors, ratio * ms / unit, (fine - offset) / pan_unit, start, strength, iterations)
     return (image * unit).to(lrms.dtype)
