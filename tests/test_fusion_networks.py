@@ -2,6 +2,7 @@
 
 import re
 from copy import deepcopy
+from functools import partial
 from inspect import signature
 from itertools import groupby
 from pathlib import Path
@@ -265,6 +266,33 @@ def test_a_published_checkpoint_is_loaded_from_either_kind_of_file(tmp_path):
         assert torch.equal(
             network.attention1.spatial.conv.bias, state["CBAM_1.SpatialGate.spatial.conv_1.bias"]
         )
+
+
+def bicubic(lrms, ratio):
+    return torch.nn.functional.interpolate(lrms, scale_factor=ratio, mode="bicubic", align_corners=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "as_public_code"),
+    [
+        ("a_pnn", partial(upsample, border="circular")),
+        ("lambda_pnn", partial(upsample, border="circular")),
+        ("z_pannet", partial(upsample, border="circular")),
+        ("lformer", partial(upsample, border="circular")),
+        ("clippan_lformer", bicubic),
+    ],
+)
+def test_a_published_network_upsamples_as_all_methods_do_or_as_the_public_code_does(
+    tmp_path, name, as_public_code
+):
+    # without weights nothing is left but the upsampled image
+    state = {key: torch.zeros_like(value) for key, value in theirs(name).items()}
+    save_file(state, tmp_path / "a.safetensors")
+    lrms, pan = torch.rand(2, 4, 5, 7), torch.rand(2, 1, 20, 28)
+    for as_published, expected in ((False, upsample), (True, as_public_code)):
+        network = load_published(name, tmp_path / "a.safetensors", "QB", as_published=as_published).eval()
+        with torch.no_grad():
+            torch.testing.assert_close(network(lrms, pan), expected(lrms, 4))
 
 
 def test_a_checkpoint_with_weights_too_many_or_missing_is_refused(tmp_path):

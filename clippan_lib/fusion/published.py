@@ -8,6 +8,7 @@ from pickle import UnpicklingError
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clippan_lib.errors import CheckpointError
@@ -22,7 +23,15 @@ from clippan_lib.fusion.networks.pan_mamba import PanMamba
 from clippan_lib.fusion.networks.pannet import PanNet
 from clippan_lib.fusion.networks.pnn import PNN
 from clippan_lib.fusion.networks.ship import SHIP
+from clippan_lib.mtf import upsample
 from clippan_lib.sensors import get_sensor
+from clippan_lib.shapes import LRMS, Image
+
+_circular = partial(upsample, border="circular")
+
+
+def _bicubic(lrms: LRMS, ratio: int) -> Image:
+    return F.interpolate(lrms, scale_factor=ratio, mode="bicubic", align_corners=False)
 
 
 class Published(NamedTuple):
@@ -34,6 +43,8 @@ class Published(NamedTuple):
         ignored: pattern of their names that our network has no use for, each with its reason beside it.
         inside: key of the weights in a file that holds more.
         prefix: what every one of their names begins with.
+        upsampling: (lrms, ratio) → what their code takes for the MS image at the size of PAN; None where our network
+            does that as theirs.
     """
 
     build: Callable[[int, int], nn.Module]
@@ -41,6 +52,7 @@ class Published(NamedTuple):
     ignored: str = ""
     inside: str = ""
     prefix: str = ""
+    upsampling: Callable[[Tensor, int], Tensor] | None = _circular
 
 
 _DLPAN_DETAILS = {
@@ -111,11 +123,14 @@ PUBLISHED = {
             r"\.blocks\.": ".1.",
         },
         inside="state_dict",
+        upsampling=None,
     ),
     "lformer": Published(LFormer, _LFORMER, inside="model"),
     "lformer_qb": Published(partial(LFormer, attention_dim=32, hidden=48), _LFORMER, inside="model"),
     # nihe is φ, the conversion of HRMS to PAN, which is no part of a fusion network here
-    "clippan_lformer": Published(partial(LFormer, stages=3), _LFORMER, ignored=r"nihe\."),
+    "clippan_lformer": Published(
+        partial(LFormer, stages=3), _LFORMER, ignored=r"nihe\.", upsampling=_bicubic
+    ),
     "pan_mamba": Published(
         PanMamba,
         {
@@ -153,6 +168,7 @@ PUBLISHED = {
         ignored=r"(ms|pan)_encoder\.\d\.identity|(ms|pan)_to_token\.norm",  # theirs do not use them
         inside="net",
         prefix="module.",
+        upsampling=None,
     ),
     "ship": Published(
         SHIP,
@@ -192,13 +208,16 @@ PUBLISHED = {
         # weights that never reach the output: PAN's reflections, whose product is overwritten; skips that are
         # not added; the update of PAN after the last interaction
         ignored=r"interaction\d\.reflashInfrared|(vis|inf)\.\d\.identity|interaction3\.reflashFused2",
+        upsampling=None,
     ),
 }
 
 _REMEDY = "give the path of the authors' file, or get it again if it was cut short"
 
 
-def load_published(name: str, path: Path | str, sensor: str, ratio: int = 4) -> nn.Module:
+def load_published(
+    name: str, path: Path | str, sensor: str, ratio: int = 4, as_published: bool = False
+) -> nn.Module:
     """A network with the weights of a public checkpoint.
 
     Their images are scaled by 2047 (DLPan) or 2048 (GRIP-UNINA), a relative difference of 5e-4.
@@ -208,6 +227,10 @@ def load_published(name: str, path: Path | str, sensor: str, ratio: int = 4) -> 
         path: `.safetensors`, or a file of `torch.save`, which is read without running code from it.
         sensor: that it was trained for, a name of `get_sensor`; decides the number of bands.
         ratio: PAN-to-MS scale of the images to be fused; all public checkpoints were trained at 4.
+        as_published: True upsamples MS as the public code does, which gives its output up to the edge: most join
+            opposite borders, CLIPPan's LFormer uses torch's bicubic. False upsamples as our methods and scores
+            do, `mtf.upsample` with repeated borders: for tables, where a network that joins borders is marked
+            down for it.
     Raises: ValueError on an unknown name or sensor; CheckpointError on a file that cannot be read, or naming what is
         left over, missing or misshapen.
     """
@@ -219,6 +242,8 @@ def load_published(name: str, path: Path | str, sensor: str, ratio: int = 4) -> 
     ours = {key: _their_name(key, published) for key in network.state_dict()}
     _check(theirs, {ours[key]: value for key, value in network.state_dict().items()}, path)
     network.load_state_dict({key: theirs[name_there] for key, name_there in ours.items()})
+    if as_published and published.upsampling:
+        network.upsample = published.upsampling
     return network
 
 

@@ -76,6 +76,8 @@ class LambdaPNN(nn.Module):
         ratio: PAN-to-MS scale, at least 2.
     """
 
+    upsample = staticmethod(upsample)  # `load_published` may set another
+
     def __init__(self, bands: int, ratio: int) -> None:
         super().__init__()
         self.ratio = ratio
@@ -101,7 +103,7 @@ class LambdaPNN(nn.Module):
             raise ValueError(
                 f"pan {tuple(pan.shape)} is too small: λ-PNN needs at least {_SMALLEST} pixels a side"
             )
-        lms = upsample(lrms, self.ratio, border="replicate")
+        lms = self.upsample(lrms, self.ratio)
         maps = F.relu(self.conv1(torch.cat([lms, pan], dim=1)))
         maps = self.attention1(F.relu(self.conv2(maps)))
         maps = self.attention2(self.block2(self.block1(maps)))

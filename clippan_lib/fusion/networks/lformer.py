@@ -203,6 +203,8 @@ class LFormer(nn.Module):
     Raises: ValueError on no stage or an `attention_dim` that the heads cannot share.
     """
 
+    upsample = staticmethod(upsample)  # `load_published` may set another
+
     def __init__(
         self, bands: int, ratio: int, stages: int = 5, attention_dim: int = 64, hidden: int = 64
     ) -> None:
@@ -243,7 +245,7 @@ class LFormer(nn.Module):
         Raises: ValueError if the sizes are not `ratio` apart.
         """
         check_pair(lrms, pan, self.ratio)
-        lms = upsample(lrms, self.ratio, border="replicate")
+        lms = self.upsample(lrms, self.ratio)
         height, width = pan.shape[-2:]
         missing = (0, -width % _WINDOW, 0, -height % _WINDOW)
         residual = self._residual(*(F.pad(image, missing, mode="replicate") for image in (lms, pan)))

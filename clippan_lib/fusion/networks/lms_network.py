@@ -16,6 +16,7 @@ class LmsNetwork(nn.Module, ABC):
         ratio: PAN-to-MS scale, at least 2.
     """
 
+    upsample = staticmethod(upsample)  # `load_published` may set another
     pixels: int  # how far `fuse` looks, PAN px
 
     def __init__(self, ratio: int) -> None:
@@ -37,7 +38,7 @@ class LmsNetwork(nn.Module, ABC):
         Raises: ValueError if the sizes are not `ratio` apart.
         """
         check_pair(lrms, pan, self.ratio)
-        return self.fuse(upsample(lrms, self.ratio, border="replicate"), pan)
+        return self.fuse(self.upsample(lrms, self.ratio), pan)
 
     @abstractmethod
     def fuse(self, lms: Image, pan: PAN) -> HRMS:

@@ -46,6 +46,8 @@ class PanNet(nn.Module):
         bias: of the transposed convolution.
     """
 
+    upsample = staticmethod(upsample)  # `load_published` may set another
+
     def __init__(self, bands: int, ratio: int, border: Border = "reflect", bias: bool = True) -> None:
         super().__init__()
         self.ratio, self.border = ratio, border
@@ -76,6 +78,6 @@ class PanNet(nn.Module):
             raise ValueError(
                 f"lrms {tuple(lrms.shape)} is too small: PanNet needs at least {_SMALLEST} pixels a side"
             )
-        lms = upsample(lrms, self.ratio, border="replicate")
+        lms = self.upsample(lrms, self.ratio)
         lifted = self.deconv(high_pass(lrms, self.border))
         return lms + self.details(torch.cat([lifted, high_pass(pan, self.border)], dim=1))
