@@ -373,3 +373,37 @@ def probe(name):
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_a_method_gives_the_stored_numbers(name):
     assert probe(name) == pytest.approx(STORED[name], abs=1e-9)
+
+
+def run(stages, answers=()):
+    """The image, and what was answered to the method: what it tallies itself, or the answers given."""
+    given, said = iter(answers), []
+    try:
+        requests = next(stages)
+        while True:
+            said.append(next(given) if answers else tuple(request.tally() for request in requests))
+            requests = stages.send(said[-1])
+    except StopIteration as end:
+        return end.value, said
+
+
+@pytest.mark.parametrize("name", [row.name for row in CLASSICAL.values() if row.reach(4) is not None])
+def test_a_corner_is_fused_as_in_the_whole_scene_where_borders_are_repeated_and_not_where_they_are_joined(
+    name,
+):
+    row, side, size = CLASSICAL[name], 37, (45, 52)
+    lrms, pan = pair(batch=1, h=size[0], w=size[1])
+    kept, errors = 4 * (side - row.reach(4)), {}
+    for border in ("replicate", "circular"):
+        settings = row.settings(get_sensor("QB"), 4) | {"border": border}
+        whole, said = run(row.fuse.stages(lrms, pan, **settings))
+        errors[border] = []
+        for bottom, right in np.ndindex(2, 2):
+            starts = [end * (length - side) for end, length in zip((bottom, right), size, strict=True)]
+            low, high = (tuple(slice(k * at, k * (at + side)) for at in starts) for k in (1, 4))
+            # of the scene's corner; what lies within reach of the window's other sides is left out
+            near = tuple(slice(-kept, None) if end else slice(kept) for end in (bottom, right))
+            window, _ = run(row.fuse.stages(lrms[..., *low], pan[..., *high], **settings), said)
+            errors[border].append((window - whole[..., *high])[..., *near].abs().max().item())
+    assert max(errors["replicate"]) < 1e-9
+    assert min(errors["circular"]) > 1e-3

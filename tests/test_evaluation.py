@@ -1,10 +1,15 @@
 """Judging methods on scenes: which scores, whose mean, and what pairs with what."""
 
+from pathlib import Path
+
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from layouts import h5_dataset, save_h5
 from tiny import SENSOR, TinyPatches
 
+from clippan_lib.data import load_manifest, open_dataset
 from clippan_lib.data.stacks import Scene, SceneStack
 from clippan_lib.evaluation.scores import (
     evaluate,
@@ -13,7 +18,9 @@ from clippan_lib.evaluation.scores import (
     speed,
     summary,
 )
-from clippan_lib.fusion import get_method
+from clippan_lib.fusion import CLASSICAL, get_method
+from clippan_lib.metrics import full_scores, reduced_scores
+from clippan_lib.metrics.reference import crop_border, mpsnr
 
 CPU = torch.device("cpu")
 
@@ -121,3 +128,48 @@ def test_speed_is_megapixels_over_the_fastest_run_and_the_first_is_not_timed(mon
     monkeypatch.setattr("clippan_lib.evaluation.scores.time.perf_counter", lambda: next(clock))
     batch = TinyPatches(count=2).batch([0, 1])
     assert speed(get_method("exp", SENSOR, 4), batch) == pytest.approx(2 * 64 * 64 / 1e6 / 2)
+
+
+def test_digital_numbers_are_those_of_the_manifest_and_not_of_the_sensor(tmp_path):
+    rng = np.random.default_rng(0)
+    shapes = {"ms": (2, 4, 8, 8), "pan": (2, 1, 32, 32), "gt": (2, 4, 32, 32)}
+    eight_bits = {key: rng.integers(1, 256, shape).astype(np.float64) for key, shape in shapes.items()}
+    save_h5(tmp_path / "test_reduced.h5", **eight_bits)
+    save_h5(tmp_path / "test_full.h5", full=True, ms=eight_bits["ms"], pan=eight_bits["pan"])
+    dataset = h5_dataset(tmp_path, max_value=255)
+    method = get_method("gsa", SENSOR, 4)
+    lrms, pan, gt = (torch.from_numpy(eight_bits[key][:1]).float() / 255 for key in ("ms", "pan", "gt"))
+    hrms = fuse(method, dataset.scenes("test", "full")[0].read()).double()
+    others = []
+    for dn_max in (255, 2047):
+        expected = reduced_scores(hrms, gt.double(), 4, dn_max)
+        expected |= full_scores(hrms, lrms.double(), pan.double(), SENSOR, 4, dn_max)
+        others.append({name: value.item() for name, value in expected.items()})
+    seen = [evaluate({"GSA": method}, dataset.scenes("test", at)[:1], CPU) for at in ("reduced", "full")]
+    row = pd.concat(seen).groupby("method").first().loc["GSA"]
+    assert {name: row[name] for name in others[0]} == pytest.approx(others[0], rel=1e-9)
+    moved = {name for name in others[0] if others[0][name] != others[1][name]}
+    assert moved == {"Q2n", "D_lambda_K", "HQNR"}
+
+
+@pytest.mark.slow
+def test_who_is_first_with_repeated_borders_is_first_without_any_and_with_joined_ones_is_not():
+    manifest = Path(__file__).resolve().parents[1] / "data_manifests" / "synthetic_wv3.yaml"
+    dataset = open_dataset(load_manifest(manifest))
+    batches = [scene.read() for scene in dataset.scenes("test", "reduced")]
+    ranks = {}
+    for border in ("replicate", "circular"):
+        table = {}
+        for name in CLASSICAL:
+            method = get_method(name, dataset.sensor, 4, border=border)
+            pairs = [(fuse(method, batch), batch.gt) for batch in batches]
+            table[name] = [
+                np.mean([mpsnr(crop_border(hrms, cut), crop_border(gt, cut)).item() for hrms, gt in pairs])
+                for cut in (0, 21)
+            ]
+        ranks[border] = pd.DataFrame(table, index=["whole", "cut"]).T.rank(ascending=False)
+    whole, cut = ranks["replicate"]["whole"], ranks["replicate"]["cut"]
+    assert whole.idxmin() == cut.idxmin() != ranks["circular"]["whole"].idxmin()
+    assert ranks["circular"]["cut"].idxmin() == cut.idxmin()  # the border alone makes the difference
+    distance = {border: ((table["whole"] - table["cut"]) ** 2).sum() for border, table in ranks.items()}
+    assert distance["replicate"] < distance["circular"] / 2

@@ -301,6 +301,12 @@ def test_error_maps_have_one_scale_one_colour_bar_and_digital_numbers(columns):
     assert f"mean {errors[0].mean():.3g}" in words(figure) and "(DN)" in words(figure)
 
 
+def test_error_maps_of_scenes_divided_by_another_value_are_in_their_digital_numbers():
+    figure = fig.zooms(RESULTS, LRMS, PAN, QB, gt=GT, max_value=255.0)
+    errors = [fig.error_map(image, GT).numpy() * 255 for image in RESULTS.values()]
+    assert scales(figure) == [(0.0, pytest.approx(np.percentile(errors, 99)))] * 2
+
+
 def test_the_error_scale_can_be_set_and_perfect_results_can_be_drawn():
     assert scales(fig.zooms(RESULTS, LRMS, PAN, QB, gt=GT, error_max=50.0)) == [(0, 50)] * 2
     assert scales(fig.zooms({"perfect": GT}, LRMS, PAN, QB, gt=GT)) == [(0, 1)]
@@ -461,6 +467,13 @@ def test_histograms_count_every_pixel_in_digital_numbers():
     assert len(stairs) == 5
     assert [s.get_data().values.tolist() for s in stairs[1:3]] == [[0, 0, 0, 100], [0, 0, 100, 0]]
     assert stairs[0].get_data().edges[-1] == pytest.approx(1000, rel=1e-6)
+
+
+def test_histograms_of_scenes_divided_by_another_value_count_in_their_digital_numbers():
+    lrms, pan = torch.full((1, 4, 5, 7), 100 / 255), torch.full((1, 1, 20, 28), 100 / 255)
+    ax = fig.histograms(lrms, pan, QB, bins=4, max_value=255.0).axes[0]
+    assert ax.patches[0].get_data().edges[-1] == pytest.approx(100, rel=1e-6)
+    assert "of 255" in ax.get_xlabel()
 
 
 def test_histograms_refuse_bands_that_are_not_the_sensors():

@@ -198,6 +198,20 @@ def test_low_pass_pan_is_shrunk_then_interpolated():
     torch.testing.assert_close(pan_lowpass(torch.ones_like(pan), 4), torch.ones_like(pan), rtol=0, atol=1e-7)
 
 
+def test_both_images_that_are_compared_with_have_the_border_asked_for():
+    lrms, pan = scene(13, h=16, w=24)[0], scene(13, h=64, w=96)[2]
+    hrms, sensor = scene(14, h=64, w=96)[0], get_sensor("QB")
+    for border in ("replicate", "circular"):
+        low = upsample(lrms, 4, border), upsample(imresize(pan, (16, 24)), 4, border)
+        table = full_scores(hrms, lrms, pan, sensor, 4, border=border)
+        torch.testing.assert_close(table["D_s"], d_s(hrms, low[0], pan, low[1]))
+        torch.testing.assert_close(table["D_lambda"], d_lambda(hrms, low[0]))
+        torch.testing.assert_close(table["D_lambda_K"], d_lambda_k(hrms, low[0], sensor.gnyq, 4, 2047))
+    repeated = full_scores(hrms, lrms, pan, sensor, 4)
+    assert all((repeated[name] != table[name]).all() for name in table)
+    assert torch.equal(repeated["D_s"], full_scores(hrms, lrms, pan, sensor, 4, border="replicate")["D_s"])
+
+
 def test_the_full_table_holds_each_score():
     sensor = Sensor("odd", ("a", "b", "c"), 8, 3, (0.3, 0.25, 0.2), 0.15, (0, 1, 2), (0, 1, 2))
     hrms, _, pan, _ = scene(5, c=3, h=96, w=96, dtype=torch.float32)
@@ -207,6 +221,12 @@ def test_the_full_table_holds_each_score():
     khan = d_lambda_k(hrms, upsample(lrms, 3), sensor.gnyq, 3, dn_max=255)
     torch.testing.assert_close(table["D_lambda_K"], khan)
     assert (khan != d_lambda_k(hrms, upsample(lrms, 3), sensor.gnyq, 3, dn_max=1)).all()
+    eight_bits, other = (
+        full_scores(hrms, lrms, pan, sensor, 3, 255),
+        full_scores(hrms, lrms, pan, sensor, 3, 15),
+    )
+    assert torch.equal(eight_bits["D_lambda_K"], table["D_lambda_K"])
+    torch.testing.assert_close(other["D_lambda_K"], d_lambda_k(hrms, upsample(lrms, 3), sensor.gnyq, 3, 15))
     torch.testing.assert_close(table["QNR"], (1 - table["D_lambda"]) * (1 - table["D_s"]))
     torch.testing.assert_close(table["HQNR"], (1 - table["D_lambda_K"]) * (1 - table["D_s"]))
     assert all(score.shape == (2,) and score.dtype == torch.float32 for score in table.values())

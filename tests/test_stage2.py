@@ -14,8 +14,9 @@ from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.errors import CheckpointError, TrainingError
 from clippan_lib.fusion import NETWORKS, build_network, get_method
 from clippan_lib.fusion.networks.pnn import PNN
-from clippan_lib.losses.fidelity import fit_pan_response
-from clippan_lib.mtf import degrade
+from clippan_lib.losses.fidelity import fit_pan_response, qnr_loss
+from clippan_lib.metrics.no_reference import pan_lowpass
+from clippan_lib.mtf import degrade, upsample
 from clippan_lib.training import stage2
 from clippan_lib.training.batches import PatchStore
 from clippan_lib.training.config import make_config
@@ -91,6 +92,22 @@ def test_the_history_holds_the_terms_and_their_weighted_sum():
     assert list(table.columns) == ["iteration", "lr", *TERMS, "total", "grad_norm"]
     expected = sum(getattr(config, weight) * table[name] for name, weight in TERMS.items())
     assert table["total"].to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-5)
+
+
+def test_the_qnr_term_compares_with_images_that_both_repeat_their_border():
+    network, patches = small(), TinyPatches()
+    low = {border: upsample(patches.lrms, 4, border) for border in ("replicate", "circular")}
+    pan_low = {border: pan_lowpass(patches.pan, 4, border) for border in low}
+    with torch.no_grad():
+        out = network(patches.lrms, patches.pan)
+        expected, *others = (
+            qnr_loss(out, low[ms], patches.pan, pan_low[pan]).item()
+            for ms in ("replicate", "circular")
+            for pan in ("replicate", "circular")
+        )
+    (row,) = train(network, PatchStore(patches, "cpu"), only("qnr", stage2_batch=6)).rows
+    assert row["qnr"] == pytest.approx(expected, rel=1e-4)
+    assert all(abs(other - expected) > 1e-3 for other in others)
 
 
 def test_the_language_term_compares_the_steps_from_lrms_and_pan_with_those_of_the_texts():
