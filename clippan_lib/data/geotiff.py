@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from clippan_lib.data.stacks import Batch, SceneStack, Windows, wald
+from clippan_lib.data.stacks import Batch, SceneStack, Windows, step_down, wald
 from clippan_lib.errors import DataError
 
 AREA_SIDES = (256, 128, 64, 32)  # LRMS px at full resolution; the block-wise metrics need 32
-MTF_REACH = 20  # px to which the MTF filter reaches, the widest of those that degrade
+# px of the truth to which the MTF filter reaches, the widest of those that degrade, and what halving reaches beyond
+MTF_REACH, HALVING_REACH = 20, 4
 Mask = Bool[Tensor, "h w"]
 
 
@@ -33,11 +34,13 @@ class LargeStack(SceneStack):
         load: a window (rows and columns, LRMS px) as a batch of one.
         valid: LRMS pixels that hold no NoData, neither themselves nor in PAN (nor in the reference).
         most: areas at most.
+        step: how many measured LRMS px, along a side, are one of this stack's.
     """
 
     load: Callable[[slice, slice], Batch]
     valid: Mask
     most: int
+    step: int = 1
 
     def read(self, windows: Windows) -> Batch:
         found = [
@@ -61,7 +64,8 @@ class LargeStack(SceneStack):
     def areas(self) -> "AreaStack":
         """The largest squares of `AREA_SIDES` of which one at least holds no NoData, evenly spread.
 
-        Both resolutions give the same ground.
+        Both resolutions give the same ground, if no truth is halved first: twice as long a side otherwise. Names end in
+        the top and left of an area, in measured LRMS px.
         """
         ratio = self.sensor.ratio
         scale = ratio if self.resolution == "full" else 1  # areas are whole pixels of reduced resolution
@@ -71,23 +75,30 @@ class LargeStack(SceneStack):
         places, columns = self.usable(side, side), self.width // side
         chosen = torch.linspace(0, len(places) - 1, min(self.most, len(places))).round().long()
         corners = [tuple(side * at for at in divmod(places[place], columns)) for place in chosen]
-        measured = ratio // scale  # LRMS px as measured in one of this resolution
-        names = tuple(f"{self.names[0]}_{measured * top}_{measured * left}" for top, left in corners)
+        names = tuple(f"{self.names[0]}_{self.step * top}_{self.step * left}" for top, left in corners)
         return AreaStack(
             names, self.sensor, self.resolution, side, side, self.has_gt, self.max_value, self, corners
         )
 
-    def degraded(self) -> "LargeStack":
+    def degraded(self, sharp: bool = False) -> "LargeStack":
         """The scene at reduced resolution; a window is the same part of the whole scene degraded by `wald`.
 
         Nothing but filled NoData can reach into a window from outside the scene.
+
+        Args:
+            sharp: see `wald`.
         """
-        ratio, valid = self.sensor.ratio, complete(self.valid, self.sensor.ratio, self.sensor.ratio)
+        ratio, step = self.sensor.ratio, step_down(self.sensor, sharp)
+        valid, reach = complete(self.valid, step, step), MTF_REACH + (step > ratio) * HALVING_REACH
 
         def load(rows: slice, columns: slice) -> Batch:
-            wide = [_widened(*side, ratio) for side in zip((rows, columns), valid.shape, strict=True)]
-            measured = self.load(*(slice(ratio * part.start, ratio * part.stop) for part in wide))
-            batch = wald(measured.lrms, measured.pan, self.sensor)
+            apron = -(-reach // ratio)
+            wide = [
+                slice(max(0, part.start - apron), min(length, part.stop + apron))
+                for part, length in zip((rows, columns), valid.shape, strict=True)
+            ]
+            measured = self.load(*(slice(step * part.start, step * part.stop) for part in wide))
+            batch = wald(measured.lrms, measured.pan, self.sensor, sharp)
             top, left = rows.start - wide[0].start, columns.start - wide[1].start
             inner = Windows([0], [top], [left], rows.stop - rows.start, columns.stop - columns.start)
             lrms, pan = inner.cut(batch.lrms, 1), inner.cut(batch.pan, ratio)
@@ -106,13 +117,8 @@ class LargeStack(SceneStack):
             load,
             valid,
             self.most,
+            self.step * step,
         )
-
-
-def _widened(part: slice, length: int, ratio: int) -> slice:
-    """A window's side, in LRMS px of reduced resolution, and what the filters reach round it."""
-    apron = -(-MTF_REACH // ratio)
-    return slice(max(0, part.start - apron), min(length, part.stop + apron))
 
 
 @dataclass(eq=False)

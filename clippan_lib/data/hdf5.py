@@ -28,13 +28,19 @@ class Hdf5Stack(SceneStack):
 
     def __init__(self, path: Path, sensor: Sensor, resolution: Resolution, max_value: float) -> None:
         self.path, self.file = path, open_hdf5(path)
-        self.keys = ("ms", "pan", "gt") if resolution == "reduced" else ("ms", "pan")
+        self.has_gt = resolution == "reduced"
+        self.slack = OVERSHOOT if resolution == "reduced" else 0.0
         shapes = hdf5_shapes(self.file)
         for key in self.keys:
             require_key(path, key, shapes)
         count, height, width = self._check_layout({key: shapes[key] for key in self.keys}, sensor)
         names = tuple(f"{path.stem}_{index}" for index in range(count))
-        super().__init__(names, sensor, resolution, height, width, "gt" in self.keys, max_value)
+        super().__init__(names, sensor, resolution, height, width, self.has_gt, max_value)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Of the file, those that are read."""
+        return ("ms", "pan", "gt") if self.has_gt else ("ms", "pan")
 
     def _check_layout(self, shapes: dict[str, tuple[int, ...]], sensor: Sensor) -> tuple[int, int, int]:
         """Count, rows and columns of the scenes."""
@@ -78,5 +84,4 @@ class Hdf5Stack(SceneStack):
                 f"{self.path}: key {key!r} cannot be read ({error}); corrupt, get it again"
             ) from error
         where = f"{self.path}: key {key!r}, scenes {scenes[0]}..{scenes[-1]}"
-        slack = OVERSHOOT if key == "pan" and self.resolution == "reduced" else 0.0
-        return to_unit(array, where, self.max_value, slack)
+        return to_unit(array, where, self.max_value, self.slack if key == "pan" else 0.0)

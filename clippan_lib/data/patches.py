@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from clippan_lib.data.lowered import LoweredReader
 from clippan_lib.data.manifest import SPLITS, Manifest
 from clippan_lib.data.pair.sources import States
 from clippan_lib.data.reader import Reader
@@ -121,6 +122,44 @@ class Dataset:
         """
         return self._reader.state()
 
+    def sharpened_truth(self) -> "Dataset":
+        """The same dataset with a sharp truth wherever reduced resolution is simulated.
+
+        Of sensors whose mean gain at Nyquist is 0.3 or more nothing changes; `wald` explains why of others.
+        Raises: DataError where the source brings its own reduced resolution.
+        """
+        return Dataset(self.manifest, self._reader.sharpened())
+
+    def lowered(self, judged: bool = False) -> "Dataset":
+        """The same dataset one scale down: the setting without a truth, with a truth that judges.
+
+        Its scenes at "full" resolution are those at "reduced" resolution here, and its scenes at "reduced" resolution
+        are these degraded once more (Wald's protocol). So what is trained without ground truth at full resolution
+        sees degraded LRMS and PAN alone, its pseudo-supervisor is trained one scale lower still, and the LRMS of
+        before is the truth. Training scenes come without theirs.
+
+        Args:
+            judged: take the test scenes for training too, which is fair where no truth is seen. The lower scale of
+                the test scenes is then trained on with its truth, and is not available to be judged.
+
+        >>> from clippan_lib.data import load_manifest
+        >>> dataset = open_dataset(load_manifest("data_manifests/synthetic_wv3.yaml"))
+        >>> lowered = dataset.lowered()
+        >>> dataset.size("test", "reduced"), lowered.size("test", "full"), lowered.size("test", "reduced")
+        ((24, 24), (24, 24), (6, 6))
+        >>> lowered.has_gt("test", "full"), lowered.has_gt("train", "full")
+        (True, False)
+        """
+        return Dataset(self.manifest, LoweredReader(self._reader, judged))
+
+    def size(self, split: str, resolution: str) -> tuple[int, int]:
+        """Rows and columns of LRMS, px, of each scene of a split, or of the one that areas are cut from.
+
+        Raises: DataError as `scenes` does.
+        """
+        stack = self._open(split, resolution)
+        return stack.height, stack.width
+
     def has_gt(self, split: str, resolution: str) -> bool:
         """Whether there is a ground truth.
 
@@ -162,7 +201,8 @@ class Dataset:
                 raise DataError(f"{self.name}: {what} {value!r} is unknown; choose one of {', '.join(known)}")
         if (split, resolution) not in self.available:
             have = ", ".join(f"{s} {r}" for s, r in self.available)
-            raise DataError(f"{self.name}: no {split} at {resolution} resolution; there is: {have}")
+            reason = self._reader.absence(split, resolution)
+            raise DataError(f"{self.name}: no {split} at {resolution} resolution{reason}; there is: {have}")
         return self._stack(split, resolution)
 
 

@@ -4,12 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from clippan_lib.data.geotiff import LargeStack
 from clippan_lib.data.manifest import Manifest, Split
 from clippan_lib.data.pair.sources import States
 from clippan_lib.data.stacks import RESOLUTIONS, MemoryStack, Resolution, SceneStack
+from clippan_lib.errors import DataError
 from clippan_lib.files import file_state
 from clippan_lib.sensors import Sensor
 
@@ -19,16 +20,45 @@ Key = tuple[str, Resolution]
 class Reader(ABC):
     """What a kind of source can give. Opening checks what is cheap to check; values are checked when read.
 
+    What its stacks depend on beside the source, `sensor` and `sharp_truth`, is set before any is made: see `again`.
+
     Args:
         manifest: of the reader's kind.
         root: folder that the manifest's paths are relative to.
     Raises: DataError for files that are missing or not what the manifest says.
     """
 
+    sharp_truth = False
+
     def __init__(self, manifest: Manifest, root: Path) -> None:
         self.manifest, self.source, self.root = manifest, manifest.source, root
         self.sensor: Sensor = manifest.resolve_sensor()
         self.max_value = float(manifest.max_value or self.sensor.max_value)
+
+    def again(self, **changed: Any) -> "Reader":
+        """The same source, opened once more.
+
+        Args:
+            changed: `sensor` or `sharp_truth`, if not as they are here.
+        """
+        opened = type(self)(self.manifest, self.root)
+        opened.sensor = changed.get("sensor", self.sensor)
+        opened.sharp_truth = changed.get("sharp_truth", self.sharp_truth)
+        return opened
+
+    def sharpened(self) -> "Reader":
+        """The same source with a sharp truth wherever reduced resolution is simulated, see `wald`.
+
+        Raises: DataError where the source brings its own reduced resolution.
+        """
+        raise DataError(
+            f"{self.manifest.name}: truth='sharp' resizes measured scenes before they are degraded, and a source of "
+            f"kind {self.source.kind} brings reduced resolution and truth as they are; keep truth='delivered'"
+        )
+
+    def absence(self, split: str, resolution: str) -> str:
+        """Why a combination is not available, if there is more to say than that."""
+        return ""
 
     @property
     @abstractmethod
@@ -65,10 +95,13 @@ class MeasuredReader(Reader):
         """How the manifest cuts the source."""
         return cast(Split, self.manifest.split)  # `Manifest` refuses a kind that is cut here without it
 
+    def sharpened(self) -> Reader:
+        return self.again(sharp_truth=True)
+
     @property
     def available(self) -> tuple[Key, ...]:
         return tuple((split, resolution) for split in self.parts for resolution in RESOLUTIONS)
 
     def stack(self, split: str, resolution: Resolution) -> SceneStack:
         measured = self._measured(split)
-        return measured if resolution == "full" else measured.degraded()
+        return measured if resolution == "full" else measured.degraded(self.sharp_truth)

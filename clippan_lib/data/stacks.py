@@ -1,5 +1,6 @@
 """Scenes: LRMS and PAN (and a reference where there is one) of one place, read by windows."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from clippan_lib.shapes import HRMS, LRMS, PAN, Image
 Resolution = Literal["full", "reduced"]
 RESOLUTIONS: tuple[Resolution, ...] = ("full", "reduced")
 CACHE_BYTES = 2**31
+# A truth is at least this sharp at its Nyquist frequency: about what PAN is, which it shall be the target for
+SHARP = 0.3
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,37 @@ class SceneStack(ABC):
         """
         return self
 
+    def degraded(self, sharp: bool = False) -> "SceneStack":
+        """The same scenes at reduced resolution, made whole one by one.
+
+        Args:
+            sharp: see `wald`.
+        Raises: DataError if they are too small.
+        """
+        step = step_down(self.sensor, sharp)
+        height, width = self.height // step, self.width // step
+        if not height or not width:
+            raise DataError(
+                f"{self.names[0]}: {self.height} x {self.width} LRMS px are too few to degrade by {step}; "
+                "give the split a larger share"
+            )
+
+        def load(scene: int) -> Batch:
+            measured = self.read(Windows([scene], [0], [0], self.height, self.width))
+            return wald(measured.lrms, measured.pan, self.sensor, sharp)
+
+        return MemoryStack(self.names, self.sensor, "reduced", height, width, True, self.max_value, load)
+
+    def as_full(self, truth: bool) -> "SceneStack":
+        """The same scenes, taken for measured ones.
+
+        Args:
+            truth: whether they come with their reference.
+        """
+        taken = copy.copy(self)
+        taken.resolution, taken.has_gt = "full", truth
+        return taken
+
 
 @dataclass(eq=False)
 class MemoryStack(SceneStack):
@@ -117,25 +151,6 @@ class MemoryStack(SceneStack):
         values = self.sensor.n_bands + high + self.has_gt * high * self.sensor.n_bands
         scene_bytes = max(1, 4 * self.height * self.width * values)
         self._kept = lru_cache(maxsize=max(1, CACHE_BYTES // scene_bytes))(self.load)
-
-    def degraded(self) -> "MemoryStack":
-        """The same scenes at reduced resolution.
-
-        Raises: DataError if they are too small.
-        """
-        ratio = self.sensor.ratio
-        height, width = self.height // ratio, self.width // ratio
-        if not height or not width:
-            raise DataError(
-                f"{self.names[0]}: {self.height} x {self.width} LRMS px are too few to degrade by {ratio}; "
-                "give the split a larger share"
-            )
-
-        def load(scene: int) -> Batch:
-            measured = self._kept(scene)
-            return wald(measured.lrms, measured.pan, self.sensor)
-
-        return MemoryStack(self.names, self.sensor, "reduced", height, width, True, self.max_value, load)
 
     def read(self, windows: Windows) -> Batch:
         scenes, ratio = [self._kept(scene) for scene in windows.scenes], self.sensor.ratio
@@ -208,26 +223,50 @@ class Scene:
         return self.stack.read(Windows([self.position], [top], [left], height, width))
 
 
-def wald(lrms: LRMS, pan: PAN, sensor: Sensor) -> Batch:
+def step_down(sensor: Sensor, sharp: bool) -> int:
+    """How many measured LRMS px, along a side, become one at reduced resolution.
+
+    Args:
+        sensor: gives ratio and MTF gains.
+        sharp: whether the truth is to be sharp, see `wald`.
+    Returns: the ratio, or twice that where the truth is halved first.
+    """
+    return sensor.ratio * (2 if sharp and sum(sensor.gnyq) / len(sensor.gnyq) < SHARP else 1)
+
+
+def wald(lrms: LRMS, pan: PAN, sensor: Sensor, sharp: bool = False) -> Batch:
     """Reduced resolution (Wald's protocol): everything `ratio` coarser, the measured LRMS as reference.
 
     LRMS by the sensor's MTF and decimation, PAN by bicubic reduction, as the toolbox does (Wald, Ranchin and
-    Mangolini 1997 [wald1997fusion]). Sides that are no multiple of `ratio` are cropped at the bottom and right
-    first.
+    Mangolini 1997 [wald1997fusion]). Sides that are no multiple of the `step_down` are cropped at the bottom and
+    right first.
+
+    The measured LRMS of a soft product is a soft truth: of a sensor whose gain at Nyquist is low it holds hardly any
+    detail of its finest pixels, and whoever is trained towards it, or judged by it, is rewarded for blur. `sharp`
+    (ours) makes a truth about as sharp as PAN: where the mean of the gains is below `SHARP`, LRMS and PAN are first
+    resized to one half (bicubic, antialiased): the new Nyquist frequency is half the old one, where the gain was
+    still high. This truth is then degraded with the gains of the product as it was, so that what is learned is to
+    undo the product's own softness. Sensors with higher gains are left as they are.
 
     Args:
-        lrms: (b, c, h, w), [0, 1], h and w at least `ratio`.
+        lrms: (b, c, h, w), [0, 1], h and w at least `step_down`.
         pan: (b, 1, ratio*h, ratio*w), [0, 1].
         sensor: gives ratio and MTF gains.
-    Returns: a batch with lrms (b, c, h/ratio, w/ratio), pan (b, 1, h, w) and gt (b, c, h, w).
+        sharp: whether a soft truth is halved first.
+    Returns: a batch with lrms (b, c, h/ratio, w/ratio), pan (b, 1, h, w) and gt (b, c, h, w) for cropped sides h and
+        w, all three half as large where the truth was halved.
 
     >>> from clippan_lib.sensors import get_sensor
     >>> batch = wald(torch.rand(1, 8, 32, 32), torch.rand(1, 1, 128, 128), get_sensor("WV3"))
     >>> [tuple(image.shape) for image in (batch.lrms, batch.pan, batch.gt)]
     [(1, 8, 8, 8), (1, 1, 32, 32), (1, 8, 32, 32)]
     """
-    ratio, (height, width) = sensor.ratio, (side - side % sensor.ratio for side in lrms.shape[-2:])
-    gt = lrms[..., :height, :width]
-    pan = imresize(pan[..., : ratio * height, : ratio * width], (height, width))
+    ratio, step = sensor.ratio, step_down(sensor, sharp)
+    height, width = (side - side % step for side in lrms.shape[-2:])
+    gt, pan = lrms[..., :height, :width], pan[..., : ratio * height, : ratio * width]
+    if step > ratio:
+        height, width = height // 2, width // 2
+        gt, pan = imresize(gt, (height, width)).clamp(0, 1), imresize(pan, (ratio * height, ratio * width))
+    pan = imresize(pan, (height, width))
     index = torch.zeros(len(lrms), dtype=torch.int64)
     return Batch(degrade(gt, sensor.gnyq, ratio), pan, gt, index)

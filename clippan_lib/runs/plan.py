@@ -8,14 +8,16 @@ from typing import Any
 from clippan_lib.clip.model import check_clip
 from clippan_lib.data import Dataset, Manifest, load_manifest, open_dataset
 from clippan_lib.data.pair.sources import States, states_read
+from clippan_lib.data.stacks import RESOLUTIONS, Resolution
 from clippan_lib.errors import ClipWeightsError, Refusal
 from clippan_lib.runs.devices import find_device
 from clippan_lib.runs.folder import RunFolder
 from clippan_lib.runs.parameters import notebook_parameters, sort_changes
-from clippan_lib.runs.settings import Settings, default_name, refuse_unfit
+from clippan_lib.runs.settings import Settings, as_configured, default_name, refuse_unfit
 from clippan_lib.training.config import RunConfig, make_config
 
-NEEDED = tuple((split, resolution) for split in ("train", "test") for resolution in ("full", "reduced"))
+Needed = tuple[tuple[str, Resolution], ...]
+NEEDED: Needed = tuple((split, resolution) for split in ("train", "test") for resolution in RESOLUTIONS)
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
 
@@ -96,7 +98,6 @@ def plan_run(
     """
     loaded = load_manifest(manifest)
     dataset = open_dataset(loaded, data)
-    _refuse_incomplete(dataset)
     found = _find_notebooks(notebooks, only)
     defaults = {path.stem: notebook_parameters(path) for path in found}
     overrides, extra = sort_changes(changes or {}, RunConfig.model_fields, defaults)
@@ -107,8 +108,18 @@ def plan_run(
     if seed < 0:
         raise Refusal(f"--seed {seed}: a seed is 0 or more")
     config = make_config(preset, **overrides)
+    dataset = as_configured(dataset, config)
+    needed = NEEDED
+    if config.scale == "reduced" and config.patches_from == "judged":
+        if not campaign:
+            raise Refusal(
+                "patches_from='judged': the notebooks of the course judge at reduced resolution too, by the truth that "
+                "the pseudo-supervisor is then trained with; use `clippan table`, or set patches_from='train'"
+            )
+        needed = tuple(key for key in NEEDED if key != ("test", "reduced"))
+    _refuse_incomplete(dataset, needed)
     refuse_unfit(config, dataset)
-    for split, resolution in NEEDED:  # looks at every pixel where that tells which patches there are
+    for split, resolution in needed:  # looks at every pixel where that tells which patches there are
         dataset.patches(split, resolution, config.patch)
     try:
         check_clip(config.clip_model, config.clip_weights)
@@ -147,9 +158,9 @@ def _find_notebooks(folder: Path, only: Collection[str] | None) -> tuple[Path, .
     return tuple(path for name, path in found.items() if only is None or name in only)
 
 
-def _refuse_incomplete(dataset: Dataset) -> None:
+def _refuse_incomplete(dataset: Dataset, needed: Needed) -> None:
     """The notebooks train and judge at both resolutions; PanCollection, say, has no full-resolution training data."""
-    missing = [pair for pair in NEEDED if pair not in dataset.available]
+    missing = [pair for pair in needed if pair not in dataset.available]
     if missing:
         lacking, there = (
             ", ".join(" ".join(pair) for pair in pairs) for pairs in (missing, dataset.available)

@@ -13,14 +13,14 @@ from torch import nn
 
 from clippan_lib import __version__
 from clippan_lib.clip import Supervisor, get_prompts, load_clip
-from clippan_lib.data import Batch, Dataset, PatchSet, load_manifest, open_dataset
+from clippan_lib.data import Batch, Dataset, PatchSet, Scene, load_manifest, open_dataset
 from clippan_lib.errors import MissingStage
-from clippan_lib.fusion import NETWORKS, Method, build_network, get_method
+from clippan_lib.fusion import NETWORKS, Method, get_method, network_for
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.runs.folder import RunFolder, newest_run, no_run
 from clippan_lib.runs.parameters import refuse_unknown_parameters
 from clippan_lib.runs.progress import run_progress
-from clippan_lib.runs.settings import Settings, default_name, refuse_unfit
+from clippan_lib.runs.settings import Settings, as_configured, default_name, refuse_unfit
 from clippan_lib.shapes import HRMS, Progress
 from clippan_lib.training.batches import PatchStore
 from clippan_lib.training.config import RunConfig, make_config
@@ -43,7 +43,7 @@ class Run:
     """Made by `open_run`.
 
     Args:
-        dataset: the scenes and patches.
+        dataset: the scenes and patches, as the configuration wants them.
         config: every number.
         seed: of all randomness.
         device: where to compute.
@@ -66,6 +66,15 @@ class Run:
         strides = {"full": self.config.stride_full, "reduced": self.config.stride_reduced}
         stride = strides.get(resolution) if split == "train" else None
         return self.dataset.patches(split, resolution, self.config.patch, stride)
+
+    @property
+    def judged(self) -> list[Scene]:
+        """The test scenes that methods may be judged by: of reduced resolution, then of full.
+
+        With patches_from="judged" those of full resolution only, see `Dataset.lowered`.
+        """
+        there = [where for where in ("reduced", "full") if ("test", where) in self.dataset.available]
+        return [scene for where in there for scene in self.dataset.scenes("test", where)]
 
     @property
     def layout(self) -> RunFolder:
@@ -196,7 +205,7 @@ class Run:
         seed: int,
         features: Path | None,
     ) -> Trained:
-        network = build_network(self.config.network, self.dataset.n_bands, self.dataset.ratio, seed)
+        network = network_for(self.config.network, self.dataset.sensor, seed, self.config.consistency)
         history = train_fusion(
             network,
             store,
@@ -287,6 +296,7 @@ def open_run(
         folder = RunFolder(Path(runs) / dataset.name / default_name(preset, config, seed, overrides))
     else:
         raise no_run(runs, settings, overrides)
+    dataset = as_configured(dataset, config)
     refuse_unfit(config, dataset)
     folder.claim(settings)
     return Run(dataset, config, seed, torch.device(device), folder.path)

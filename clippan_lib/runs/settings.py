@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clippan_lib.data import Dataset
+from clippan_lib.data.stacks import step_down
 from clippan_lib.errors import Refusal
 from clippan_lib.metrics.no_reference import BLOCK
 from clippan_lib.training.config import STAGES, UNDECIDING, RunConfig
@@ -86,12 +87,29 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def as_configured(dataset: Dataset, config: RunConfig) -> Dataset:
+    """The scenes that a run sees.
+
+    Args:
+        dataset: as its manifest says.
+        config: its `truth`, `scale` and `patches_from`.
+    Raises: DataError where the source cannot give them.
+    """
+    if config.truth == "sharp":
+        dataset = dataset.sharpened_truth()
+    return dataset if config.scale == "full" else dataset.lowered(config.patches_from == "judged")
+
+
 def refuse_unfit(config: RunConfig, dataset: Dataset) -> None:
     """Refuse at once what would end in a notebook after minutes.
 
+    Args:
+        config: of the run.
+        dataset: from `as_configured`.
     Raises: Refusal naming the field, the value seen and what fits.
     """
     _refuse_patch(config.patch, dataset.ratio)
+    _refuse_scale(config, dataset)
     if config.hrms_source == "gt" and not dataset.has_gt("train", "full"):
         raise Refusal(
             f"hrms_source='gt': {dataset.name} has no ground truth at full resolution; choose bdsd_pc or bdsd"
@@ -121,6 +139,35 @@ def _refuse_patch(patch: int, ratio: int) -> None:
         f"patch={patch}: at ratio {ratio} that is {patch * ratio} PAN px, and L_QNR needs whole blocks of {BLOCK}, "
         f"L_spec at least {_SSIM} LRMS px; choose {', '.join(map(str, nearest))} or another multiple"
     )
+
+
+def _refuse_scale(config: RunConfig, dataset: Dataset) -> None:
+    if config.scale == "full":
+        if config.patches_from == "judged":
+            raise Refusal(
+                "patches_from='judged': at scale='full' no truth judges the scenes, and training at reduced resolution "
+                "would see the one that does; set scale='reduced', or patches_from='train'"
+            )
+        return
+    if config.hrms_source == "gt":
+        raise Refusal(
+            "hrms_source='gt': at scale='reduced' the truth is the judge's and no stage may see it; choose bdsd_pc or "
+            "bdsd"
+        )
+    step, patch = step_down(dataset.sensor, config.truth == "sharp"), config.patch
+    sides = {
+        split: dataset.size(split, "full") for split, resolution in dataset.available if resolution == "full"
+    }
+    small = {split: size for split, size in sides.items() if split != "val" and min(size) < step * patch}
+    for split, size in small.items():
+        (height, width), (low, narrow), least = size, (side // step for side in size), step * patch
+        others = ", or patches_from='judged' (-p patches_from=judged)" if [*small] == ["train"] else ""
+        raise Refusal(
+            f"scale='reduced': {split} scenes of {dataset.name} are {height} x {width} LRMS px one scale down, and "
+            f"{low} x {narrow} one lower still, where the pseudo-supervisor is trained; patch={patch} needs "
+            f"{least} x {least}. Choose scenes {least // min(size) + bool(least % min(size))} times as long and as "
+            f"wide, such as those of synthetic_wv3_large, or scale='full' (-p scale=full){others}"
+        )
 
 
 def default_name(preset: str, config: RunConfig, seed: int, changes: Mapping[str, Any]) -> str:

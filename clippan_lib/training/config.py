@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from clippan_lib.clip.prompts import get_prompts
 from clippan_lib.files import file_state, tensors_digest
-from clippan_lib.fusion import CLASSICAL, NETWORKS
+from clippan_lib.fusion import CLASSICAL, NETWORKS, find_method, is_classical
 from clippan_lib.fusion.trained import TrainedNetwork
+from clippan_lib.training.presets import PRESETS
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -71,6 +72,13 @@ class RunConfig(BaseModel):
     text_residual: Annotated[Share, _STAGE1] = 0.5
     """Share of the adapter in a text feature; the release's."""
 
+    scale: Annotated[Literal["full", "reduced"], _ALL] = "full"
+    """Scenes as delivered, or all of it one scale down, where the delivered LRMS is a truth that only judges."""
+    patches_from: Annotated[Literal["train", "judged"], _ALL] = "train"
+    """Training patches of the training scenes, or one scale down of the very scenes that are judged; ours."""
+    truth: Annotated[Literal["delivered", "sharp"], _ALL] = "delivered"
+    """Truth of reduced resolution: LRMS as delivered, or halved first where the sensor is soft; ours, see `wald`."""
+
     patch: Annotated[int, Field(ge=2), _ALL] = 16
     """Side of a training patch in LRMS pixels; 16 is the benchmarks' (64 PAN pixels)."""
     stride_full: Annotated[Count, _FULL] = 16
@@ -80,6 +88,8 @@ class RunConfig(BaseModel):
 
     network: Annotated[str, _STAGE2] = "pnn"
     """The fusion network that is trained; PNN is one of the paper's backbones."""
+    consistency: Annotated[int, Field(ge=0, le=10), _NETWORKS] = 0
+    """Steps of consistency with LRMS as the networks' last layer; ours, the paper has none."""
     pseudo: Annotated[str, _NETWORKS] = "ship"
     """Network or classical method to imitate, or a file of a trained network; SHIP is the paper's."""
     compared: Annotated[list[str], _NONE] = [*NETWORKS]
@@ -161,6 +171,9 @@ class RunConfig(BaseModel):
         if name.endswith(_FILE):
             TrainedNetwork.load(name)
             return str(Path(name).resolve())
+        if is_classical(name):
+            find_method(name)
+            return name
         return _one_of(name, [*NETWORKS, *CLASSICAL, f"NAME{_FILE}"])
 
     @field_validator("clip_model", "clip_weights")
@@ -251,48 +264,6 @@ def _decides(metadata: list[Any]) -> tuple[Stage, ...]:
 STAGES: dict[str, tuple[str, ...]] = {stage: _fields_of(stage) for stage in get_args(Stage)}
 # Fields that no result depends on
 UNDECIDING = tuple(name for name, field in RunConfig.model_fields.items() if not _decides(field.metadata))
-
-_DEMO = {
-    "clip_model": "embedded",
-    "clip_weights": None,
-    "adapters": "shared",
-    "image_residual": 0.5,
-    "tau_intra": 0.1,
-    "w_fusion": 0.05,
-    "stride_reduced": 4,
-    "pseudo": "pnn",
-    "compared": ["pnn", "fusionnet"],
-    "stage1_iterations": 100,
-    "stage1_batch": 12,
-    "pseudo_iterations": 400,
-    "pseudo_batch": 8,
-    "pseudo_lr": 1e-3,
-    "stage2_iterations": 60,
-    "stage2_batch": 8,
-    "stage2_lr": 3e-4,
-    "schedule": "cosine",
-    "clip_norm": 1.0,
-    "warm_start": True,
-    "w_qnr": 0.1,
-    "w_language": 0.02,
-    "n_seeds": 3,
-    "checkpoint_every": 20,
-}
-_SMOKE = _DEMO | {
-    "compared": ["pnn"],
-    "stage1_iterations": 3,
-    "stage1_batch": 4,
-    "pseudo_iterations": 4,
-    "pseudo_batch": 2,
-    "stage2_iterations": 3,
-    "stage2_batch": 2,
-    "n_seeds": 1,
-    "checkpoint_every": 1,
-}
-
-# paper: the paper's numbers, with the release's where it is silent. demo: what worked in minutes on a CPU
-# with a small CLIP. smoke: demo, shortened to seconds; its results mean nothing.
-PRESETS: dict[str, dict[str, Any]] = {"smoke": _SMOKE, "demo": _DEMO, "paper": {}}
 
 
 def make_config(preset: str, **overrides: Any) -> RunConfig:
