@@ -12,7 +12,7 @@ from matplotlib.image import imread
 
 from clippan_lib.data import Batch, Scene
 from clippan_lib.data.stacks import MemoryStack
-from clippan_lib.evaluation.scores import score
+from clippan_lib.evaluation.scores import CONVENTION, score
 from clippan_lib.explore import base, compare
 from clippan_lib.explore.base import STILL, Explorer
 from clippan_lib.figures import fit_stretch
@@ -195,7 +195,7 @@ def test_scores_are_those_of_the_visible_area_alone(view):
         assert view.scores.loc[title].to_dict() == pytest.approx(expected, rel=1e-6)
     assert "rows 32 to 63, columns 48 to 79" in view.numbers.value
     view.set(row=16)
-    assert "rows 0 to 31" in view.numbers.value
+    assert "rows 0 to 31" in view.numbers.value and CONVENTION in view.numbers.value
 
 
 def test_scores_follow_what_the_scene_allows():

@@ -13,6 +13,8 @@ from clippan_lib.metrics import full_scores, reduced_scores
 
 # An interpolation, and one method of each family: what every table has.
 BASELINES = ("exp", "gsa", "bdsd_pc", "mtf_glp_hpm_r")
+# What every table of scores says of its borders
+CONVENTION = "Interpolation repeats border pixels in all methods and scores; nothing is cut."
 # Ends the name of a metric where it is a difference of two methods' scores
 DIFFERENCE = " difference"
 

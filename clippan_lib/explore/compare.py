@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from clippan_lib.data import Batch, Scene
-from clippan_lib.evaluation.scores import fuse, score
+from clippan_lib.evaluation.scores import CONVENTION, fuse, score
 from clippan_lib.explore.base import Explorer, Update, scrolled
 from clippan_lib.explore.panels import Panel, Spectra, places
 from clippan_lib.figures import Stretch, error_map, fit_stretch, mark_best
@@ -179,7 +179,7 @@ class Compare(Explorer):
         if self.scores.empty:
             return f"No metrics of {told}: no method is shown, or the scene has neither truth nor full resolution."
         table = mark_best(self.scores, BETTER, digits=3).rename(columns=header)
-        return f"Metrics of {told} alone (* best):{scrolled(table)}"
+        return f"Metrics of {told} alone (* best). {CONVENTION}{scrolled(table)}"
 
     # What is seen of an image, at most about as fine as the screen
 

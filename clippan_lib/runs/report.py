@@ -12,6 +12,7 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
 from clippan_lib import __version__
+from clippan_lib.evaluation.scores import CONVENTION
 from clippan_lib.figures.page import Link, Picture, Section, render, table_of
 from clippan_lib.files import write_json, write_text
 from clippan_lib.runs import results
@@ -22,7 +23,7 @@ _WIDGET = "application/vnd.jupyter.widget-view+json"
 _LINK = re.compile(r"\]\((\d\d_\w+)\.ipynb")
 _READING = (
     "Means over the scenes; where a method was trained with several seeds, mean ± standard deviation over them. An "
-    "arrow says which way is better, bold is the best of its column as printed."
+    f"arrow says which way is better, bold is the best of its column as printed. {CONVENTION}"
 )
 PACKAGES = ("torch", "open_clip_torch", "numpy", "scipy", "h5py", "papermill", "nbconvert")
 
