@@ -302,7 +302,7 @@ def test_error_maps_have_one_scale_one_colour_bar_and_digital_numbers(columns):
 
 
 def test_error_maps_of_scenes_divided_by_another_value_are_in_their_digital_numbers():
-    figure = fig.zooms(RESULTS, LRMS, PAN, QB, gt=GT, max_value=255.0)
+    figure = fig.zooms(RESULTS, LRMS, PAN, QB, gt=GT, dn_max=255.0)
     errors = [fig.error_map(image, GT).numpy() * 255 for image in RESULTS.values()]
     assert scales(figure) == [(0.0, pytest.approx(np.percentile(errors, 99)))] * 2
 
@@ -471,7 +471,7 @@ def test_histograms_count_every_pixel_in_digital_numbers():
 
 def test_histograms_of_scenes_divided_by_another_value_count_in_their_digital_numbers():
     lrms, pan = torch.full((1, 4, 5, 7), 100 / 255), torch.full((1, 1, 20, 28), 100 / 255)
-    ax = fig.histograms(lrms, pan, QB, bins=4, max_value=255.0).axes[0]
+    ax = fig.histograms(lrms, pan, QB, bins=4, dn_max=255.0).axes[0]
     assert ax.patches[0].get_data().edges[-1] == pytest.approx(100, rel=1e-6)
     assert "of 255" in ax.get_xlabel()
 

@@ -254,7 +254,9 @@ def test_interpolated_ms_is_clipped_to_the_range_and_stored_values_beyond_it_are
 def test_float_values_are_divided_by_the_manifests_own_max_value(tmp_path):
     ms, pan = (image.astype(np.float32) / 10_000 for image in images())
     pan[0, 100, 100] = np.nan
-    patches = opened(tmp_path, ms, pan, nodata=None, max_value=1.0).patches("train", "full", 16)
+    dataset = opened(tmp_path, ms, pan, nodata=None, max_value=1.0)
+    assert {dataset.scenes("train", at)[0].dn_max for at in ("full", "reduced")} == {2047.0}
+    patches = dataset.patches("train", "full", 16)
     np.testing.assert_array_equal(patches.batch([0]).pan[0, 0], pan[0, :64, :64])
     assert len(patches) == 23
 

@@ -82,6 +82,18 @@ def test_float_data_is_divided_by_the_manifests_own_max_value(tmp_path):
     np.testing.assert_allclose(batch.pan[0, 0], pan[:, :64], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"), [(None, 2047.0), (255.0, 255.0), (10_000.0, 10_000.0), (1.0, 2047.0)]
+)
+def test_a_scene_is_taken_to_digital_numbers_by_the_manifests_value_unless_it_holds_fractions(
+    tmp_path, given, expected
+):
+    lrms, pan = (array / 4000 for array in pair())
+    dataset = mat_dataset(tmp_path, lrms, pan, max_value=given)
+    scenes = [dataset.scenes("train", resolution)[0] for resolution in ("full", "reduced")]
+    assert [scene.dn_max for scene in scenes] == [expected] * 2
+
+
 def test_wald_equals_the_toolbox_on_a_real_scene(shared):
     data = np.load(shared / "reference" / "WV2_RR.npz")
     gt = torch.from_numpy(data["gt"]).permute(2, 0, 1)[None].double()

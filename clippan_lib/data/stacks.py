@@ -77,7 +77,7 @@ class SceneStack(ABC):
         resolution: "full" (as measured) or "reduced" (degraded by `ratio`, so that a reference exists).
         height, width: of LRMS, px.
         has_gt: whether `read` gives a reference.
-        max_value: what stored values were divided by: an image times this is in digital numbers.
+        max_value: what stored values were divided by.
     """
 
     names: tuple[str, ...]
@@ -87,6 +87,11 @@ class SceneStack(ABC):
     width: int
     has_gt: bool
     max_value: float
+
+    @property
+    def dn_max(self) -> float:
+        """What takes an image to digital numbers: `max_value`, or the sensor's largest where fractions are stored."""
+        return self.max_value if self.max_value > 1 else float(self.sensor.max_value)
 
     @abstractmethod
     def read(self, windows: Windows) -> Batch:
@@ -181,9 +186,9 @@ class Scene:
         return self.stack.sensor.ratio
 
     @property
-    def max_value(self) -> float:
-        """What stored values were divided by: an image times this is in digital numbers."""
-        return self.stack.max_value
+    def dn_max(self) -> float:
+        """What takes an image to digital numbers."""
+        return self.stack.dn_max
 
     @property
     def resolution(self) -> Resolution:

@@ -52,10 +52,10 @@ def score(hrms: Tensor, batch: Batch, scene: Scene) -> dict[str, float]:
     hrms = hrms.double()
     scores: dict[str, Tensor] = {}
     if batch.gt is not None:
-        scores |= reduced_scores(hrms, batch.gt.double(), scene.ratio, scene.max_value)
+        scores |= reduced_scores(hrms, batch.gt.double(), scene.ratio, scene.dn_max)
     if scene.resolution == "full":
         lrms, pan = batch.lrms.double(), batch.pan.double()
-        scores |= full_scores(hrms, lrms, pan, scene.sensor, scene.ratio, scene.max_value)
+        scores |= full_scores(hrms, lrms, pan, scene.sensor, scene.ratio, scene.dn_max)
     return {name: value.item() for name, value in scores.items()}
 
 

@@ -139,7 +139,7 @@ class Compare(Explorer):
         for title in dict.fromkeys(self.visible):
             if title != "PAN":
                 row, column = (at // self.scene.ratio if title == "LRMS" else at for at in pixel)
-                found[title] = self.images[title][:, row, column].numpy() * self.scene.max_value
+                found[title] = self.images[title][:, row, column].numpy() * self.scene.dn_max
         return pd.DataFrame(found, index=pd.Index(self.scene.sensor.bands, name="band"))
 
     @property
@@ -153,7 +153,7 @@ class Compare(Explorer):
 
     def _difference(self, title: str, against: str, step: int = 1) -> Float[Tensor, "_ _"]:
         image, reference = (self.images[name][:, ::step, ::step] for name in (title, against))
-        return (error_map(image, reference) * self.scene.max_value).float()
+        return (error_map(image, reference) * self.scene.dn_max).float()
 
     def _limit(self, against: str) -> float:
         """End of the error scale: 99th percentile of all images but the reference; of large ones, of a grid."""

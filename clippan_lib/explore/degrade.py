@@ -120,7 +120,7 @@ class Degrade(Explorer):
         self.original = _cut(around, *corner, size)
         self.degraded = _cut(kept, *(at // ratio for at in corner), size // ratio)
         self.interpolated = _cut(upsample(kept, ratio, "replicate"), *corner, size)
-        self.error = error_map(self.interpolated, self.original) * self.scene.max_value
+        self.error = error_map(self.interpolated, self.original) * self.scene.dn_max
 
     @cached_property
     def _limit(self) -> float:

@@ -132,7 +132,7 @@ def zooms(
     error_max: float | int | None = None,
     columns: int = 6,
     title: str = "",
-    max_value: float | int | None = None,
+    dn_max: float | int | None = None,
 ) -> Figure:
     """The paper's Figures 4 (no ground truth) and 5: images with a green box, the box magnified, error maps.
 
@@ -151,8 +151,8 @@ def zooms(
         error_max: end of the common error scale, in digital numbers; None: 99th percentile of all maps.
         columns: at most so many images side by side; more go on below, in blocks of about equal width.
         title: of the whole figure; sensor, bands shown and size of the box if empty.
-        max_value: what digital numbers were divided by, for the error maps (`Scene.max_value`); None is the
-            sensor's largest.
+        dn_max: what takes images to digital numbers, for the error maps (`Scene.dn_max`); None is the sensor's
+            largest.
     Raises: ValueError on no results, a result with a taken name, unequal sizes, or a box outside the image.
     """
     images = _gather(results, lrms, pan, gt)
@@ -167,7 +167,7 @@ def zooms(
         _draw_image(cells[name], colours(image, name, sensor, stretch), size, view, box)
         cells[name][0].set_title(fill(name, letters))
     if gt is not None:
-        scale = max_value or sensor.max_value
+        scale = dn_max or sensor.max_value
         errors = {name: (error_map(hrms, gt) * scale).numpy() for name, hrms in results.items()}
         _draw_errors(figure, cells, errors, view, error_max)
     part = "" if view[2:] == size else f"part of {size[0]}×{size[1]} pixels, "

@@ -230,7 +230,7 @@ def mtf_kernels(kernels: Float[Tensor, "c k k"], sensor: Sensor) -> Figure:
 
 @styled
 def histograms(
-    lrms: Picture, pan: Picture, sensor: Sensor, bins: int = 100, max_value: float | int | None = None
+    lrms: Picture, pan: Picture, sensor: Sensor, bins: int = 100, dn_max: float | int | None = None
 ) -> Figure:
     """How often each digital number occurs, per band and in PAN.
 
@@ -239,10 +239,10 @@ def histograms(
         pan: (1, H, W) or (1, 1, H, W).
         sensor: names of the bands.
         bins: of equal width, from 0 to the 99.9th percentile of all values shown.
-        max_value: what digital numbers were divided by (`Scene.max_value`); None is the sensor's largest.
+        dn_max: what takes images to digital numbers (`Scene.dn_max`); None is the sensor's largest.
     Raises: ValueError if the bands are not the sensor's.
     """
-    scale = max_value or sensor.max_value
+    scale = dn_max or sensor.max_value
     bands, grey = single(lrms, "lrms") * scale, single(pan, "pan") * scale
     if len(bands) != sensor.n_bands or len(grey) != 1:
         raise ValueError(
