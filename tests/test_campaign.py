@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -29,7 +30,7 @@ from clippan_lib.runs.folder import RunFolder
 from clippan_lib.sensors import get_sensor
 from clippan_lib.training.config import STAGES
 
-QB = MANIFEST.with_name("synthetic_qb.yaml")
+QB, LARGE = MANIFEST.with_name("synthetic_qb.yaml"), MANIFEST.with_name("synthetic_wv3_large.yaml")
 
 COMMON = 'manifest = ""\ndata_root = ""\nrun_dir = ""\npreset = ""\nseed = 0\ndevice = ""\noverrides = {}\n'
 LOG = """
@@ -85,7 +86,8 @@ def write_notebooks(folder: Path, in_experiment: str = "pass", in_supervisor: st
 
 def campaign(folder: Path, table: int = 2, **changes) -> Campaign:
     settings = {"seeds": [0], "preset": "smoke", "device": "cpu", "runs": folder / "runs"}
-    return plan_campaign(table, changes.pop("manifests", [MANIFEST]), **settings | changes)
+    manifests = changes.pop("manifests", [MANIFEST if table == 1 else LARGE])
+    return plan_campaign(table, manifests, **settings | changes)
 
 
 def small(folder: Path, **changes) -> Campaign:
@@ -114,7 +116,8 @@ def changes_of(planned: Campaign, row: str, seed: int = 0) -> tuple[dict, dict]:
     return dict(task.changes) | dict(task.extra), dict(guide.changes) if guide else None
 
 
-FULL = {"resolution": "full"}
+LOWERED = {"scale": "reduced"}
+FULL = LOWERED | {"resolution": "full"}
 UNTUNED = {"stage1_iterations": 0, "image_residual": 0.0, "text_residual": 0.0}
 ROWS = {
     (2, "L_spec + L_spat"): ({"w_qnr": 0.0, "w_pseudo": 0.0}, None),
@@ -148,7 +151,25 @@ def test_a_row_is_trained_as_the_paper_says(tmp_path, place, expected):
     network, guide = expected
     # the notebook has a supervisor of its own, which a row without language must not get
     without = {"supervisor": ""} if guide is None else {}
+    guide = None if guide is None else LOWERED | guide
     assert changes_of(campaign(tmp_path, table), row) == (FULL | without | network, guide)
+
+
+def test_tables_two_to_five_are_judged_one_scale_down_unless_another_scale_is_set(tmp_path):
+    for table in (2, 3, 4, 5):
+        assert {entry.judged for entry in campaign(tmp_path, table).entries} == {"lowered"}
+    delivered = campaign(tmp_path, 3, manifests=[MANIFEST], changes={"scale": "full"})
+    assert [entry.judged for entry in delivered.entries[:4]] == ["reduced", "full"] * 2
+    assert not any("scale" in task.changes for task in delivered.tasks)
+    lowered = campaign(tmp_path, 3)
+    assert lowered.config.scale == "reduced" and "scale" not in lowered.command
+    assert delivered.command.endswith("""-p 'scale="full"'""") and delivered.folder != lowered.folder
+
+
+def test_patches_of_the_judged_scenes_reach_all_that_is_trained(tmp_path):
+    planned = campaign(tmp_path, 2, changes={"patches_from": "judged"})
+    assert {task.changes["patches_from"] for task in planned.tasks} == {"judged"}
+    assert {entry.judged for entry in planned.entries} == {"lowered"}
 
 
 def test_each_table_has_the_rows_of_the_paper_and_controls_that_are_paired(tmp_path):
@@ -258,6 +279,22 @@ def test_another_clip_is_one_parameter(tmp_path):
         (2, {"manifests": []}, r"datasets \[\]: give one or more"),
         (2, {"manifests": [MANIFEST, MANIFEST]}, "give one or more, each once"),
         (2, {"name": "../else"}, "--name '../else' is not the name of a folder"),
+        (
+            2,
+            {"manifests": [MANIFEST]},
+            "train scenes of synthetic_wv3 are 24 x 24 LRMS px one scale down, and 6 x 6 one lower still.*patch=16 "
+            "needs 64 x 64.*-p scale=full",
+        ),
+        (
+            2,
+            {"changes": {"patches_from": "judged", "scale": "full"}},
+            "patches_from='judged': at scale='full' no truth",
+        ),
+        (
+            1,
+            {"changes": {"scale": "reduced", "truth": "sharp"}},
+            "scale='reduced', truth='sharp': Table 1 trains",
+        ),
         (2, {"manifests": [MANIFEST.with_name("wv2_grip.yaml")]}, "imgWV2.mat: no such file"),
     ],
 )
@@ -278,11 +315,11 @@ def test_the_command_of_a_campaign_makes_the_same_campaign(tmp_path):
         4,
         seeds=[3, 1],
         manifests=[MANIFEST, QB],
-        changes={"prompts": {"lrms": "a", "pan": "b", "hrms": "c"}, "stage2_lr": 1e-4},
+        changes={"scale": "full", "prompts": {"lrms": "a", "pan": "b", "hrms": "c"}, "stage2_lr": 1e-4},
     )
     assert planned.command == (
         "clippan table 4 data_manifests/synthetic_wv3.yaml data_manifests/synthetic_qb.yaml --seeds 3 1 --preset smoke "
-        """-p 'prompts={"lrms": "a", "pan": "b", "hrms": "c"}' -p stage2_lr=0.0001"""
+        """-p 'scale="full"' -p 'prompts={"lrms": "a", "pan": "b", "hrms": "c"}' -p stage2_lr=0.0001"""
     )
 
 
@@ -322,6 +359,20 @@ def test_scores_are_the_means_over_scenes_read_from_the_run_folders(tmp_path):
     assert table.loc[("pnn-C", 2, "reduced"), "MPSNR"] == 32.5 + 2
     assert (table["status"] == "done").all() and len(table) == 4 * 2 * 2
     assert table.loc[("pnn-C", 0, "full"), "baseline"] == "pnn"
+
+
+def test_one_scale_down_the_truth_leads_and_the_indices_without_stand_beside_it(tmp_path):
+    planned = campaign(tmp_path, 2)
+    planned = replace(planned, entries=planned.entries[:1])
+    run_campaign(planned, notebooks=write_notebooks(tmp_path / "notebooks"))
+    results = record.load(planned.folder)
+    [line] = results.scores.to_dict("records")
+    # two overrides of w_qnr and w_pseudo, one of the scale, one of the pseudo-supervisor: see SCORES
+    assert (line["judged"], line["MPSNR"]) == ("lowered", 30.5 + 4)
+    [contest] = results.contests
+    assert contest.title == f"{planned.manifests[0].title}: one scale down"
+    assert contest.metrics == ["MPSNR", "ERGAS", "SAM", "Q2n", "D_lambda", "D_s", "QNR", "HQNR"]
+    assert "the LRMS of before is the truth" in tables.as_markdown(results)
 
 
 def test_the_record_says_how_to_repeat_a_campaign(tmp_path):
@@ -470,6 +521,18 @@ def test_table_one_of_the_real_notebooks_ends_with_tables_and_figures(tmp_path, 
         assert (folder / file).stat().st_size > 1000, file
     assert f"Report: {folder / '05_tables.html'}" in shown.out and "pnn-C vs pnn" in shown.out
     assert list((folder / "tables").glob("*.tex"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patches_from", ["train", "judged"])
+def test_a_row_of_the_real_notebooks_is_judged_one_scale_down(tmp_path, patches_from):
+    manifest = tmp_path / "tiny.yaml"
+    manifest.write_text(tiny_manifest(train=1, size=1024))
+    planned = campaign(tmp_path, 2, manifests=[manifest], changes={"patches_from": patches_from})
+    planned = replace(planned, entries=planned.entries[:1])
+    assert not [outcome for outcome in run_campaign(planned) if outcome.failure]
+    [line] = scores(planned).to_dict("records")
+    assert 20 < line["MPSNR"] < 60 and 0 < line["QNR"] < 1 and line["judged"] == "lowered"
 
 
 def test_a_page_that_cannot_be_made_is_an_error_and_leaves_no_page(tmp_path):

@@ -3,21 +3,24 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
+from layouts import h5_dataset, save_h5
 from tiny import same, tiny_manifest
 
 from clippan_lib.clip import shuffled
 from clippan_lib.data import Dataset
-from clippan_lib.errors import CheckpointError, MissingStage, Refusal
+from clippan_lib.errors import CheckpointError, DataError, MissingStage, Refusal
 from clippan_lib.files import write_json
 from clippan_lib.fusion import build_network, get_method
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.runs.folder import RunFolder, find_network
+from clippan_lib.runs.plan import plan_run
 from clippan_lib.runs.run import open_run
-from clippan_lib.runs.settings import Settings
+from clippan_lib.runs.settings import Settings, as_configured, refuse_unfit
 from clippan_lib.sensors import get_sensor
 from clippan_lib.training.config import make_config
 
@@ -44,6 +47,88 @@ def test_training_patches_take_the_configured_stride_and_others_do_not_overlap(o
     run = opened(stride_full=8, patch=16)
     assert len(run.patches("train", "full")) == 2 * 7 * 7
     assert len(run.patches("test", "full")) == 4 * 4
+
+
+@pytest.fixture
+def large(tmp_path):
+    """As `opened`, of scenes that can be degraded twice; nothing of them is drawn before it is read."""
+    (tmp_path / "large.yaml").write_text(tiny_manifest(size=1040))
+
+    def open_with(**overrides):
+        return open_run(tmp_path / "large.yaml", "", tmp_path / "large", "smoke", 0, "cpu", overrides)
+
+    return open_with
+
+
+def test_one_scale_down_a_run_sees_the_scenes_degraded_and_only_the_judge_their_truth(large):
+    run = large(scale="reduced")
+    assert run.dataset.size("test", "full") == (65, 65) and run.dataset.size("test", "reduced") == (16, 16)
+    assert [(s.resolution, s.has_gt) for s in run.judged] == [("reduced", True), ("full", True)]
+    assert not run.patches("train", "full").has_gt and len(run.patches("train", "reduced")) == 2
+
+
+def test_a_run_on_the_judged_scenes_is_judged_at_full_resolution_alone(large):
+    run = large(scale="reduced", patches_from="judged")
+    assert [scene.resolution for scene in run.judged] == ["full"]
+    assert len(run.patches("train", "full")) == len(run.patches("test", "full")) == 16
+    with pytest.raises(DataError, match="no test at reduced resolution .patches_from='judged'"):
+        run.dataset.scenes("test", "reduced")
+
+
+def test_a_sharp_truth_halves_the_scenes_of_a_soft_sensor(opened):
+    delivered, sharp = opened("one").dataset, opened("other", truth="sharp").dataset
+    sizes = [(each.size("train", "full"), each.size("train", "reduced")) for each in (delivered, sharp)]
+    assert sizes == [((64, 64), (16, 16)), ((64, 64), (8, 8))]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"scale": "reduced"},
+            r"train scenes of tiny are 16 x 16 LRMS px one scale down, and 4 x 4 one lower still, .*; patch=16 needs "
+            r"64 x 64. Choose scenes 4 times as long and as wide, .*-p scale=full",
+        ),
+        (
+            {"scale": "reduced", "truth": "sharp"},
+            r"are 8 x 8 LRMS px .*, and 1 x 1 .* needs 128 x 128. .* 16 times",
+        ),
+        (
+            {"scale": "reduced", "hrms_source": "gt"},
+            "hrms_source='gt': at scale='reduced' the truth is the judge's",
+        ),
+        (
+            {"patches_from": "judged"},
+            "patches_from='judged': at scale='full' no truth judges.*set scale='reduced'",
+        ),
+    ],
+)
+def test_a_scale_that_does_not_fit_is_refused_when_a_run_is_opened(opened, tmp_path, overrides, message):
+    with pytest.raises(Refusal, match=message):
+        opened(**overrides)
+    assert not (tmp_path / "run").exists()
+
+
+def test_where_only_the_training_scenes_are_too_small_the_judged_ones_are_offered(tmp_path):
+    for split, side in (("train", 16), ("test", 64)):
+        save_h5(tmp_path / f"{split}_reduced.h5", count=1, side=side)
+    for judged, message in (
+        ("train", r"train scenes of mine are 16 x 16.*or patches_from='judged'"),
+        ("judged", None),
+    ):
+        config = make_config("smoke", scale="reduced", patches_from=judged)
+        dataset = as_configured(h5_dataset(tmp_path), config)
+        with pytest.raises(Refusal, match=message) if message else nullcontext():
+            refuse_unfit(config, dataset)
+
+
+def test_the_course_is_refused_the_judged_scenes_for_training(large, tmp_path):
+    changes = {"scale": "reduced", "patches_from": "judged"}
+    large()
+    with pytest.raises(
+        Refusal, match="patches_from='judged': the notebooks of the course .*use `clippan table`"
+    ):
+        plan_run(tmp_path / "large.yaml", preset="smoke", device="cpu", changes=changes, runs=tmp_path)
 
 
 def test_a_supervisor_without_adapters_is_clip_as_it_is(opened):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from layouts import h5_dataset, save_h5
 from tiny import SENSOR, TinyPatches, killed_after, same, state, tiny_supervisor
 from torch import nn
 
@@ -443,6 +444,40 @@ def test_every_network_trains_with_ground_truth_and_without_and_language_changes
         trained[supervisor is not None] = state(network)
     assert not same(state(build_network(name, 4, 4)), state(start))
     assert not same(trained[False], state(start)) and not same(trained[False], trained[True])
+
+
+def test_without_ground_truth_a_truth_that_is_there_changes_nothing():
+    weights, noise = [], TinyPatches()
+    noise.gt = torch.rand(noise.gt.shape)
+    for patches in (TinyPatches(), noise):
+        network = small()
+        train(
+            network, PatchStore(patches, "cpu"), settings(stage2_iterations=2), supervisor=tiny_supervisor()
+        )
+        weights.append(state(network))
+    assert same(*weights)
+
+
+@pytest.mark.parametrize("judged", [False, True], ids=["train", "judged"])
+def test_one_scale_down_the_judges_truth_reaches_no_weight(tmp_path, judged):
+    """The same LRMS and PAN with a truth of their own and with one of noise: one network, bit by bit."""
+    weights, config = [], settings(warm_start=True)
+    for number in range(2):
+        (folder := tmp_path / str(number)).mkdir()
+        gt = np.random.default_rng(number).integers(0, 2048, (1, 4, 256, 256)).astype(np.float64)
+        save_h5(folder / f"{'test' if judged else 'train'}_reduced.h5", count=1, side=64, gt=gt)
+        lowered = h5_dataset(folder).lowered(judged)
+        pseudo, _ = train_pseudo(lowered.patches("train", "reduced", 16), config, seed=0, device="cpu")
+        network, patches = (
+            build_network("pnn", 4, 4, seed=1),
+            PatchStore(lowered.patches("train", "full", 16), "cpu"),
+        )
+        train(network, patches, config, pseudo=pseudo, supervisor=tiny_supervisor())
+        weights.append(state(network))
+        if judged:  # the truth that only the judge is given
+            truth = lowered.scenes("test", "full")[0].read().gt
+            assert torch.equal(truth, torch.from_numpy(gt / 2047).float())
+    assert same(*weights) and not same(weights[0], state(pseudo))
 
 
 def test_the_network_of_the_readme_trains_once_it_is_registered(monkeypatch):

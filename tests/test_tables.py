@@ -268,7 +268,7 @@ def test_markdown_names_command_commit_time_preset_seeds_and_what_is_not_done(re
     text = tables.as_markdown(results)
     for fact in (RECORD["command"], "commit 0123abcd", "preset demo", "seeds 0, 1, 2", "2026-01-02", "2 min"):
         assert fact in text.splitlines()[0]
-    assert "Not done: I, seed 2, wv2_grip at reduced resolution: failed." in text
+    assert "Not done: I, seed 2, wv2_grip, reduced resolution: failed." in text
     unknown = record.Record.model_validate(RECORD | {"commit": None, "seconds": None})
     assert "commit unknown" in unknown.origin and "not finished" in unknown.origin
 
@@ -344,7 +344,7 @@ def test_files_that_are_not_a_campaigns_are_refused(tmp_path, name, content, sai
         ({"dataset": "moon"}, r"dataset \['moon'\], expected \['wv2_grip'\]"),
         ({"seed": 7}, r"seed \[7\], expected \[0, 1, 2\]"),
         ({"seed": "one"}, "scores.csv is not a campaign's"),
-        ({"judged": "half"}, r"judged \['half'\], expected \['reduced', 'full'\]"),
+        ({"judged": "half"}, r"judged \['half'\], expected \['reduced', 'full', 'lowered'\]"),
         ({"status": "fine"}, r"status \['fine'\], expected \['done', 'failed', 'missing'\]"),
         ({"baseline": "nothing"}, r"baselines \['nothing'\] are no rows"),
         ({"seed": 1}, "two lines have the same dataset, row, seed and judged"),

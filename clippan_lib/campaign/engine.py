@@ -106,7 +106,7 @@ def _line(entry: Entry, status: str, scores: pd.DataFrame | None) -> dict[str, A
     }
     if scores is None:
         return line | dict.fromkeys(BETTER)
-    mine = scores[scores["resolution"] == entry.judged]
+    mine = scores[scores["resolution"] == ("full" if entry.judged == "lowered" else entry.judged)]
     if entry.task.notebook == CLASSICAL:
         mine = mine[mine["method"] == entry.row]
     means = {metric: values.mean(skipna=False) for metric, values in mine.groupby("metric")["value"]}

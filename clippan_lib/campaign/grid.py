@@ -22,10 +22,13 @@ from clippan_lib.runs.devices import find_device
 from clippan_lib.runs.parameters import sort_changes
 from clippan_lib.training.config import RunConfig, make_config
 
+# The scenes of Table 1
+_DELIVERED = {"scale": "full", "patches_from": "train", "truth": "delivered"}
+
 
 @dataclass(frozen=True)
 class Entry:
-    """A number to be: what a row of a table has for one dataset, seed and resolution of the test scenes."""
+    """A number to be: what a row of a table has for one dataset, seed and way of judging, of `record.SHOWN`."""
 
     dataset: str
     row: str
@@ -102,9 +105,11 @@ def plan_campaign(
     """All runs of a table of the paper; writes nothing.
 
     Table 1 trains every network of `RunConfig.compared`: with ground truth at reduced resolution, judged there, and
-    without at full resolution, judged there. Tables 2 to 5 train `RunConfig.network` without ground truth at full
-    resolution and judge it at both: the paper prints scores at reduced resolution, and does not say where it trained.
-    A seed stands for everything random: Stage I, the pseudo-supervisor, Stage II.
+    without at full resolution, judged there. Tables 2 to 5 train `RunConfig.network` without ground truth, one scale
+    down unless `changes` sets another scale, and judge it there by the truth that no training saw: the paper prints
+    scores at reduced resolution, and its release trains there, too. At scale="full" they are trained as delivered and
+    judged at reduced and at full resolution. A seed stands for everything random: Stage I, the pseudo-supervisor,
+    Stage II.
 
     Args:
         table: 1 to 5.
@@ -125,7 +130,15 @@ def plan_campaign(
     overrides, _ = sort_changes(changes or {}, RunConfig.model_fields, {})
     if "n_seeds" in overrides:
         raise Refusal("n_seeds: a table repeats whole runs; use --seeds")
+    given = overrides
+    overrides = ({} if table == 1 else {"scale": "reduced"}) | given
     config = make_config(preset, **overrides)
+    other = [name for name, usual in _DELIVERED.items() if getattr(config, name) != usual]
+    if table == 1 and other:
+        raise Refusal(
+            f"{', '.join(f'{name}={getattr(config, name)!r}' for name in other)}: Table 1 trains, judges and draws "
+            "scenes as delivered, at both resolutions; leave it out, or choose a table from 2 to 5"
+        )
     datasets = [load_manifest(path) for path in manifests]
     names = [dataset.name for dataset in datasets]
     if not names or len(set(names)) < len(names):
@@ -148,7 +161,7 @@ def plan_campaign(
         preset,
         tuple(seeds),
         device,
-        overrides,
+        given,
         data,
         folder,
         runs.resolve(),
@@ -178,7 +191,7 @@ class _Grid:
         for row in ROWS[table]:
             for seed in seeds:
                 task = self.experiment(row, seed, "full")
-                for judged in ("reduced", "full"):
+                for judged in ("lowered",) if self.overrides["scale"] == "reduced" else ("reduced", "full"):
                     yield Entry(self.manifest.name, row.label, row.baseline, seed, judged, task)
 
     def _methods(self, seeds: Sequence[int]) -> Iterator[Entry]:

@@ -74,7 +74,7 @@ def printed(table: int, judged: str) -> dict[str, pd.DataFrame]:
 
     Args:
         table: 1 to 5.
-        judged: "full" or "reduced".
+        judged: "reduced" or "lowered", which the paper does not tell apart, or "full".
     Returns: sensor ("QB", "WV3") to rows (labels of `grid`) by metrics; empty where the paper prints none.
     """
     if table != 1 and judged == "full":

@@ -17,8 +17,11 @@ STATUS = ("done", "failed", "missing")
 # Of a paired difference: its interval lies on one side of 0, contains 0, or does not exist
 VERDICTS = ("better", "worse", "open", "no interval")
 REFERENCE = ("MPSNR", "ERGAS", "SAM", "Q2n")
-# What is always shown; at full resolution scores against a truth follow where there is one
-SHOWN = {"reduced": REFERENCE, "full": ("D_lambda", "D_s", "QNR", "HQNR")}
+INDICES = ("D_lambda", "D_s", "QNR", "HQNR")
+# What is always shown of a way of judging; at full resolution scores against a truth follow where there is one
+SHOWN = {"reduced": REFERENCE, "full": INDICES, "lowered": (*REFERENCE, *INDICES)}
+# How it is called
+PLACES = {"reduced": "reduced resolution", "full": "full resolution", "lowered": "one scale down"}
 
 
 class _Facts(BaseModel):
@@ -59,12 +62,13 @@ class Record(BaseModel):
 
 @dataclass(frozen=True)
 class Contest:
-    """The rows of a table on one dataset, at one resolution of its test scenes.
+    """The rows of a table on one dataset, judged in one way.
 
     Args:
         dataset: the manifest's name.
-        title: of dataset and resolution.
-        judged: "full" or "reduced".
+        title: of dataset and way of judging.
+        judged: "full" or "reduced" resolution of the test scenes; or "lowered": one scale down by the truth, with the
+            indices that need none beside it.
         lines: of `scores.csv`; a line that is not done has no scores.
         seeds: how many were asked for.
     """
@@ -149,7 +153,7 @@ class Results:
 
     Args:
         record: how the campaign was made.
-        scores: one line per dataset, row, seed and resolution.
+        scores: one line per dataset, row, seed and way of judging.
     """
 
     record: Record
@@ -157,12 +161,12 @@ class Results:
 
     @property
     def contests(self) -> list[Contest]:
-        """One per dataset and resolution, in the order of the lines."""
+        """One per dataset and way of judging, in the order of the lines."""
         grouped = self.scores.groupby(["dataset", "judged"], sort=False)
         return [
             Contest(
                 dataset,
-                f"{self.record.datasets[dataset].title}: {judged} resolution",
+                f"{self.record.datasets[dataset].title}: {PLACES[judged]}",
                 judged,
                 lines,
                 len(self.record.seeds),

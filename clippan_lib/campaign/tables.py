@@ -13,7 +13,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from clippan_lib.campaign import paper
-from clippan_lib.campaign.record import Contest, Results
+from clippan_lib.campaign.record import PLACES, Contest, Results
 from clippan_lib.evaluation.intervals import difference_text
 from clippan_lib.figures.tables import DIGITS, as_text, dressed, header, markdown, places
 from clippan_lib.files import write_text
@@ -121,7 +121,7 @@ def _order_table(results: Results) -> list[Table]:
     text = found[metrics].map(lambda rho: "-" if np.isnan(rho) else f"{rho:+.2f}").set_axis(metrics, axis=1)
     text.insert(0, "rows", found["rows"].map(str))
     text["by chance"] = found["by chance"].map("± {:.2f}".format)
-    text.index = found["dataset"] + ", " + found["judged"] + " resolution, paper's " + found["paper"]
+    text.index = found["dataset"] + ", " + found["judged"].map(PLACES) + ", paper's " + found["paper"]
     note = (
         "Spearman's rank correlation of our means with the paper's over the rows that both have, of trained networks: "
         "+1 is the paper's order, -1 its reverse. Order only: it says nothing of sizes. By chance: standard deviation "
@@ -218,7 +218,13 @@ def reading(results: Results) -> str:
         if len(results.record.seeds) > 1
         else "One seed: the spread is not known, and so not whether the order of the rows means anything."
     )
-    return f"{spread} {beside_the_paper(results)}"
+    lowered = (
+        "One scale down, networks see the degraded LRMS and PAN alone, their pseudo-supervisor is trained one scale "
+        "lower still, and the LRMS of before is the truth: it leads, the indices that need none stand after it. "
+        if "lowered" in set(results.scores["judged"])
+        else ""
+    )
+    return f"{spread} {lowered}{beside_the_paper(results)}"
 
 
 def as_markdown(results: Results) -> str:
@@ -229,7 +235,7 @@ def as_markdown(results: Results) -> str:
     ]
     texts += [table.markdown for table in all_tables(results)]
     texts += [
-        f"Not done: {line.row}, seed {line.seed}, {line.dataset} at {line.judged} resolution: {line.status}."
+        f"Not done: {line.row}, seed {line.seed}, {line.dataset}, {PLACES[line.judged]}: {line.status}."
         for line in results.not_done.itertuples()
     ]
     return "\n\n".join(texts)
