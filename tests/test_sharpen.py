@@ -18,7 +18,7 @@ from rasters import grid, noise, save
 from clippan_lib import cli
 from clippan_lib.data.pair import open_pair
 from clippan_lib.errors import CheckpointError, DataError, OutputError
-from clippan_lib.fusion import CLASSICAL, build_network, get_method, staged_method
+from clippan_lib.fusion import CLASSICAL, build_network, get_method, network_for, staged_method
 from clippan_lib.fusion.classical.stages import Core
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.sensors import get_sensor
@@ -73,7 +73,7 @@ def network_file(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("name", ["pnn", "pannet", "fusionnet", "msdcnn", "drpnn", "lformer"])
 def test_tiles_of_a_network_leave_no_trace(tmp_path, name):
     file = tmp_path / f"{name}.safetensors"
-    TrainedNetwork(build_network(name, 4, 4).eval(), name, QB, 2047.0, {}).save(file)
+    TrainedNetwork(network_for(name, QB).eval(), name, QB, 2047.0, {}).save(file)
     paths = scene(tmp_path)
     whole, tiled = (fused(tmp_path, tile, file, paths) for tile in (1024, 68))
     np.testing.assert_allclose(tiled, whole, atol=2e-5 * np.ptp(whole))

@@ -11,7 +11,7 @@ from tiny import same, tiny_supervisor
 from torch import nn
 
 from clippan_lib.errors import CheckpointError
-from clippan_lib.fusion import NETWORKS, build_network
+from clippan_lib.fusion import NETWORKS, build_network, network_for
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.sensors import Sensor, get_sensor
 from clippan_lib.training.loop import fit
@@ -30,7 +30,7 @@ def pair(sensor, b=2, h=5, w=7):
 
 def network_of(name="pnn", sensor=OWN, seed=1):
     """A network whose every weight and buffer differs from those that `build_network` gives."""
-    network = build_network(name, sensor.n_bands, sensor.ratio, seed)
+    network = network_for(name, sensor, seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -53,6 +53,17 @@ def test_every_network_comes_back_bit_by_bit_even_from_the_layout_of_training(tm
     after = TrainedNetwork.load(tmp_path / "a.safetensors")
     assert torch.equal(after.network(lrms, pan), expected)
     assert same(after.network.state_dict(), before.network.state_dict())
+
+
+def test_steps_of_consistency_come_back_with_the_network_and_its_gains(tmp_path):
+    network = network_for("pnn", OWN, seed=2, consistency=3)
+    TrainedNetwork(network, "pnn", OWN, 1.0, ORIGIN).save(tmp_path / "a.safetensors")
+    after = TrainedNetwork.load(tmp_path / "a.safetensors")
+    assert (after.consistency, TrainedNetwork.header(tmp_path / "a.safetensors").consistency) == (3, 3)
+    assert (after.network.steps, after.network.gnyq, after.network.ratio) == (3, OWN.gnyq, 2)
+    lrms, pan = pair(OWN)
+    assert torch.equal(after.network(lrms, pan), network(lrms, pan))
+    assert not torch.equal(after.network(lrms, pan), network.network(lrms, pan))
 
 
 @pytest.mark.parametrize(

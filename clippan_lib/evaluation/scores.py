@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clippan_lib.data import Batch, Dataset, Scene
-from clippan_lib.fusion import CLASSICAL, Method, get_method
+from clippan_lib.fusion import Method, get_method, title_of
 from clippan_lib.metrics import full_scores, reduced_scores
 
 # An interpolation, and one method of each family: what every table has.
@@ -24,11 +24,11 @@ def classical_methods(dataset: Dataset, names: Sequence[str] = BASELINES) -> dic
 
     Args:
         dataset: says sensor and ratio.
-        names: keys of `fusion.CLASSICAL`.
+        names: of classical methods, as `fusion.find_method` takes them.
     Raises: ValueError on an unknown name.
     """
     methods = {name: get_method(name, dataset.sensor, dataset.ratio) for name in names}
-    return {CLASSICAL[name].title: method for name, method in methods.items()}
+    return {title_of(name): method for name, method in methods.items()}
 
 
 @torch.no_grad()

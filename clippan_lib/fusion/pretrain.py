@@ -21,13 +21,13 @@ from clippan_lib.data.synthetic.materials import CENTRE_NM
 from clippan_lib.files import write_tensors
 from clippan_lib.fusion.classical import bt_h, exp, gsa
 from clippan_lib.fusion.consistency import consistent
-from clippan_lib.fusion.networks.bandwise import BandWise
+from clippan_lib.fusion.networks.bandwise import STEPS, BandWise
 from clippan_lib.mtf import degrade
 from clippan_lib.sensors import get_sensor
 from clippan_lib.shapes import HRMS, LRMS, PAN, Scalar
 
 FIRST_TRAINING_SEED, FIRST_HELD_OUT_SEED = 2_000_000, 2_900_000
-RATIO, STEPS = 4, 2  # of consistency, behind the network in training and in use
+RATIO = 4
 _BORDER = 8  # PAN px that the loss leaves out
 
 

@@ -1,32 +1,35 @@
 """The registry of fusion methods: a name, and one signature (lrms, pan) → hrms for all of them.
 
-A new network is one file, one line in `NETWORKS` and one row in the conformance test; with `reach`, as `as_staged`
-reads it, it fuses scenes in tiles without seams. A new classical method is one file and one row of `CLASSICAL`.
+A new network is one file, one line in `NETWORKS` and one row in the conformance test; with `reach`, as
+`tiled.as_staged` reads it, it fuses scenes in tiles without seams. A new classical method is one file and one row
+of `CLASSICAL`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.resources import as_file, files
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clippan_lib.files import read_tensors
 from clippan_lib.fusion import classical
-from clippan_lib.fusion.classical.stages import Stages
+from clippan_lib.fusion.consistency import Consistent, consistent
 from clippan_lib.fusion.networks.arbrpn import ArbRPN
+from clippan_lib.fusion.networks.bandwise import STEPS as BANDWISE_STEPS
+from clippan_lib.fusion.networks.bandwise import BandWise
 from clippan_lib.fusion.networks.drpnn import DRPNN
 from clippan_lib.fusion.networks.fusionnet import FusionNet
 from clippan_lib.fusion.networks.lambda_pnn import LambdaPNN
 from clippan_lib.fusion.networks.lformer import LFormer
-from clippan_lib.fusion.networks.lms_network import LmsNetwork
 from clippan_lib.fusion.networks.msdcnn import MSDCNN
 from clippan_lib.fusion.networks.pan_mamba import PanMamba
 from clippan_lib.fusion.networks.pannet import PanNet
 from clippan_lib.fusion.networks.pnn import PNN
 from clippan_lib.fusion.networks.ship import SHIP
-from clippan_lib.mtf import Border, upsample
+from clippan_lib.mtf import Border
 from clippan_lib.sensors import Sensor
 
 Method = Callable[[Tensor, Tensor], Tensor]
@@ -38,6 +41,7 @@ Family = Literal[
     "variational",
 ]
 Gain = Literal["gnyq", "gnyq_pan"]
+BANDWISE = "bandwise"  # comes with the package, trained
 
 NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {
     "pnn": PNN,
@@ -50,6 +54,7 @@ NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {
     "lformer": LFormer,
     "pan_mamba": PanMamba,
     "ship": SHIP,
+    BANDWISE: BandWise,
 }
 
 
@@ -141,85 +146,105 @@ def build_network(name: str, bands: int, ratio: int, seed: int = 0) -> nn.Module
         return NETWORKS[name](bands, ratio)
 
 
-def get_method(name: str, sensor: Sensor, ratio: int, border: Border = "replicate") -> Method:
-    """A classical method bound to a sensor: called with (lrms, pan) alone, it gives hrms.
+def network_for(name: str, sensor: Sensor, seed: int = 0, consistency: int = 0) -> nn.Module:
+    """A network with untrained weights for the images of a sensor.
 
     Args:
-        name: a key of `CLASSICAL`.
+        name: a key of `NETWORKS`.
+        sensor: bands, ratio and MTF gains.
+        seed: as in `build_network`.
+        consistency: steps of `consistent` as its last layer; 0 leaves it as its authors have it.
+    Raises: ValueError as `build_network`, and on negative steps.
+    """
+    network = build_network(name, sensor.n_bands, sensor.ratio, seed)
+    if isinstance(network, BandWise):
+        network.through(sensor.gnyq)
+    return network if consistency == 0 else Consistent(network, sensor.gnyq, sensor.ratio, consistency)
+
+
+def load_bandwise(sensor: Sensor, ratio: int) -> Consistent:
+    """The band-wise network that comes with the package, for any sensor, with the last layer it was trained with.
+
+    Args:
+        sensor: its bands and MTF gains.
+        ratio: PAN-to-MS scale of the images; it was trained at 4.
+    Returns: in eval mode, without gradients.
+    """
+    network = BandWise(sensor.n_bands, ratio).through(sensor.gnyq)
+    with as_file(files("clippan_lib.assets").joinpath("bandwise.safetensors")) as path:
+        weights, _ = read_tensors(path, "install the package again")
+    network.load_state_dict(weights)
+    return Consistent(network, sensor.gnyq, ratio, BANDWISE_STEPS).requires_grad_(False).eval()
+
+
+def get_method(name: str, sensor: Sensor, ratio: int, border: Border = "replicate") -> Method:
+    """A method that needs no training, bound to a sensor: called with (lrms, pan) alone, it gives hrms.
+
+    Args:
+        name: a key of `CLASSICAL`, with steps of consistency behind it if they are written so: "bt_h+3"; or
+            "bandwise", the network that comes with the package, trained.
         sensor: its MTF gains.
         ratio: PAN-to-MS scale of the images, which may differ from the sensor's.
         border: of EXP, as in `mtf.upsample`; "circular" gives what the public toolbox gives.
-    Raises: ValueError on a network, which fuses nothing before it is trained, and on an unknown name, listing the
-        known ones.
+    Raises: ValueError on another network, which fuses nothing before it is trained, and on an unknown name, listing
+        the known ones.
 
     >>> from clippan_lib.sensors import get_sensor
     >>> gsa = get_method("gsa", get_sensor("WV3"), ratio=4)
     >>> gsa(torch.rand(1, 8, 16, 16), torch.rand(1, 1, 64, 64)).shape
     torch.Size([1, 8, 64, 64])
     """
+    if name == BANDWISE:
+        return load_bandwise(sensor, ratio)
     if name in NETWORKS:
         raise ValueError(
             f"{name} is a network and has to be trained first: `clippan run MANIFEST --network {name}` does that, "
             "TrainedNetwork.load(FILE).network takes the result, load_published(...) public weights; "
             f"build_network({name!r}, bands, ratio) gives it untrained"
         )
-    row = _classical(name)
-    return partial(row.fuse, **row.settings(sensor, ratio), border=border)
+    row, steps = find_method(name)
+    fuse = partial(row.fuse, **row.settings(sensor, ratio), border=border)
+    return _Consistently(fuse, sensor.gnyq, ratio, steps, border) if steps else fuse
 
 
 @dataclass(frozen=True)
-class StagedMethod:
-    """A method bound to a sensor, for scenes that are fused tile by tile; picklable.
+class _Consistently:
+    """A method, then steps of consistency; picklable."""
+
+    fuse: Method
+    gnyq: tuple[float, ...]
+    ratio: int
+    steps: int
+    border: Border
+
+    def __call__(self, lrms: Tensor, pan: Tensor) -> Tensor:
+        return consistent(self.fuse(lrms, pan), lrms, self.gnyq, self.ratio, self.steps, self.border)
+
+
+def find_method(name: str) -> tuple[ClassicalMethod, int]:
+    """A row of `CLASSICAL`, and the steps of consistency behind it.
 
     Args:
-        stages: (lrms, pan) of a tile → the generator that asks for what it needs of the whole scene.
-        reach: LRMS px of apron that a tile needs on all sides; None if the method looks at its whole image, so
-            that each tile is an image of its own.
-        align: LRMS px; a tile, apron included, must start at a multiple of it.
+        name: a key of `CLASSICAL`, or one with a plus and a number of steps: "bt_h+3".
+    Raises: ValueError on an unknown name, listing the known ones, and on steps that are no number from 1 up.
     """
+    base, plus, steps = name.partition("+")
+    if base not in CLASSICAL:
+        raise ValueError(f"unknown classical method {base!r}; known: {', '.join(CLASSICAL)}")
+    if plus and not (steps.isdecimal() and int(steps)):
+        raise ValueError(f"{name!r}: {steps!r} is no number of steps of consistency; write {base}+3")
+    return CLASSICAL[base], int(steps or 0)
 
-    stages: Callable[[Tensor, Tensor], Stages]
-    reach: int | None
-    align: int = 1
+
+def is_classical(name: str) -> bool:
+    """Whether a name is that of a classical method, with steps of consistency or without."""
+    return str(name).partition("+")[0] in CLASSICAL
 
 
-def staged_method(name: str, sensor: Sensor | None, ratio: int) -> StagedMethod:
-    """A classical method as `get_method` binds it, in stages.
+def title_of(name: str) -> str:
+    """What tables call a classical method: "BT-H", or "BT-H + 3 steps".
 
-    Args:
-        name: a key of `CLASSICAL`.
-        sensor: its MTF gains; None for a method that uses none.
-        ratio: PAN-to-MS scale of the images, which may differ from the sensor's.
-    Raises: ValueError on an unknown name, listing the known ones, and on a method that needs a sensor without one.
+    Raises: ValueError as `find_method`.
     """
-    row = _classical(name)
-    return StagedMethod(partial(row.fuse.stages, **row.settings(sensor, ratio)), row.reach(ratio))
-
-
-def _classical(name: str) -> ClassicalMethod:
-    if name not in CLASSICAL:
-        raise ValueError(f"unknown classical method {name!r}; known: {', '.join(CLASSICAL)}")
-    return CLASSICAL[name]
-
-
-def as_staged(network: nn.Module) -> StagedMethod:
-    """A network in stages: it asks for nothing of the scene.
-
-    Args:
-        network: in the mode and on the device where it shall run. It may say how far a pixel depends on others,
-            as attribute `reach`, and where its windows start, as `align`, as in `StagedMethod`; one without
-            `reach` is taken to look at its whole image. An `LmsNetwork` is spared most of the apron.
-    """
-    reach, align = getattr(network, "reach", None), getattr(network, "align", 1)
-    return StagedMethod(partial(_at_once, network), reach, align)
-
-
-def _at_once(network: nn.Module, lrms: Tensor, pan: Tensor) -> Stages:
-    yield from ()
-    if not isinstance(network, LmsNetwork):
-        return network(lrms, pan)
-    # the layers need less of the apron than the interpolation before them
-    margin = network.ratio * network.reach - network.pixels
-    lms = upsample(lrms, network.ratio, border="replicate")
-    inner = (..., slice(margin, -margin), slice(margin, -margin))
-    return F.pad(network.fuse(lms[inner], pan[inner]), (margin,) * 4)
+    row, steps = find_method(name)
+    return row.title + (f" + {steps} step{'s' * (steps > 1)}" if steps else "")

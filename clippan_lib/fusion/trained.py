@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat
 from torch import nn
 
 from clippan_lib.errors import CheckpointError
 from clippan_lib.files import read_metadata, read_tensors, write_tensors
-from clippan_lib.fusion.registry import build_network
+from clippan_lib.fusion.consistency import Consistent
+from clippan_lib.fusion.registry import network_for
 from clippan_lib.sensors import Sensor
 
 _KEY = "clippan_network"
@@ -24,6 +25,7 @@ class NetworkHeader(BaseModel):
     name: str
     sensor: Sensor
     max_value: PositiveFloat
+    consistency: NonNegativeInt = 0
     origin: dict[str, str]
 
 
@@ -32,9 +34,10 @@ class TrainedNetwork:
     """A network that can be used outside the run that trained it.
 
     Args:
-        network: made by `build_network(name, sensor.n_bands, sensor.ratio)`, then trained.
+        network: made by `network_for(name, sensor, seed, consistency)`, then trained.
         name: a key of `NETWORKS`.
-        sensor: whose images it fuses: its bands in their order, and its ratio.
+        sensor: whose images it fuses: its bands in their order, its ratio, and the gains it was trained with, which
+            may have been measured.
         max_value: what digital numbers were divided by in training, and have to be again.
         origin: where it comes from, for whoever asks; nothing depends on it.
     """
@@ -50,6 +53,11 @@ class TrainedNetwork:
         """PAN-to-MS scale of the images."""
         return self.sensor.ratio
 
+    @property
+    def consistency(self) -> int:
+        """Steps of `fusion.consistency` that are its last layer."""
+        return self.network.steps if isinstance(self.network, Consistent) else 0
+
     def save(self, path: Path | str) -> None:
         """Write one safetensors file, at once or not at all.
 
@@ -58,7 +66,11 @@ class TrainedNetwork:
         Raises: CheckpointError if it cannot be written; ValueError on a max_value that is not above 0.
         """
         header = NetworkHeader(
-            name=self.name, sensor=self.sensor, max_value=self.max_value, origin=dict(self.origin)
+            name=self.name,
+            sensor=self.sensor,
+            max_value=self.max_value,
+            consistency=self.consistency,
+            origin=dict(self.origin),
         )
         write_tensors(Path(path), self.network.state_dict(), {_KEY: header.model_dump_json()})
 
@@ -75,7 +87,7 @@ class TrainedNetwork:
         weights, metadata = read_tensors(Path(path), _REMEDY)
         header = _header(path, metadata)
         try:
-            network = build_network(header.name, header.sensor.n_bands, header.sensor.ratio)
+            network = network_for(header.name, header.sensor, consistency=header.consistency)
             network.load_state_dict(weights)
         except (ValueError, RuntimeError) as error:
             raise _unfit(path, error) from error

@@ -6,7 +6,8 @@ import torch
 
 from clippan_lib.data import PatchSet
 from clippan_lib.errors import CheckpointError
-from clippan_lib.fusion import CLASSICAL, Method, build_network, get_method
+from clippan_lib.fusion import Method, get_method, is_classical, network_for
+from clippan_lib.fusion.registry import BANDWISE
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.shapes import Progress
 from clippan_lib.training.batches import PatchStore
@@ -36,15 +37,15 @@ def train_pseudo(
         device: where to compute.
         checkpoint: see `fit`.
         progress: see `fit`; the label is "pseudo".
-    Returns: the frozen network and its history; a file's network and a classical method come as they are, with an
-        empty history.
+    Returns: the frozen network and its history; a file's network, a classical method and the band-wise network of the
+        package come as they are, with an empty history.
     Raises: CheckpointError on a file that cannot be used, or whose network is for another sensor; ValueError on
         full-resolution patches; whatever `train_fusion` raises.
     """
     if given := config.trained_pseudo():
         _refuse_another_sensor(given, patches, config.pseudo)
         return given.network.to(device), History()
-    if config.pseudo in CLASSICAL:
+    if is_classical(config.pseudo) or config.pseudo == BANDWISE:
         return get_method(config.pseudo, patches.sensor, patches.ratio), History()
     if patches.resolution != "reduced":
         raise ValueError(
@@ -59,7 +60,7 @@ def train_pseudo(
         "warm_start": False,
         "w_gt": 1.0,
     }
-    network = build_network(config.pseudo, patches.sensor.n_bands, patches.ratio, seed)
+    network = network_for(config.pseudo, patches.sensor, seed, config.consistency)
     history = train_fusion(
         network,
         PatchStore(patches, device),

@@ -11,6 +11,7 @@ from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.data import PatchSet
 from clippan_lib.files import tensors_digest
 from clippan_lib.fusion import Method
+from clippan_lib.fusion.consistency import Consistent
 from clippan_lib.losses.fidelity import fit_pan_response, qnr_loss, spatial, spectral
 from clippan_lib.losses.fidelity import pseudo as pseudo_loss
 from clippan_lib.losses.guidance import direction
@@ -144,7 +145,9 @@ def _imitated(
 def _take_weights(network: nn.Module, pseudo: Method | None) -> None:
     if not isinstance(pseudo, nn.Module):
         raise ValueError("warm_start needs a network as pseudo-supervisor: give one, or set warm_start=False")
-    network.load_state_dict(pseudo.state_dict())
+    # with steps of consistency behind it or without: these have no weights
+    inner = [each.network if isinstance(each, Consistent) else each for each in (network, pseudo)]
+    inner[0].load_state_dict(inner[1].state_dict())
 
 
 def _language(

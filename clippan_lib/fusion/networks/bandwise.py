@@ -16,6 +16,7 @@ from clippan_lib.mtf import degrade, upsample
 from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
 
 DEFAULT_GAIN = 0.3  # the toolbox's, where a sensor has no other
+STEPS = 2  # of consistency behind it, in training and in use
 _FEATURES = 7
 
 
@@ -42,7 +43,7 @@ class BandWise(nn.Module):
         self.body = nn.ModuleList(nn.Conv2d(a, b, 3) for a, b in zip(widths, widths[1:], strict=False))
         self.tail = nn.Conv2d(width, 1, 3)
         self.pixels = layers + 1
-        nn.init.zeros_(self.tail.weight)
+        nn.init.normal_(self.tail.weight, std=1e-4)
         nn.init.zeros_(self.tail.bias)
 
     def through(self, gnyq: Sequence[float]) -> "BandWise":

@@ -1,0 +1,145 @@
+"""Iterated back-projection: what it fixes, what it leaves, and as the last layer of a network."""
+
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from clippan_lib.fusion import NETWORKS, find_method, get_method, network_for, staged_method, title_of
+from clippan_lib.fusion.classical.stages import in_memory
+from clippan_lib.fusion.consistency import Consistent, consistent, reach
+from clippan_lib.mtf import degrade, upsample
+from clippan_lib.sensors import get_sensor
+
+QB = get_sensor("QB")
+
+
+def pair(b=2, h=6, w=9, ratio=4, bands=4, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    lrms = torch.rand(b, bands, h, w, generator=generator, dtype=dtype)
+    return lrms, torch.rand(b, 1, ratio * h, ratio * w, generator=generator, dtype=dtype)
+
+
+def test_one_step_on_an_even_image_is_the_error_of_the_filter_worked_by_hand():
+    # the MTF filter multiplies an even image by its sum s, EXP leaves an even error as it is: 0.5 + (0.8 - s 0.5)
+    lrms, image = torch.full((1, 1, 8, 8), 0.8), torch.full((1, 1, 32, 32), 0.5)
+    total = degrade(torch.ones(1, 1, 32, 32), (0.3,), 4).mean().item()
+    assert 0.99 < total < 1
+    moved = consistent(image, lrms, (0.3,), 4, 1)
+    assert torch.allclose(moved, torch.full_like(moved, 0.5 + 0.8 - total * 0.5), atol=1e-5)
+
+
+def test_no_steps_change_nothing():
+    lrms, image = pair()[0], torch.rand(2, 4, 24, 36)
+    assert consistent(image, lrms.float(), QB.gnyq, 4, 0) is image
+
+
+@pytest.mark.parametrize("ratio", [2, 3, 4])
+def test_every_step_brings_the_degraded_image_nearer_to_lrms(ratio):
+    lrms, pan = pair(ratio=ratio)
+    image, errors = pan.expand(-1, 4, -1, -1), []
+    for steps in range(5):
+        now = consistent(image, lrms, QB.gnyq, ratio, steps)
+        errors.append((degrade(now, QB.gnyq, ratio) - lrms).square().mean().sqrt().item())
+    assert all(after < 0.95 * before for before, after in zip(errors, errors[1:], strict=False))
+    assert errors[-1] < 0.5 * errors[0]
+
+
+def test_what_degrade_does_not_see_stays_as_it_is():
+    lrms, pan = pair(b=1, h=32, w=32)
+    image = pan.expand(-1, 4, -1, -1)
+    # a wave of the finest period, which the filter takes away
+    fine = 0.1 * torch.cos(torch.pi * torch.arange(128.0).double()).expand(1, 4, 128, 128)
+    moved = consistent(image + fine, lrms, QB.gnyq, 4, 3) - consistent(image, lrms, QB.gnyq, 4, 3)
+    assert (moved - fine)[..., 56:-56].abs().max() < 1e-3
+
+
+def test_the_truth_of_a_pair_without_noise_is_left_alone_inside():
+    generator = torch.Generator().manual_seed(1)
+    gt = upsample(torch.rand(1, 4, 12, 10, generator=generator, dtype=torch.float64), 4)
+    lrms = degrade(gt, QB.gnyq, 4)
+    assert (consistent(gt, lrms, QB.gnyq, 4, 3) - gt).abs().max() < 1e-12
+
+
+def test_it_is_linear_and_its_gradient_is_right():
+    lrms, pan = pair(b=1, h=3, w=4)
+    one, other = pan.expand(-1, 4, -1, -1), torch.rand(1, 4, 12, 16, dtype=torch.float64)
+    mixed = consistent(0.3 * one + 0.7 * other, lrms, QB.gnyq, 4, 2)
+    parts = 0.3 * consistent(one, lrms, QB.gnyq, 4, 2) + 0.7 * consistent(other, lrms, QB.gnyq, 4, 2)
+    assert torch.allclose(mixed, parts, atol=1e-12)
+    small = torch.rand(1, 1, 6, 8, dtype=torch.float64, requires_grad=True)
+    low = torch.rand(1, 1, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, y: consistent(x, y, (0.3,), 2, 2), (small, low))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": -1}, "-1 steps of consistency: give 0 or more"),
+        ({"ratio": 2}, r"hrms \(2, 4, 24, 36\) and lrms \(2, 4, 6, 9\) are not a ratio of 2 apart"),
+        ({"gnyq": (0.3, 0.3)}, "2 kernels for 4 bands"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, message):
+    lrms, _ = pair(dtype=torch.float32)
+    with pytest.raises(ValueError, match=message):
+        consistent(torch.rand(2, 4, 24, 36), lrms, **({"gnyq": QB.gnyq, "ratio": 4, "steps": 1} | change))
+
+
+def test_a_step_reaches_no_further_than_it_says():
+    assert reach(4, 2) == 2 * reach(4, 1)
+    side = 2 * reach(4, 1) + 3
+    lrms, image = torch.zeros(1, 1, side, side).double(), torch.zeros(1, 1, 4 * side, 4 * side).double()
+    far = image.clone()
+    far[..., 0, 0] = 1
+    middle = 4 * (side // 2)
+    assert consistent(far, lrms, (0.3,), 4, 1)[..., middle, middle].abs() < 1e-15
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "arbrpn"])
+def test_as_a_last_layer_it_moves_no_parameter_and_lets_all_learn(name):
+    lrms, pan = pair(b=1, dtype=torch.float32)
+    network = network_for(name, QB, seed=1, consistency=2)
+    inner = network.network
+    assert isinstance(network, Consistent)
+    assert [*network.parameters()] == [*inner.parameters()]
+    expected = consistent(inner(lrms, pan), lrms, QB.gnyq, 4, 2)
+    assert torch.equal(network(lrms, pan), expected)
+    network(lrms, pan).square().mean().backward()
+    assert any(parameter.grad.abs().max() > 0 for parameter in inner.parameters())
+
+
+def test_a_last_layer_of_no_steps_is_refused():
+    with pytest.raises(ValueError, match="0 steps of consistency as a last layer"):
+        Consistent(nn.Identity(), QB.gnyq, 4, 0)
+
+
+def test_behind_a_classical_method_it_goes_by_name():
+    lrms, pan = pair(dtype=torch.float32)
+    with_steps = get_method("gsa+3", QB, 4)
+    expected = consistent(get_method("gsa", QB, 4)(lrms, pan), lrms, QB.gnyq, 4, 3)
+    assert torch.equal(with_steps(lrms, pan), expected)
+    assert torch.equal(pickle.loads(pickle.dumps(with_steps))(lrms, pan), expected)
+    staged = staged_method("gsa+3", QB, 4)
+    assert torch.allclose(in_memory(staged.stages(lrms, pan)), expected, atol=1e-6)
+    assert staged.reach == staged_method("gsa", QB, 4).reach + reach(4, 3)
+    assert (title_of("bt_h"), title_of("bt_h+1"), title_of("bt_h+3")) == (
+        "BT-H",
+        "BT-H + 1 step",
+        "BT-H + 3 steps",
+    )
+    assert find_method("bt_h+12")[1] == 12
+
+
+@pytest.mark.parametrize("name", ["gsa+", "gsa+0", "gsa+x", "gsa+-1", "gsa+1.5"])
+def test_steps_that_are_no_number_are_refused(name):
+    with pytest.raises(ValueError, match=r"is no number of steps of consistency; write gsa\+3"):
+        get_method(name, QB, 4)
+
+
+def test_steps_without_a_sensor_are_refused():
+    with pytest.raises(
+        ValueError, match=r"gsa\+1 needs the MTF gains of a sensor for its steps of consistency"
+    ):
+        staged_method("gsa+1", None, 4)
