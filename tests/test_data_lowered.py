@@ -46,14 +46,15 @@ def test_the_truth_of_a_sharp_sensor_is_the_delivered_one():
     assert equal(wald(lrms, pan, WV3, sharp=True), wald(lrms, pan, WV3))
 
 
-def test_only_gains_that_are_below_three_tenths_on_average_halve_the_truth():
-    gains = {(0.5, 0.1): 8, (0.29, 0.3): 8, (0.3, 0.3): 4, (0.1, 0.6): 4}
-    for (first, second), step in gains.items():
+def test_only_gains_that_are_below_a_quarter_on_average_halve_the_truth():
+    for (first, second), step in {
+        (0.375, 0.0625): 8,
+        (0.24, 0.25): 8,
+        (0.25, 0.25): 4,
+        (0.125, 0.5): 4,
+    }.items():
         sensor = replace(QB, gnyq=(first, first, second, second))
-        assert (step_down(sensor, True), step_down(sensor, False)) == (
-            step if first + second < 0.599 else 4,
-            4,
-        )
+        assert (step_down(sensor, True), step_down(sensor, False)) == (step, 4)
 
 
 def test_halving_leaves_a_soft_truth_with_more_of_its_finest_detail():

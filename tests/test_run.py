@@ -75,8 +75,15 @@ def test_a_run_on_the_judged_scenes_is_judged_at_full_resolution_alone(large):
         run.dataset.scenes("test", "reduced")
 
 
-def test_a_sharp_truth_halves_the_scenes_of_a_soft_sensor(opened):
-    delivered, sharp = opened("one").dataset, opened("other", truth="sharp").dataset
+@pytest.fixture
+def soft(opened, tmp_path):
+    """As `opened`, of a sensor whose truth is halved where it is to be sharp."""
+    (tmp_path / "tiny.yaml").write_text(MANIFEST.replace("sensor: QB", "sensor: GE1"))
+    return opened
+
+
+def test_a_sharp_truth_halves_the_scenes_of_a_soft_sensor(soft):
+    delivered, sharp = soft("one").dataset, soft("other", truth="sharp").dataset
     sizes = [(each.size("train", "full"), each.size("train", "reduced")) for each in (delivered, sharp)]
     assert sizes == [((64, 64), (16, 16)), ((64, 64), (8, 8))]
 
@@ -103,9 +110,9 @@ def test_a_sharp_truth_halves_the_scenes_of_a_soft_sensor(opened):
         ),
     ],
 )
-def test_a_scale_that_does_not_fit_is_refused_when_a_run_is_opened(opened, tmp_path, overrides, message):
+def test_a_scale_that_does_not_fit_is_refused_when_a_run_is_opened(soft, tmp_path, overrides, message):
     with pytest.raises(Refusal, match=message):
-        opened(**overrides)
+        soft(**overrides)
     assert not (tmp_path / "run").exists()
 
 
@@ -120,6 +127,20 @@ def test_where_only_the_training_scenes_are_too_small_the_judged_ones_are_offere
         dataset = as_configured(h5_dataset(tmp_path), config)
         with pytest.raises(Refusal, match=message) if message else nullcontext():
             refuse_unfit(config, dataset)
+
+
+def test_a_dataset_of_test_scenes_alone_is_offered_the_judged_ones(tmp_path):
+    text = tiny_manifest(train=0, size=1040).replace("val: 1", "val: 0")
+    (tmp_path / "tiny.yaml").write_text(text)
+    with pytest.raises(
+        Refusal, match="need train full, train reduced, .*only test full, .*patches_from=judged"
+    ):
+        plan_run(
+            tmp_path / "tiny.yaml", preset="smoke", device="cpu", changes={"scale": "reduced"}, runs=tmp_path
+        )
+    only = {"scale": "reduced", "patches_from": "judged"}
+    run = open_run(tmp_path / "tiny.yaml", "", tmp_path / "run", "smoke", 0, "cpu", only)
+    assert len(run.patches("train", "full")) == 16
 
 
 def test_the_course_is_refused_the_judged_scenes_for_training(large, tmp_path):

@@ -117,7 +117,7 @@ def plan_run(
                 "the pseudo-supervisor is then trained with; use `clippan table`, or set patches_from='train'"
             )
         needed = tuple(key for key in NEEDED if key != ("test", "reduced"))
-    _refuse_incomplete(dataset, needed)
+    _refuse_incomplete(dataset, needed, config)
     refuse_unfit(config, dataset)
     for split, resolution in needed:  # looks at every pixel where that tells which patches there are
         dataset.patches(split, resolution, config.patch)
@@ -158,14 +158,20 @@ def _find_notebooks(folder: Path, only: Collection[str] | None) -> tuple[Path, .
     return tuple(path for name, path in found.items() if only is None or name in only)
 
 
-def _refuse_incomplete(dataset: Dataset, needed: Needed) -> None:
+def _refuse_incomplete(dataset: Dataset, needed: Needed, config: RunConfig) -> None:
     """The notebooks train and judge at both resolutions; PanCollection, say, has no full-resolution training data."""
     missing = [pair for pair in needed if pair not in dataset.available]
     if missing:
         lacking, there = (
             ", ".join(" ".join(pair) for pair in pairs) for pairs in (missing, dataset.available)
         )
+        alone = config.scale == "reduced" and ("test", "full") in dataset.available
+        remedy = (
+            "train on the scenes that are judged (`clippan table` with -p patches_from=judged), "
+            if alone
+            else ""
+        )
         raise Refusal(
-            f"{dataset.name}: the notebooks need {lacking}, and it has only {there}; "
+            f"{dataset.name}: the notebooks need {lacking}, and it has only {there}; {remedy}"
             "use the library on what is there (`Dataset.patches`, `train_pseudo`), or another dataset"
         )

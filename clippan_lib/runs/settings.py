@@ -4,12 +4,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from clippan_lib.data import Dataset
-from clippan_lib.data.stacks import step_down
+from clippan_lib.data.stacks import is_soft, step_down
 from clippan_lib.errors import Refusal
 from clippan_lib.metrics.no_reference import BLOCK
+from clippan_lib.optics import Optics
 from clippan_lib.training.config import STAGES, UNDECIDING, RunConfig
 
 # Changes no result, nor what is shown of it
@@ -92,12 +94,35 @@ def as_configured(dataset: Dataset, config: RunConfig) -> Dataset:
 
     Args:
         dataset: as its manifest says.
-        config: its `truth`, `scale` and `patches_from`.
+        config: its `gains`, `truth`, `scale` and `patches_from`. Gains are the measured ones if their fit is good.
     Raises: DataError where the source cannot give them.
     """
-    if config.truth == "sharp":
+    optics = measured_optics(dataset, config)
+    if optics and optics.good:
+        dataset = dataset.through(optics)
+    if config.truth == "sharp" and is_soft(dataset.sensor):
         dataset = dataset.sharpened_truth()
     return dataset if config.scale == "full" else dataset.lowered(config.patches_from == "judged")
+
+
+def measured_optics(dataset: Dataset, config: RunConfig) -> Optics | None:
+    """What was measured of the optics; None where `config.gains` asks for the table's, or it cannot be measured.
+
+    Args:
+        dataset: as its manifest says.
+        config: its `gains`.
+    """
+    if config.gains == "table" or not dataset.measurable:
+        return None
+    return _measured(dataset)
+
+
+@lru_cache(maxsize=4)
+def _measured(dataset: Dataset) -> Optics | None:
+    try:
+        return dataset.measure_optics()
+    except ValueError:  # scenes too small, or without detail
+        return None
 
 
 def refuse_unfit(config: RunConfig, dataset: Dataset) -> None:
@@ -155,18 +180,17 @@ def _refuse_scale(config: RunConfig, dataset: Dataset) -> None:
             "bdsd"
         )
     step, patch = step_down(dataset.sensor, config.truth == "sharp"), config.patch
-    sides = {
-        split: dataset.size(split, "full") for split, resolution in dataset.available if resolution == "full"
-    }
-    small = {split: size for split, size in sides.items() if split != "val" and min(size) < step * patch}
+    trained = ("train", "test") if config.patches_from == "train" else ("test",)
+    sizes = {split: dataset.size(split, "full") for split in trained if (split, "full") in dataset.available}
+    small = {split: size for split, size in sizes.items() if min(size) < step * patch}
     for split, size in small.items():
         (height, width), (low, narrow), least = size, (side // step for side in size), step * patch
         others = ", or patches_from='judged' (-p patches_from=judged)" if [*small] == ["train"] else ""
         raise Refusal(
             f"scale='reduced': {split} scenes of {dataset.name} are {height} x {width} LRMS px one scale down, and "
             f"{low} x {narrow} one lower still, where the pseudo-supervisor is trained; patch={patch} needs "
-            f"{least} x {least}. Choose scenes {least // min(size) + bool(least % min(size))} times as long and as "
-            f"wide, such as those of synthetic_wv3_large, or scale='full' (-p scale=full){others}"
+            f"{least} x {least}. Choose scenes {-(-least // min(size))} times as long and as wide, such as those of "
+            f"synthetic_wv3_large, or scale='full' (-p scale=full){others}"
         )
 
 
