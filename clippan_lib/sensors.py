@@ -66,6 +66,11 @@ class Sensor:
         return len(self.bands)
 
     @property
+    def kind(self) -> tuple[str, tuple[str, ...], int]:
+        """What a network is built for: name, bands and ratio. Gains may have been measured, and differ."""
+        return self.name, self.bands, self.ratio
+
+    @property
     def max_value(self) -> int:
         """The largest digital number: what DN are divided by, once, on reading."""
         return 2**self.bits - 1

@@ -130,6 +130,7 @@ OTHER = {
     "reduction": 2,
     "image_residual": 0.3,
     "text_residual": 0.3,
+    "gains": "measured",
     "scale": "reduced",
     "patches_from": "judged",
     "truth": "sharp",
@@ -159,7 +160,7 @@ DECIDED = {
     ("pseudo", "supervised"): "stride_reduced",
     ("supervised", "unsupervised"): "network stage2_iterations stage2_batch stage2_lr w_language warm_start",
     ("pseudo", "supervised", "unsupervised"): "pseudo precision consistency",
-    ("stage1", "pseudo", "supervised", "unsupervised"): "scale patches_from truth patch schedule clip_norm",
+    ("stage1", "pseudo", "supervised", "unsupervised"): "gains scale patches_from truth patch schedule clip_norm",
     (): "compared n_seeds checkpoint_every",
 }
 STATED = {field: stages for stages, fields in DECIDED.items() for field in fields.split()}

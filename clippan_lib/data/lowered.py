@@ -25,6 +25,9 @@ class LoweredReader(Reader):
     def again(self, **changed: Any) -> Reader:
         return type(self)(self.reader.again(**changed), self.judged)
 
+    def through(self, gnyq: tuple[float, ...]) -> Reader:
+        return LoweredReader(self.reader.through(gnyq), self.judged)
+
     def sharpened(self) -> Reader:
         return LoweredReader(self.reader.sharpened(), self.judged)
 

@@ -14,7 +14,10 @@ from clippan_lib.data.reader import Reader
 from clippan_lib.data.readers import READERS
 from clippan_lib.data.stacks import RESOLUTIONS, Batch, Resolution, Scene, SceneStack, Windows
 from clippan_lib.errors import DataError
+from clippan_lib.optics import Optics, measure_optics
 from clippan_lib.sensors import Sensor
+
+_MEASURED = 256  # LRMS px: largest side of what the optics are measured on
 
 
 class PatchSet:
@@ -86,6 +89,11 @@ class PatchSet:
         return Batch(read.lrms, read.pan, read.gt, index)
 
 
+def _middle(scene: Scene) -> Batch:
+    height, width = min(scene.height, _MEASURED), min(scene.width, _MEASURED)
+    return scene.read((scene.height - height) // 2, (scene.width - width) // 2, height, width)
+
+
 class Dataset:
     """The scenes and patches of one manifest. Open it with `open_dataset`."""
 
@@ -122,10 +130,37 @@ class Dataset:
         """
         return self._reader.state()
 
+    @property
+    def measurable(self) -> bool:
+        """Whether optics can be measured and used: there are training scenes at full resolution, and reduced ones are
+        made of them."""
+        return self._reader.simulates and ("train", "full") in self.available
+
+    def measure_optics(self) -> Optics:
+        """MTF gains, and the shift between MS and PAN, measured on training scenes at full resolution.
+
+        At most four of the scenes, evenly spread, and 256 LRMS px of the middle of each: a few seconds. Nothing that
+        is judged is looked at.
+        Raises: DataError if there is none; ValueError as `optics.measure_optics` does.
+        """
+        scenes = self.scenes("train", "full")
+        chosen = {round(at) for at in torch.linspace(0, len(scenes) - 1, min(len(scenes), 4)).tolist()}
+        read = [_middle(scenes[at]) for at in sorted(chosen)]
+        lrms, pan = (torch.cat([getattr(batch, name) for batch in read]) for name in ("lrms", "pan"))
+        return measure_optics(lrms, pan, self.ratio)
+
+    def through(self, optics: Optics) -> "Dataset":
+        """The same dataset, with the gains that were measured in place of the sensor's.
+
+        All that depends on gains follows: what is degraded, methods, training, scores, files of networks.
+        Raises: DataError where the source brings its own reduced resolution, made with others.
+        """
+        return Dataset(self.manifest, self._reader.through(optics.gnyq))
+
     def sharpened_truth(self) -> "Dataset":
         """The same dataset with a sharp truth wherever reduced resolution is simulated.
 
-        Of sensors whose mean gain at Nyquist is 0.3 or more nothing changes; `wald` explains why of others.
+        Of sensors whose mean gain at Nyquist is 0.25 or more nothing changes; `wald` explains why of others.
         Raises: DataError where the source brings its own reduced resolution.
         """
         return Dataset(self.manifest, self._reader.sharpened())

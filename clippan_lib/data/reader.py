@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -29,6 +30,7 @@ class Reader(ABC):
     """
 
     sharp_truth = False
+    simulates = False  # whether reduced resolution is made of what was measured
 
     def __init__(self, manifest: Manifest, root: Path) -> None:
         self.manifest, self.source, self.root = manifest, manifest.source, root
@@ -45,6 +47,16 @@ class Reader(ABC):
         opened.sensor = changed.get("sensor", self.sensor)
         opened.sharp_truth = changed.get("sharp_truth", self.sharp_truth)
         return opened
+
+    def through(self, gnyq: tuple[float, ...]) -> "Reader":
+        """The same source seen with other MTF gains, one per band.
+
+        Raises: DataError where the source brings its own reduced resolution.
+        """
+        raise DataError(
+            f"{self.manifest.name}: gains='measured' would not be those that its reduced resolution was made with, "
+            f"which a source of kind {self.source.kind} brings; keep gains='table'"
+        )
 
     def sharpened(self) -> "Reader":
         """The same source with a sharp truth wherever reduced resolution is simulated, see `wald`.
@@ -77,6 +89,8 @@ class Reader(ABC):
 class MeasuredReader(Reader):
     """A source of full-resolution scenes; reduced resolution is simulated from them, split by split."""
 
+    simulates = True
+
     def __init__(self, manifest: Manifest, root: Path) -> None:
         super().__init__(manifest, root)
         self._measured = cache(self.measured)
@@ -94,6 +108,9 @@ class MeasuredReader(Reader):
     def shares(self) -> Split:
         """How the manifest cuts the source."""
         return cast(Split, self.manifest.split)  # `Manifest` refuses a kind that is cut here without it
+
+    def through(self, gnyq: tuple[float, ...]) -> Reader:
+        return self.again(sensor=replace(self.sensor, gnyq=tuple(gnyq), measured=True))
 
     def sharpened(self) -> Reader:
         return self.again(sharp_truth=True)

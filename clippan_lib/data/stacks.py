@@ -20,7 +20,7 @@ Resolution = Literal["full", "reduced"]
 RESOLUTIONS: tuple[Resolution, ...] = ("full", "reduced")
 CACHE_BYTES = 2**31
 # A truth is at least this sharp at its Nyquist frequency: about what PAN is, which it shall be the target for
-SHARP = 0.3
+SHARP = 0.25
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,12 @@ def step_down(sensor: Sensor, sharp: bool) -> int:
         sharp: whether the truth is to be sharp, see `wald`.
     Returns: the ratio, or twice that where the truth is halved first.
     """
-    return sensor.ratio * (2 if sharp and sum(sensor.gnyq) / len(sensor.gnyq) < SHARP else 1)
+    return sensor.ratio * (2 if sharp and is_soft(sensor) else 1)
+
+
+def is_soft(sensor: Sensor) -> bool:
+    """Whether the sensor's own MS would be too soft a truth: its mean gain at Nyquist is under `SHARP`."""
+    return sum(sensor.gnyq) / len(sensor.gnyq) < SHARP
 
 
 def wald(lrms: LRMS, pan: PAN, sensor: Sensor, sharp: bool = False) -> Batch:

@@ -47,6 +47,11 @@ class RunFolder:
     def supervisor_checkpoint(self, name: str) -> Path:
         return self.path / "stage1" / "training" / f"{name}{_SUFFIX}"
 
+    @property
+    def optics(self) -> Path:
+        """Gains and shift that were measured, if they were."""
+        return self.path / "optics.json"
+
     def network(self, resolution: str, variant: str, seed: int) -> Path:
         """A trained network."""
         return self.path / "networks" / resolution / f"{variant}-{seed}{_SUFFIX}"

@@ -4,7 +4,7 @@ The notebooks' way into the library: each opens the run with the same parameters
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -15,12 +15,14 @@ from clippan_lib import __version__
 from clippan_lib.clip import Supervisor, get_prompts, load_clip
 from clippan_lib.data import Batch, Dataset, PatchSet, Scene, load_manifest, open_dataset
 from clippan_lib.errors import MissingStage
+from clippan_lib.files import write_json
 from clippan_lib.fusion import NETWORKS, Method, get_method, network_for
 from clippan_lib.fusion.trained import TrainedNetwork
+from clippan_lib.optics import Optics
 from clippan_lib.runs.folder import RunFolder, newest_run, no_run
 from clippan_lib.runs.parameters import refuse_unknown_parameters
 from clippan_lib.runs.progress import run_progress
-from clippan_lib.runs.settings import Settings, as_configured, default_name, refuse_unfit
+from clippan_lib.runs.settings import Settings, as_configured, default_name, measured_optics, refuse_unfit
 from clippan_lib.shapes import HRMS, Progress
 from clippan_lib.training.batches import PatchStore
 from clippan_lib.training.config import RunConfig, make_config
@@ -48,6 +50,8 @@ class Run:
         seed: of all randomness.
         device: where to compute.
         folder: runs/<dataset>/<name>.
+        optics: what was measured of the training scenes, with config.gains "measured"; the dataset's sensor has these
+            gains if their fit is good, and those of the table otherwise.
     """
 
     dataset: Dataset
@@ -55,6 +59,7 @@ class Run:
     seed: int
     device: torch.device
     folder: Path
+    optics: Optics | None = None
 
     @property
     def progress(self) -> Progress:
@@ -296,7 +301,10 @@ def open_run(
         folder = RunFolder(Path(runs) / dataset.name / default_name(preset, config, seed, overrides))
     else:
         raise no_run(runs, settings, overrides)
+    optics = measured_optics(dataset, config)
     dataset = as_configured(dataset, config)
     refuse_unfit(config, dataset)
     folder.claim(settings)
-    return Run(dataset, config, seed, torch.device(device), folder.path)
+    if optics:
+        write_json(folder.optics, {**asdict(optics), "good": optics.good})
+    return Run(dataset, config, seed, torch.device(device), folder.path, optics)

@@ -72,6 +72,8 @@ class RunConfig(BaseModel):
     text_residual: Annotated[Share, _STAGE1] = 0.5
     """Share of the adapter in a text feature; the release's."""
 
+    gains: Annotated[Literal["table", "measured"], _ALL] = "table"
+    """MTF gains of the sensor, or those measured on training scenes where that fit is good; ours, see `optics`."""
     scale: Annotated[Literal["full", "reduced"], _ALL] = "full"
     """Scenes as delivered, or all of it one scale down, where the delivered LRMS is a truth that only judges."""
     patches_from: Annotated[Literal["train", "judged"], _ALL] = "train"
