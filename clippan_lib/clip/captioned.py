@@ -149,9 +149,7 @@ def show_variant(name: str, patches: Patches, index: Int[Tensor, " b"], generato
     Returns: (b, 3, 64, 64), nominally in [0, 1].
     """
     lrms, hrms, pan = patches.show(index)
-    soft, blur, level = torch.rand(3, generator=generator).tolist()
-    if soft < 0.5:  # a real PAN or HRMS is softened by the optics
-        hrms, pan = (gaussian_blur(image, [5, 5], [0.1 + 1.2 * soft] * 2) for image in (hrms, pan))
+    blur, level = torch.rand(2, generator=generator).tolist()
     if name.startswith("blurred"):
         return gaussian_blur(pan if name == "blurred_pan" else hrms, [13, 13], [0.9 + 1.6 * blur] * 2)
     if name == "distorted":

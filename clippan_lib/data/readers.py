@@ -61,7 +61,8 @@ class SyntheticReader(MeasuredReader):
         seeds, side = self.parts[split], self.source.size // self.sensor.ratio
 
         def load(index: int) -> Batch:
-            scene = render(seeds[index], self.sensor, self.source.size)
+            # what lies there does not change with what is measured of it
+            scene = render(seeds[index], self.manifest.resolve_sensor(), self.source.size)
             return Batch(scene["lrms"][None], scene["pan"][None], scene["gt"][None], ALONE)
 
         names = tuple(f"seed_{seed}" for seed in seeds)
