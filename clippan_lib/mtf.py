@@ -34,6 +34,7 @@ _TAPS23[1::2] = (
 )
 
 _PIECE = 16  # LRMS px
+_SOFT = 8  # px to which `soften` reaches, all but nothing beyond
 
 _AT_BORDER = {
     "circular": lambda index, length: index % length,
@@ -114,6 +115,31 @@ def filter_image(image: Image, kernels: Kernels) -> Image:
     response = torch.fft.rfft2(kernels.to(image), s=size).conj()
     filtered = torch.fft.irfft2(torch.fft.rfft2(padded, s=size) * response, s=size)
     return filtered[..., : image.shape[-2], : image.shape[-1]]
+
+
+def soften(image: Image, gain: float) -> Image:
+    """Filter with a Gaussian whose response falls to `gain` at the image's own Nyquist frequency.
+
+    By Fourier transform, as a Gaussian that narrow cannot be sampled: its taps would have another response.
+
+    Args:
+        image: (b, c, H, W).
+        gain: in (0, 1]; 1 leaves the image as it is.
+    Returns: (b, c, H, W); border pixels are repeated.
+    Raises: ValueError on a gain outside (0, 1].
+    """
+    if not 0 < gain <= 1:
+        raise ValueError(f"gain {gain} at Nyquist must lie above 0, and be 1 at most")
+    if gain == 1:
+        return image
+    height, width = image.shape[-2:]
+    padded = F.pad(image, (_SOFT,) * 4, mode="replicate")
+    size = [next_fast_len(side, real=True) for side in padded.shape[-2:]]
+    down = torch.fft.fftfreq(size[0], device=image.device, dtype=image.dtype)[:, None]
+    across = torch.fft.rfftfreq(size[1], device=image.device, dtype=image.dtype)
+    response = gain ** ((2 * down).square() + (2 * across).square())
+    filtered = torch.fft.irfft2(torch.fft.rfft2(padded, s=size) * response, s=size)
+    return filtered[..., _SOFT : _SOFT + height, _SOFT : _SOFT + width]
 
 
 def decimate(image: Image, ratio: int) -> LRMS:

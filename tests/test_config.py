@@ -146,6 +146,7 @@ OTHER = {
     "clip_norm": 1.0,
     "precision": "bfloat16",
     "spec_degradation": "mtf",
+    "spat_pan": "truth",
 }
 # The stages that a field decides, stated here by hand once more
 DECIDED = {
@@ -155,7 +156,7 @@ DECIDED = {
     "tau_inter tau_intra w_inter w_intra w_fusion stage1_iterations stage1_batch stage1_lr",
     ("pseudo",): "pseudo_iterations pseudo_batch pseudo_lr",
     ("supervised",): "w_gt",
-    ("unsupervised",): "spec_degradation w_spec w_spat w_qnr w_pseudo",
+    ("unsupervised",): "spec_degradation spat_pan w_spec w_spat w_qnr w_pseudo",
     ("stage1", "unsupervised"): "stride_full",
     ("pseudo", "supervised"): "stride_reduced",
     ("supervised", "unsupervised"): "network stage2_iterations stage2_batch stage2_lr w_language warm_start",

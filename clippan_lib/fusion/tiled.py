@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import lcm
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clippan_lib.fusion.classical.stages import Stages
+from clippan_lib.fusion.classical.stages import Stages, Tally
 from clippan_lib.fusion.consistency import Consistent, consistent
 from clippan_lib.fusion.consistency import reach as of_consistency
 from clippan_lib.fusion.networks.bandwise import BandWise
@@ -67,6 +69,50 @@ def staged_method(name: str, sensor: Sensor | None, ratio: int) -> StagedMethod:
     if steps and sensor is None:
         raise ValueError(f"{name} needs the MTF gains of a sensor for its steps of consistency; give one")
     return plain.consistently(sensor.gnyq, ratio, steps) if sensor else plain
+
+
+def together(methods: Sequence[StagedMethod], weights: Sequence[float]) -> StagedMethod:
+    """The weighted sum of several methods, each clipped to [0, 1], which ask their questions side by side.
+
+    Args:
+        methods: of one sensor and ratio.
+        weights: one per method.
+    """
+    reaches = [method.reach for method in methods]
+    known = [reach for reach in reaches if reach is not None]
+    stages = partial(_together, tuple(method.stages for method in methods), tuple(weights))
+    return StagedMethod(
+        stages, None if len(known) < len(reaches) else max(known), lcm(*(method.align for method in methods))
+    )
+
+
+def _together(
+    parts: tuple[Callable[[Tensor, Tensor], Stages], ...],
+    weights: tuple[float, ...],
+    lrms: Tensor,
+    pan: Tensor,
+) -> Stages:
+    total = torch.zeros(())
+    asking: list[tuple[float, Stages, tuple[Tally, ...] | None]] = [
+        (weight, part(lrms, pan), None) for weight, part in zip(weights, parts, strict=True)
+    ]
+    while asking:
+        asked = []
+        for weight, stages, answers in asking:
+            try:
+                questions = next(stages) if answers is None else stages.send(answers)
+            except StopIteration as end:
+                total = total + weight * end.value.clamp(0, 1)
+            else:
+                asked.append((weight, stages, questions))
+        if not asked:
+            break
+        found = yield tuple(question for *_, questions in asked for question in questions)
+        asking, start = [], 0
+        for weight, stages, questions in asked:
+            asking.append((weight, stages, tuple(found[start : start + len(questions)])))
+            start += len(questions)
+    return total
 
 
 def as_staged(network: nn.Module) -> StagedMethod:

@@ -139,6 +139,8 @@ class RunConfig(BaseModel):
 
     spec_degradation: Annotated[Literal["bicubic", "mtf"], _UNSUPERVISED] = "bicubic"
     """How Eq. 9 degrades the output; bicubic is the paper's."""
+    spat_pan: Annotated[Literal["pan", "truth"], _UNSUPERVISED] = "pan"
+    """What Eq. 10 compares with: PAN, the paper's, or PAN filtered to the sharpness of the truth."""
     w_spec: Annotated[Weight, _UNSUPERVISED] = 1.0
     """Weight of Eq. 9; the paper's."""
     w_spat: Annotated[Weight, _UNSUPERVISED] = 1.0
