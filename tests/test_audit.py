@@ -106,10 +106,16 @@ def test_synthetic_scenes_pass(sensor, size):
     }
 
 
-@pytest.mark.parametrize(("name", "offset"), [("wv2_grip", (-0.77, -0.38)), ("ikonos_grip", (0.0, -0.17))])
-def test_the_real_scenes_pass_and_their_offset_is_measured(shared, name, offset):
+@pytest.mark.parametrize(
+    ("name", "offset", "seen"),
+    [
+        ("wv2_grip", (-0.77, -0.38), {"shift train": "warning"}),  # more than half a px, less than one
+        ("ikonos_grip", (0.0, -0.17), {}),
+    ],
+)
+def test_the_real_scenes_pass_and_their_offset_is_measured(shared, name, offset, seen):
     outcome = audit(load_manifest(MANIFESTS / f"{name}.yaml"), shared / "data")
-    assert alarms(outcome) == {}
+    assert outcome.passed and alarms(outcome) == seen
     [part] = [p for p in outcome.parts if (p.split, p.resolution) == ("train", "full")]
     assert offsets(part).median(0).values.tolist() == pytest.approx(offset, abs=0.05)
 

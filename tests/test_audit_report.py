@@ -31,7 +31,8 @@ def test_the_page_holds_findings_and_pictures_and_asks_for_no_other_file(tmp_pat
     assert "<title>Audit of Land &amp; &lt;sea&gt;</title>" in page
     assert page.count("<tr") == 1 + len(outcome.findings)
     pictures = re.findall(r'src="([^"]*)"', page)
-    assert len(pictures) == 3 * len(outcome.parts)
+    assert len(pictures) == 3 * len(outcome.parts) + 1
+    assert page.count("<figcaption>How sharp each band is") == 1
     for picture in pictures:
         kind, _, content = picture.partition(",")
         assert kind == "data:image/png;base64" and base64.b64decode(content)[:4] == b"\x89PNG"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -15,6 +16,7 @@ from matplotlib.text import Text
 from clippan_lib import figures as fig
 from clippan_lib.figures.style import COLUMN, WIDTH
 from clippan_lib.figures.tables import decimals, header
+from clippan_lib.optics import Optics, Spectrum
 from clippan_lib.sensors import get_sensor
 
 QB = get_sensor("QB")
@@ -35,6 +37,17 @@ SCORES, SPEED = (
     pd.Series({"MTF-GLP-HPM-R": 0.9, "PNN": 0.8}, name="Q2n"),
     pd.Series({"MTF-GLP-HPM-R": 9, "PNN": 0.1}),
 )
+OPTICS = Optics(
+    gnyq=(0.3, 0.2, 0.25, 0.1),
+    interval=((0.2, 0.4), (0.15, 0.25), (0.2, 0.35), (0.06, 0.16)),
+    common=0.25,
+    shift=(0.5, -1.0),
+    shift_interval=((0.4, 0.6), (-1.1, -0.9)),
+    r2=0.9,
+    curve=((0.03, 0.5), (0.25, 0.9), (0.6, 0.7)),
+    reach=4,
+)
+SPECTRUM = Spectrum(np.array([0.1, 0.2, 0.3]), np.array([100.0, 1.0, 0.1]))
 DELTA = torch.zeros(4, 5, 5).index_put((torch.arange(4), torch.tensor(2), torch.tensor(2)), torch.tensor(1.0))
 
 FIGURES: dict[str, Callable[[], Figure]] = {
@@ -58,6 +71,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "scatter_embeddings": lambda: fig.scatter_embeddings(PLANE, PLANE, TYPES, scenes=TYPES),
     "similarity_matrix": lambda: fig.similarity_matrix(torch.eye(3), torch.eye(3) * 0.5),
     "mtf_kernels": lambda: fig.mtf_kernels(DELTA, QB),
+    "optics_curve": lambda: fig.optics_curve(replace(OPTICS, r2=0.5), QB),
+    "power_spectra": lambda: fig.power_spectra({"LRMS": SPECTRUM, "PAN of a real scene": SPECTRUM}, 4, "Two"),
     "histograms": lambda: fig.histograms(LRMS, PAN, QB),
     "paired_differences": lambda: fig.paired_differences({"language − none": GAINS}, BETTER),
     "paired_differences in a column": lambda: fig.paired_differences(
@@ -457,6 +472,47 @@ def test_default_gains_are_called_so_and_too_few_kernels_refused():
     assert "not measured" in words(fig.mtf_kernels(DELTA, get_sensor("GF2")))
     with pytest.raises(ValueError, match="3 kernels for the 4 bands of QB"):
         fig.mtf_kernels(DELTA[:3], QB)
+
+
+def test_the_optics_are_drawn_where_they_were_measured_beside_the_tables_gains():
+    figure = fig.optics_curve(OPTICS, QB)
+    curve, bands = figure.axes
+    np.testing.assert_array_equal(np.transpose(curve.lines[0].get_data()), OPTICS.curve)
+    assert curve.lines[1].get_xdata() == [0.25, 0.25]
+    gains, shares = curve.lines[2].get_data()
+    assert tuple(gains) == QB.gnyq
+    # between the points at 0.25 and 0.6, on a logarithmic axis
+    assert shares[0] == pytest.approx(0.9 - 0.2 * np.log(0.34 / 0.25) / np.log(0.6 / 0.25))
+    [bars] = bands.containers
+    assert tuple(bars.lines[0].get_ydata()) == OPTICS.gnyq
+    np.testing.assert_allclose([line[:, 1] for line in bars.lines[2][0].get_segments()], OPTICS.interval)
+    assert tuple(bands.lines[-1].get_ydata()) == QB.gnyq
+    assert [label.get_text() for label in bands.get_xticklabels()] == list(QB.bands)
+    assert "R² 0.90, PAN lies +0.50 rows and -1.00 columns" in words(figure) and "not good" not in words(
+        figure
+    )
+
+
+def test_a_bad_fit_and_default_gains_are_called_so_and_a_flat_curve_is_not_drawn_steep():
+    flat = replace(OPTICS, r2=0.004, curve=((0.03, 0.004), (0.25, 0.003), (0.6, 0.002)))
+    figure = fig.optics_curve(flat, replace(QB, measured=False))
+    assert "the fit is not good" in words(figure) and "default gains" in words(figure)
+    assert np.ptp(figure.axes[0].get_ylim()) >= 0.01 and figure.axes[0].get_ylim()[0] == 0
+
+
+def test_optics_of_other_bands_are_refused():
+    with pytest.raises(ValueError, match="optics of 4 bands, and WV3 has 8"):
+        fig.optics_curve(OPTICS, get_sensor("WV3"))
+
+
+def test_spectra_are_logarithmic_and_end_at_pans_nyquist_with_a_line_at_that_of_lrms():
+    [ax] = fig.power_spectra({"LRMS": SPECTRUM, "PAN": SPECTRUM}, 2).axes
+    assert (ax.get_yscale(), ax.get_xlim()) == ("log", (0, 0.5))
+    np.testing.assert_array_equal(ax.lines[1].get_data(), SPECTRUM)
+    assert ax.lines[2].get_xdata() == [0.25, 0.25]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["LRMS", "PAN"]
+    with pytest.raises(ValueError, match="no spectra to draw"):
+        fig.power_spectra({}, 4)
 
 
 def test_histograms_count_every_pixel_in_digital_numbers():

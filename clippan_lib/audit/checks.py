@@ -3,18 +3,17 @@
 from collections import Counter
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from clippan_lib.audit.findings import Finding, judged, unmeasured
 from clippan_lib.audit.measures import ONE_IN, fitted_gains, knows_haze, measured_ms, orders, peak
+from clippan_lib.audit.optics import likeness, sharpness, shift
 from clippan_lib.audit.split import FITTED, KEPT, Prints, SplitAudit
 from clippan_lib.shapes import Image
-
-Severity = Literal["ok", "not measured", "warning", "fault"]
 
 # Limits. Beside each, what clean data gave (all splits and resolutions of the synthetic QB and WV3 datasets
 # and of the two real scenes) and what the planted fault gave.
@@ -29,30 +28,6 @@ DISORDER = 0.05  # gain in rank correlation by another order; clean 0, planted f
 
 
 @dataclass(frozen=True)
-class Finding:
-    """The outcome of one check.
-
-    Args:
-        check: its name.
-        split, resolution: what was looked at; leakage: two splits, "train, test", all resolutions.
-        severity: "fault" is wrong for certain, "warning" wants a look, "not measured" says why not.
-        measured: in words and numbers, with how much was looked at.
-        value: the number that is compared with the limit, None where there is none.
-        limit: in words.
-        advice: what it means and what to do; empty if all is well.
-    """
-
-    check: str
-    split: str
-    resolution: str
-    severity: Severity
-    measured: str
-    value: float | None
-    limit: str
-    advice: str = ""
-
-
-@dataclass(frozen=True)
 class Leak:
     """Two windows of different splits that share about `pixels` px of the measured MS `images`."""
 
@@ -61,25 +36,6 @@ class Leak:
     first_image: Image
     second_image: Image
     pixels: int
-
-
-def _finding(
-    part: SplitAudit,
-    check: str,
-    bad: Severity | None,
-    measured: str,
-    value: float | None,
-    limit: str,
-    advice: str,
-) -> Finding:
-    """`bad` is None if all is well; the advice is then left out."""
-    return Finding(
-        check, part.split, part.resolution, bad or "ok", measured, value, limit, advice if bad else ""
-    )
-
-
-def _unmeasured(part: SplitAudit, check: str, why: str) -> Finding:
-    return Finding(check, part.split, part.resolution, "not measured", why, None, "")
 
 
 def unreadable(split: str, resolution: str, measured: str, count: int) -> Finding:
@@ -93,7 +49,7 @@ def _readable(part: SplitAudit) -> Finding:
     if part.refusals:
         first = f"{len(part.refusals)} scenes refused, the first: {part.refusals[0]}"
         return unreadable(part.split, part.resolution, f"{looked}; {first}", len(part.refusals))
-    return _finding(part, "readable", None, looked, 0.0, "none", "")
+    return judged(part, "readable", None, looked, 0.0, "none", "")
 
 
 def _blank(part: SplitAudit) -> Finding | None:
@@ -107,7 +63,7 @@ def _blank(part: SplitAudit) -> Finding | None:
         if blank == sorted(part.filled)[-len(blank) :]:
             measured += "; they are the last ones"
     advice = "A truncated download or an interrupted writer: get the file again and compare its size."
-    return _finding(
+    return judged(
         part, "blank scenes", "fault" if blank else None, measured, float(len(blank)), "none", advice
     )
 
@@ -121,23 +77,25 @@ def _values(part: SplitAudit) -> Finding | None:
     )
     names, flat = (*part.sensor.bands, "PAN"), (part.low == part.high).tolist()
     constant = [name for name, is_flat in zip(names, flat, strict=True) if is_flat]
-    digital = float(part.high.max()) * part.sensor.max_value
+    largest = part.patches.stack.dn_max
+    # of the bands: PAN of reduced resolution overshoots
+    digital = float(part.high[:-1].max()) * largest
     measured = (
         f"0 in {zeros:.2%}, largest value in {saturated:.2%} of the worst image; "
-        f"highest {digital:.4g} of {part.sensor.max_value}"
+        f"highest of the bands {digital:.4g} of {largest:g}"
     )
     if constant:
         advice = f"One value throughout in {', '.join(constant)}: a lost band or an empty file; get it again."
-        return _finding(part, "values", "fault", measured, float(len(constant)), "no constant band", advice)
+        return judged(part, "values", "fault", measured, float(len(constant)), "no constant band", advice)
     if digital <= 1.01:
         advice = "The values were divided before: give the manifest max_value: 1.0."
-        return _finding(part, "values", "fault", measured, digital, "highest above 1", advice)
+        return judged(part, "values", "fault", measured, digital, "highest above 1", advice)
     if part.sensor.bits > 8 and digital <= 255.5:
         advice = "Looks like 8 bits: if so, the pictures were stretched for display; use the original data."
-        return _finding(part, "values", "warning", measured, digital, "highest above 255", advice)
+        return judged(part, "values", "warning", measured, digital, "highest above 255", advice)
     advice = "Zeros are NoData or deep shadow, largest values saturated: cut them out, or leave those scenes."
     worst, limit = max(zeros, saturated), f"at most {EXTREME:.0%}"
-    return _finding(part, "values", "warning" if worst > EXTREME else None, measured, worst, limit, advice)
+    return judged(part, "values", "warning" if worst > EXTREME else None, measured, worst, limit, advice)
 
 
 def _phase(part: SplitAudit) -> Finding | None:
@@ -145,7 +103,7 @@ def _phase(part: SplitAudit) -> Finding | None:
     if not part.looked or not part.patches.has_gt:
         return None
     if not part.phases:
-        return _unmeasured(part, "phase", f"windows of {part.side} LRMS px are too small or flat")
+        return unmeasured(part, "phase", f"windows of {part.side} LRMS px are too small or flat")
     ratio, total = part.sensor.ratio, part.phases.total()
     shares = ", ".join(
         f"({ratio // 2 + row}, {ratio // 2 + column}) in {count / total:.0%}"
@@ -158,7 +116,7 @@ def _phase(part: SplitAudit) -> Finding | None:
     )
     measured = f"row and column {shares} of {total} windows"
     bad = "fault" if off > OUT_OF_PHASE else None
-    return _finding(part, "phase", bad, measured, off, f"others in at most {OUT_OF_PHASE:.0%}", advice)
+    return judged(part, "phase", bad, measured, off, f"others in at most {OUT_OF_PHASE:.0%}", advice)
 
 
 def _simulation(part: SplitAudit) -> Finding | None:
@@ -177,7 +135,7 @@ def _simulation(part: SplitAudit) -> Finding | None:
     )
     limit = f"gains within {GAIN_OFF} of the sensor's, at most {RESIDUE:.0%} left over"
     bad = "warning" if off > GAIN_OFF or residue > RESIDUE else None
-    return _finding(part, "simulation", bad, measured, off, limit, advice)
+    return judged(part, "simulation", bad, measured, off, limit, advice)
 
 
 def offsets(part: SplitAudit) -> Float64[Tensor, "n 2"]:
@@ -196,12 +154,12 @@ def _registration(part: SplitAudit) -> Finding | None:
         return None
     found, ratio = offsets(part), part.sensor.ratio
     if not part.surfaces:
-        return _unmeasured(part, "registration", f"windows of {part.side} LRMS px are too small or flat")
+        return unmeasured(part, "registration", f"windows of {part.side} LRMS px are too small or flat")
     if len(found) < len(part.surfaces) / 2:
         measured = f"PAN follows the bands in {len(found)} of {len(part.surfaces)} windows only"
         advice = "PAN and LRMS do not show the same ground, or are noise: check how the files are paired."
         share = len(found) / len(part.surfaces)
-        return _finding(part, "registration", "fault", measured, share, "at least half", advice)
+        return judged(part, "registration", "fault", measured, share, "at least half", advice)
     middle = found.median(0).values
     away = (found - middle).abs().amax(1)
     scattered, off = float((away > 1).double().mean()), float(middle.abs().max())
@@ -216,12 +174,12 @@ def _registration(part: SplitAudit) -> Finding | None:
         advice = (
             "The windows do not agree: mixed phases, wrong pairs, relief or movement. Look at the pictures."
         )
-        return _finding(part, "registration", "warning", measured, scattered, limit, advice)
+        return judged(part, "registration", "warning", measured, scattered, limit, advice)
     bad = "fault" if off > ratio / 2 else "warning" if off > APART[part.resolution] else None
     advice = (
         "Shift MS by this much, or register the pair, then cut patches; over half a MS pixel it is a fault."
     )
-    return _finding(part, "registration", bad, measured, off, limit, advice)
+    return judged(part, "registration", bad, measured, off, limit, advice)
 
 
 def _order(part: SplitAudit) -> Finding | None:
@@ -230,7 +188,7 @@ def _order(part: SplitAudit) -> Finding | None:
         return None
     if not part.fits:
         why = "needs four bands of known wavelength" if not knows_haze(part.sensor) else "a band is empty"
-        return _unmeasured(part, "band order", why)
+        return unmeasured(part, "band order", why)
     names, fits = list(orders(part.sensor)), np.mean(part.fits, axis=0)
     best, gap = names[fits.argmin()], float(fits[0] - fits.min())
     dark = np.median(part.darks, axis=0)
@@ -243,10 +201,21 @@ def _order(part: SplitAudit) -> Finding | None:
         "Look at a picture in true colours; land cover can fool this check."
     )
     limit = f"no other order better by {DISORDER}"
-    return _finding(part, "band order", "warning" if gap > DISORDER else None, measured, gap, limit, advice)
+    return judged(part, "band order", "warning" if gap > DISORDER else None, measured, gap, limit, advice)
 
 
-CHECKS = (_readable, _blank, _values, _phase, _simulation, _registration, _order)
+CHECKS = (
+    _readable,
+    _blank,
+    _values,
+    _phase,
+    _simulation,
+    _registration,
+    likeness,
+    sharpness,
+    shift,
+    _order,
+)
 
 
 def leakage(parts: list[SplitAudit], splits: tuple[str, str]) -> tuple[Finding | None, list[Leak]]:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from clippan_lib import __version__
 from clippan_lib.audit import Audit, Finding, SplitAudit, offsets
-from clippan_lib.figures import histograms, patch_grid, show_images
+from clippan_lib.figures import histograms, optics_curve, patch_grid, show_images
 from clippan_lib.figures.page import PageRow, PageTable, Picture, Section, drawn, render
 from clippan_lib.figures.style import BOX, PALETTE, new_figure, styled
 from clippan_lib.files import write_text
@@ -105,10 +105,12 @@ def _pictures(part: SplitAudit) -> list[Picture]:
     tall = (image.transpose(0, 1).flatten(1, 2) for image in (lrms, pan))
     shown = {
         "The first windows of the sample, under one stretch": patch_grid(lrms, pan, part.sensor, gt),
-        "Values of these windows": histograms(*tall, part.sensor),
+        "Values of these windows": histograms(*tall, part.sensor, dn_max=part.patches.stack.dn_max),
     }
     if part.surfaces:
         shown["Where MS lies on PAN"] = registration(part)
+    if part.optics:
+        shown["How sharp each band is"] = optics_curve(part.optics, part.sensor)
     return [drawn(figure, text) for text, figure in shown.items()]
 
 

@@ -20,6 +20,7 @@ from clippan_lib.audit.measures import (
 )
 from clippan_lib.data.patches import PatchSet
 from clippan_lib.data.stacks import Batch, Resolution
+from clippan_lib.optics import Optics
 from clippan_lib.sensors import Sensor
 
 Prints = list[tuple[np.ndarray, int]]
@@ -48,6 +49,8 @@ class SplitAudit:
         fits: how well each of `orders` explains the haze, one row per window of the sample.
         darks: `dark_ratios`, one row per window of the sample.
         examples: the first windows of the sample.
+        optics: gains and shift of the training scenes at full resolution, where they can be measured.
+        no_optics: why they could not.
     """
 
     split: str
@@ -72,6 +75,8 @@ class SplitAudit:
     fits: list[list[float]] = field(default_factory=list)
     darks: list[np.ndarray] = field(default_factory=list)
     examples: list[Batch] = field(default_factory=list)
+    optics: Optics | None = None
+    no_optics: str = ""
 
     def scan(self, index: int, batch: Batch) -> None:
         """What is cheap, of every window."""

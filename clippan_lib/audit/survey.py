@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from clippan_lib.audit.checks import CHECKS, Finding, Leak, leakage, unreadable
+from clippan_lib.audit.checks import CHECKS, Leak, leakage, unreadable
+from clippan_lib.audit.findings import Finding
 from clippan_lib.audit.split import SplitAudit
 from clippan_lib.data.manifest import SPLITS, Manifest
 from clippan_lib.data.patches import Dataset, open_dataset
@@ -95,4 +96,9 @@ def _part(
                 part.measure(batch)
         if progress:
             progress(f"{split} {resolution}", done, len(indices), {})
+    if (split, resolution) == ("train", "full") and dataset.measurable:
+        try:
+            part.optics = dataset.measure_optics()
+        except ValueError as error:  # of damaged files too
+            part.no_optics = str(error)
     return part

@@ -2,6 +2,7 @@
 
 from clippan_lib.figures.comparison import zooms
 from clippan_lib.figures.images import patch_grid, show_images, split_map
+from clippan_lib.figures.optics import optics_curve, power_spectra
 from clippan_lib.figures.plots import (
     curves,
     histograms,
@@ -27,9 +28,11 @@ __all__ = [
     "histograms",
     "mark_best",
     "mtf_kernels",
+    "optics_curve",
     "paired_differences",
     "patch_grid",
     "pick_box",
+    "power_spectra",
     "protocol_ranking",
     "protocol_spoilings",
     "quality_and_speed",
