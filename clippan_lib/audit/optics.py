@@ -66,15 +66,15 @@ def shift(part: SplitAudit) -> Finding | None:
     if optics.r2 < ALIKE:
         return unmeasured(part, "shift", f"R² {optics.r2:.2f}: PAN does not follow the bands")
     down, right = optics.shift
-    intervals = [f"{lower:+.2f} to {upper:+.2f}" for lower, upper in optics.shift_interval]
+    intervals = [f"{lower:+z.2f} to {upper:+z.2f}" for lower, upper in optics.shift_interval]
     measured = (
-        f"MS off by {down:+.2f} rows ({intervals[0]}), {right:+.2f} columns ({intervals[1]}) of PAN; "
+        f"MS off by {down:+z.2f} rows ({intervals[0]}), {right:+z.2f} columns ({intervals[1]}) of PAN; "
         f"R² {optics.r2:.2f}"
     )
     if max(abs(down), abs(right)) >= optics.reach:
         measured += f"; no more than {optics.reach} px were looked at"
     advice = (
-        f"Move PAN by ({-down:+.2f}, {-right:+.2f}) px (rows, columns), or register the pair, before fusion: details "
+        f"Move PAN by ({-down:+z.2f}, {-right:+z.2f}) px (rows, columns), or register the pair, before fusion: details "
         "lie beside their colours otherwise."
     )
     off = _certain(optics)

@@ -39,7 +39,7 @@ def optics_curve(optics: Optics, sensor: Sensor, title: str = "") -> Figure:
     down, right = optics.shift
     figure.suptitle(
         title
-        or f"{sensor.name}: R² {optics.r2:.2f}, PAN lies {down:+.2f} rows and {right:+.2f} columns (PAN px) off MS"
+        or f"{sensor.name}: R² {optics.r2:.2f}, PAN lies {down:+z.2f} rows and {right:+z.2f} columns (PAN px) off MS"
         + ("" if optics.good else "; the fit is not good")
     )
     return figure
