@@ -51,7 +51,7 @@ def sharpness(part: SplitAudit) -> Finding | None:
     measured = f"MTF gains at Nyquist, relative to PAN: {each}; R² {optics.r2:.2f}"
     advice = (
         f"Gains measured are {_numbers(optics.gnyq)}, the table says {_numbers(table)}: methods and degradation with "
-        "the table's make another sensor. Use -p gains=measured."
+        "the table's make another sensor; use -p gains=measured, which demo does."
     )
     limit = f"the table's less than {FACTOR} times beyond one interval at least"
     bad = "warning" if beyond >= FACTOR else None
