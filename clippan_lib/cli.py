@@ -149,8 +149,24 @@ def _add_sharpen(commands: Any) -> None:
     sharpening.add_argument(
         "--method",
         metavar="NAME|RUN",
-        help="a classical method, such as brovey, gsa (the default) or mtf_glp_hpm_r; the folder of a run, for its "
-        "network trained at full resolution with language, or a file of its networks/",
+        help="a classical method, such as brovey, gsa (the default) or mtf_glp_hpm_r; bandwise, the network that comes "
+        "with the package; the folder of a run, for its network trained at full resolution with language, or a file "
+        "of its networks/",
+    )
+    sharpening.add_argument(
+        "--consistent",
+        type=_positive,
+        default=0,
+        metavar="N",
+        help="so many steps behind the method, such as 3, after which its output, seen through the MTF, is nearly the "
+        "bands; refused where PAN is measured to lie more than half a PAN pixel off the bands",
+    )
+    sharpening.add_argument(
+        "--gains",
+        choices=("measured", "table"),
+        default="measured",
+        help="MTF gains for methods that need them, and for --consistent: measured on the scene (the default), where "
+        "that is reliable, or those of the sensor's table",
     )
     sharpening.add_argument(
         "--adapt",
@@ -164,7 +180,8 @@ def _add_sharpen(commands: Any) -> None:
     sharpening.add_argument(
         "--sensor",
         metavar="S",
-        help=f"whose MTF the method or the training needs ({', '.join(SENSORS)}); a network knows its own",
+        help=f"names the bands, and its MTF gains serve where none are measured ({', '.join(SENSORS)}); a network "
+        "knows its own",
     )
     sharpening.add_argument(
         "--bands",

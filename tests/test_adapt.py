@@ -127,7 +127,7 @@ def refused(kind, message: str, here: Path, **changes) -> None:
 def test_what_cannot_be_adapted_is_refused_before_anything_is_written(here):
     file = network(here / "n.safetensors")
     refused(Refusal, "needs the scene's sensor: give --sensor, or a run", here, sensor=None)
-    refused(Refusal, "n.safetensors was trained for sensor QB, not mine", here, start=file, sensor=MINE)
+    refused(DataError, "n.safetensors was trained for sensor QB, not mine", here, start=file, sensor=MINE)
     refused(Refusal, "nowhere: no such folder", here, out=here / "nowhere" / "o.tif")
     refused(ValueError, "unknown preset 'fast'; choose from smoke, demo, paper", here, preset="fast")
     refused(DataError, "gone.tif: cannot be read .No such file", here, pan=here / "gone.tif")

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from clippan_lib.errors import Refusal
-from clippan_lib.fusion import CLASSICAL
+from clippan_lib.fusion.registry import BANDWISE
 from clippan_lib.runs.folder import PAGE, find_network
 from clippan_lib.runs.runner import execute
 from clippan_lib.sensors import Sensor
@@ -18,10 +18,10 @@ def adapt(options: argparse.Namespace, sensor: Sensor | None, start: Path | str 
     Returns: the network's file.
     Raises: Refusal or another ValueError; RunFailed if a notebook fails.
     """
-    if start in CLASSICAL:
+    if start is not None and not isinstance(start, Path):
+        kind = "the network that comes with the package" if start == BANDWISE else "a classical method"
         raise Refusal(
-            f"--adapt trains a network, and {start} is a classical method: leave --method out, or give a run to "
-            "begin with"
+            f"--adapt trains a network, and {start} is {kind}: leave --method out, or give a run to begin with"
         )
     plan = plan_adaptation(
         options.ms,
@@ -32,7 +32,7 @@ def adapt(options: argparse.Namespace, sensor: Sensor | None, start: Path | str 
         preset=options.adapt,
         seed=options.seed,
         device=options.device,
-        start=Path(start) if start else None,
+        start=start,
     )
     execute(plan, sys.stderr)
     print(f"Report: {plan.folder / PAGE}")

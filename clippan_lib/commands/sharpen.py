@@ -10,7 +10,8 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from clippan_lib.commands import stop
 from clippan_lib.errors import OutputError
-from clippan_lib.fusion import CLASSICAL
+from clippan_lib.fusion import CLASSICAL, is_classical
+from clippan_lib.fusion.registry import BANDWISE
 from clippan_lib.runs.devices import find_device
 from clippan_lib.runs.folder import find_network
 from clippan_lib.runs.progress import bars
@@ -32,6 +33,8 @@ def act(options: argparse.Namespace) -> int:
             bands=options.bands,
             tile=options.tile,
             device=find_device(options.device),
+            gains=options.gains,
+            consistent=options.consistent,
         )
         if options.adapt:
             job_with(method or "exp")  # whatever it refuses is refused before the training
@@ -49,6 +52,8 @@ def act(options: argparse.Namespace) -> int:
         f"{job.title}: {rows} x {columns} px of PAN, {job.pair.n_bands} bands, ratio {job.pair.ratio}",
         file=sys.stderr,
     )
+    if job.optics:
+        print(job.optics.remark, file=sys.stderr)
     if not job.exact:
         print(
             f"Note: this method looks at its whole image; here every tile of {options.tile} px is one, and the "
@@ -64,10 +69,11 @@ def act(options: argparse.Namespace) -> int:
 
 
 def _method(given: str | None) -> str | Path | None:
-    if given is None or given in CLASSICAL:
+    if given is None or given == BANDWISE or is_classical(given):
         return given
     if not Path(given).exists():
         raise ValueError(
-            f"--method {given}: no such file or folder, and no classical method; those are {', '.join(CLASSICAL)}"
+            f"--method {given}: no such file or folder, and no classical method; those are {', '.join(CLASSICAL)}, "
+            f"and {BANDWISE} is a network that comes with the package"
         )
     return find_network(given)

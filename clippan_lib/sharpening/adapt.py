@@ -19,6 +19,7 @@ from clippan_lib.files import write_text
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.runs.plan import NOTEBOOKS, Plan, plan_run
 from clippan_lib.sensors import SENSORS, Sensor
+from clippan_lib.sharpening.optics import refuse_other_kind
 from clippan_lib.training.config import make_config
 
 CHAPTERS = ("01_data_preparation", "02_stage1_adaptation", "04_stage2_training", "05_zooms_and_errors")
@@ -47,7 +48,8 @@ def plan_adaptation(
     Args:
         ms, pan, bands: as for `open_pair`.
         out: what will be written in the end; its folder must be there.
-        sensor: of the scene; may be left out with `start`, whose network has its own.
+        sensor: of the scene; may be left out with `start`, whose network has its own, with the gains that it was
+            trained with.
         preset, seed, device, runs, notebooks: as for `plan_run`.
         start: a file of a trained network, with which Stage II begins; without it a pseudo-supervisor is trained
             at reduced resolution first.
@@ -58,11 +60,9 @@ def plan_adaptation(
     if not out.parent.is_dir():
         raise Refusal(f"{out.parent}: no such folder; make it, or name an output in another")
     trained = TrainedNetwork.load(start) if start else None
-    if trained and sensor not in (None, trained.sensor):
-        raise Refusal(
-            f"{start} was trained for sensor {trained.sensor.name}, not {sensor.name}; leave the sensor out"
-        )
-    sensor = trained.sensor if trained else sensor
+    if trained and start:
+        refuse_other_kind(sensor, trained.sensor, start)
+        sensor = sensor or trained.sensor
     if sensor is None:
         raise Refusal("adapting needs the scene's sensor: give --sensor, or a run to begin with as --method")
     files = [Path(path).resolve() for path in (ms, pan)]

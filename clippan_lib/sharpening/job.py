@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import lcm
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from clippan_lib.data.pair.scene import ScenePair, open_pair
 from clippan_lib.data.pair.sources import states_read
 from clippan_lib.errors import DataError
 from clippan_lib.files import file_digest, library_digest
-from clippan_lib.fusion import CLASSICAL, as_staged, staged_method
+from clippan_lib.fusion import StagedMethod, as_staged, find_method, is_classical, staged_method
+from clippan_lib.fusion.registry import BANDWISE, load_bandwise
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.sensors import Sensor
+from clippan_lib.sharpening.optics import Gains, SceneOptics, refuse_other_kind, scene_optics
 from clippan_lib.sharpening.output import BLOCK, DTYPES
 from clippan_lib.sharpening.tiles import TileFuser
 
@@ -34,6 +38,7 @@ class Job:
         title: the method, in words.
         exact: whether the output is that of a single tile that holds all; if not, the method looks at its whole
             image in such a way that every tile is an image of its own, and the output depends on `side`.
+        optics: the gains that are used, and what was measured; None where the method uses none of the scene.
         key: SHA-256 of all this, of the state of the files and of the library itself.
     """
 
@@ -42,6 +47,7 @@ class Job:
     side: int
     title: str
     exact: bool
+    optics: SceneOptics | None
     key: str
 
     @property
@@ -53,6 +59,22 @@ class Job:
         """Rows and columns of the output."""
         return self.pair.ratio * self.pair.height, self.pair.ratio * self.pair.width
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """What the output says of its making."""
+        return {"CLIPPAN_METHOD": self.title} | (self.optics.tags if self.optics else {})
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """A method bound to a scene; `identity` is what decides its pixels, as JSON."""
+
+    staged: StagedMethod
+    max_value: float
+    title: str
+    optics: SceneOptics | None
+    identity: list[Any]
+
 
 def plan_job(
     ms: str | Path,
@@ -63,34 +85,44 @@ def plan_job(
     bands: Sequence[int] | Sequence[str] | None = None,
     tile: int = 1024,
     device: str | torch.device = "cpu",
+    gains: Gains = "measured",
+    consistent: int = 0,
 ) -> Job:
-    """Check what can be checked before pixels are read; nothing is written.
+    """Check what can be checked before the scene is fused; nothing is written.
+
+    Where the method needs MTF gains, or has steps of consistency, a few windows of the scene are read and measured;
+    else only headers are read.
 
     Args:
         ms, pan, bands: as for `open_pair`.
-        method: a name of `fusion.CLASSICAL`, or a file of a run's folder networks/.
-        sensor: whose MTF gains a classical method uses; a trained network brings its own.
+        method: name of a classical method, with steps of consistency or without ("bt_h+3"); "bandwise", the
+            network that comes with the package; or a file of a run's folder networks/.
+        sensor: its MTF gains serve where those of the scene cannot be measured, and it names the bands; a trained
+            network brings its own.
         tile: largest side of a tile, PAN px; memory grows with its square.
         device: where to compute.
+        gains: "measured" on the scene, where the fit is good, or those of the sensor's "table". The layers of a
+            trained network keep those that it was trained with.
+        consistent: steps of `fusion.consistency` behind the method.
     Raises: DataError, CheckpointError or another ValueError naming what was seen and what to do.
     """
     if tile < MIN_TILE:
         raise DataError(f"a tile of {tile} PAN px is too small; give {MIN_TILE} or more")
+    if consistent < 0:
+        raise DataError(f"{consistent} steps of consistency: give 0 or more")
     paths, device = (Path(ms).resolve(), Path(pan).resolve()), torch.device(device)
-    if method in CLASSICAL:
+    if method == BANDWISE:
         pair = open_pair(*paths, bands=bands, sensor=sensor)
-        staged, max_value, title = staged_method(method, sensor, pair.ratio), 1.0, method
-        identity = [method, sensor and asdict(sensor)]
+        bound = _bandwise(pair, sensor, gains, consistent, device)
+    elif is_classical(str(method)):
+        pair = open_pair(*paths, bands=bands, sensor=sensor)
+        bound = _classical(str(method), pair, sensor, gains, consistent)
     else:
         trained = TrainedNetwork.load(method)
-        if sensor not in (None, trained.sensor):
-            raise DataError(
-                f"{method} was trained for sensor {trained.sensor.name}, not {sensor.name}; leave the sensor out"
-            )
+        refuse_other_kind(sensor, trained.sensor, method)
         pair = open_pair(*paths, bands=bands, sensor=trained.sensor)
-        staged = as_staged(trained.network.to(device).to(memory_format=torch.channels_last))
-        max_value, title = trained.max_value, f"{trained.name} of {method}"
-        identity = [file_digest(Path(method))]
+        bound = _of_file(method, trained, pair, gains, consistent, device)
+    staged = bound.staged
     if pair.dtype not in DTYPES:
         raise DataError(f"{paths[0]}: values are {pair.dtype}; convert them to one of {', '.join(DTYPES)}")
     apron = -(-(WIDE_APRON if staged.reach is None else staged.reach) // staged.align) * staged.align
@@ -98,7 +130,61 @@ def plan_job(
     step = lcm(pair.ratio * staged.align, BLOCK)
     step = step if tile >= step else pair.ratio * staged.align
     side = max(tile // step, 1) * step // pair.ratio
-    decisive = [library_digest(), states_read(paths), bands, identity, apron, side]
+    optics = bound.optics and bound.optics.record
+    decisive = [library_digest(), states_read(paths), bands, bound.identity, optics, apron, side]
     key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-    fuser = TileFuser(pair, staged, apron, max_value, device)
-    return Job(paths, fuser, side, title, staged.reach is not None, key)
+    fuser = TileFuser(pair, staged, apron, bound.max_value, device)
+    return Job(paths, fuser, side, bound.title, staged.reach is not None, bound.optics, key)
+
+
+def _classical(name: str, pair: ScenePair, sensor: Sensor | None, gains: Gains, consistent: int) -> _Bound:
+    row, steps = find_method(name)
+    if steps and consistent:
+        raise DataError(
+            f"{name} has {steps} steps of consistency, and --consistent asks for {consistent}; leave one of the two out"
+        )
+    if "gnyq_pan" in row.needs:
+        row.settings(sensor, pair.ratio)  # refuses where there is no sensor: PAN's own gain is not measured
+    steps, optics = steps or consistent, None
+    if row.needs or steps:
+        optics = scene_optics(pair, sensor, gains, steps, name)
+        sensor = optics.sensor
+    title = _title(row.name, steps)
+    identity = [title, sensor and asdict(sensor)]
+    return _Bound(staged_method(title, sensor, pair.ratio), 1.0, title, optics, identity)
+
+
+def _bandwise(
+    pair: ScenePair, sensor: Sensor | None, gains: Gains, consistent: int, device: torch.device
+) -> _Bound:
+    """The network that comes with the package; its features are in units of the scene's own deviations."""
+    optics = scene_optics(pair, sensor, gains, consistent, BANDWISE)
+    network = _on(device, load_bandwise(optics.sensor, pair.ratio))
+    staged = as_staged(network).consistently(optics.gnyq, pair.ratio, consistent)
+    title = _title(BANDWISE, consistent)
+    return _Bound(staged, 1.0, title, optics, [title])
+
+
+def _of_file(
+    file: str | Path,
+    trained: TrainedNetwork,
+    pair: ScenePair,
+    gains: Gains,
+    consistent: int,
+    device: torch.device,
+) -> _Bound:
+    """A trained network, whose own layers keep the gains of its training."""
+    staged, optics = as_staged(_on(device, trained.network)), None
+    if consistent:
+        optics = scene_optics(pair, trained.sensor, gains, consistent, trained.name)
+        staged = staged.consistently(optics.gnyq, pair.ratio, consistent)
+    title = f"{_title(trained.name, consistent)} of {file}"
+    return _Bound(staged, trained.max_value, title, optics, [file_digest(Path(file)), consistent])
+
+
+def _title(name: str, steps: int) -> str:
+    return f"{name}+{steps}" if steps else name
+
+
+def _on(device: torch.device, network: nn.Module) -> nn.Module:
+    return network.to(device).to(memory_format=torch.channels_last)

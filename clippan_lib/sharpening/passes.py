@@ -54,7 +54,7 @@ def sharpen(
             nodata=pair.nodata,
             crs=pair.crs,
             transform=pair.transform,
-            tags={"CLIPPAN_METHOD": job.title},
+            tags=job.tags,
             progress=progress,
         )
 
