@@ -110,6 +110,12 @@ def test_a_given_network_is_the_start_with_its_sensor_and_its_scale(here, preset
     assert (found.manifest.resolve_sensor(), found.manifest.max_value) == (MINE, 1000)
 
 
+def test_a_start_that_was_trained_with_other_gains_is_taken_and_a_given_sensor_keeps_its_own(here):
+    start = network(here / "n.safetensors", sensor=replace(QB, gnyq=(0.1, 0.2, 0.1, 0.2)))
+    assert plan(here, start=start).manifest.resolve_sensor().gnyq == (0.1, 0.2, 0.1, 0.2)
+    assert plan(here, start=start, sensor=QB).manifest.resolve_sensor() == QB
+
+
 def test_the_weights_of_the_start_decide_the_folder_and_its_path_does_not(here):
     first = plan(here, start=network(here / "n.safetensors"))
     shutil.copy(here / "n.safetensors", here / "copy.safetensors")
