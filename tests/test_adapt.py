@@ -111,8 +111,8 @@ def test_a_given_network_is_the_start_with_its_sensor_and_its_scale(here, preset
 
 
 def test_a_start_that_was_trained_with_other_gains_is_taken_and_a_given_sensor_keeps_its_own(here):
-    start = network(here / "n.safetensors", sensor=replace(QB, gnyq=(0.1, 0.2, 0.1, 0.2)))
-    assert plan(here, start=start).manifest.resolve_sensor().gnyq == (0.1, 0.2, 0.1, 0.2)
+    start = network(here / "n.safetensors", sensor=replace(QB, gnyq=(0.4, 0.5, 0.4, 0.5)))
+    assert plan(here, start=start).manifest.resolve_sensor().gnyq == (0.4, 0.5, 0.4, 0.5)
     assert plan(here, start=start, sensor=QB).manifest.resolve_sensor() == QB
 
 
