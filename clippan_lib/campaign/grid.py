@@ -131,7 +131,7 @@ def plan_campaign(
     if "n_seeds" in overrides:
         raise Refusal("n_seeds: a table repeats whole runs; use --seeds")
     given = overrides
-    overrides = ({} if table == 1 else {"scale": "reduced"}) | given
+    overrides = ({"truth": "delivered"} if table == 1 else {"scale": "reduced"}) | given
     config = make_config(preset, **overrides)
     other = [name for name, usual in _DELIVERED.items() if getattr(config, name) != usual]
     if table == 1 and other:

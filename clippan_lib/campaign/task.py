@@ -36,6 +36,8 @@ def fields_of(notebook: str) -> list[str]:
     fields = {name for stage in stages for name in STAGES[stage]} | (
         {"checkpoint_every"} if stages else set()
     )
+    # what decides which scenes there are
+    fields |= {"gains", "truth", "scale", "patches_from"} if notebook == CLASSICAL else set()
     # a warm start asks for the network to be its own pseudo-supervisor
     fields |= {"network"} if notebook == PSEUDO else set()
     return [name for name in RunConfig.model_fields if name in fields]

@@ -132,30 +132,30 @@ class Dataset:
 
     @property
     def measurable(self) -> bool:
-        """Whether optics can be measured and used: there are training scenes at full resolution, and reduced ones are
-        made of them."""
-        return self._reader.simulates and ("train", "full") in self.available
+        """Whether measured gains can be used: reduced resolution is made of what was measured at full resolution."""
+        return self._reader.simulates
 
     def measure_optics(self) -> Optics:
-        """MTF gains, and the shift between MS and PAN, measured on training scenes at full resolution.
+        """MTF gains, and the shift between MS and PAN, measured at full resolution.
 
-        At most four of the scenes, evenly spread, and 256 LRMS px of the middle of each: a few seconds. Nothing that
-        is judged is looked at.
-        Raises: DataError if there is none; ValueError as `optics.measure_optics` does.
+        On training scenes, so that nothing that is judged is looked at; on test scenes where there are no others. At
+        most four of them, evenly spread, and 256 LRMS px of the middle of each: a few seconds.
+        Raises: DataError if there is no scene; ValueError as `optics.measure_optics` does.
         """
-        scenes = self.scenes("train", "full")
+        split = "train" if ("train", "full") in self.available else "test"
+        scenes = self.scenes(split, "full")
         chosen = {round(at) for at in torch.linspace(0, len(scenes) - 1, min(len(scenes), 4)).tolist()}
         read = [_middle(scenes[at]) for at in sorted(chosen)]
         lrms, pan = (torch.cat([getattr(batch, name) for batch in read]) for name in ("lrms", "pan"))
         return measure_optics(lrms, pan, self.ratio)
 
-    def through(self, optics: Optics) -> "Dataset":
-        """The same dataset, with the gains that were measured in place of the sensor's.
+    def through(self, gnyq: tuple[float, ...]) -> "Dataset":
+        """The same dataset with other MTF gains than the sensor's, one per band, such as measured ones.
 
         All that depends on gains follows: what is degraded, methods, training, scores, files of networks.
         Raises: DataError where the source brings its own reduced resolution, made with others.
         """
-        return Dataset(self.manifest, self._reader.through(optics.gnyq))
+        return self if gnyq == self.sensor.gnyq else Dataset(self.manifest, self._reader.through(gnyq))
 
     def sharpened_truth(self) -> "Dataset":
         """The same dataset with a sharp truth wherever reduced resolution is simulated.

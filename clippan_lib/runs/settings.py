@@ -99,7 +99,7 @@ def as_configured(dataset: Dataset, config: RunConfig) -> Dataset:
     """
     optics = measured_optics(dataset, config)
     if optics and optics.good:
-        dataset = dataset.through(optics)
+        dataset = dataset.through(optics.gnyq)
     if config.truth == "sharp" and is_soft(dataset.sensor):
         dataset = dataset.sharpened_truth()
     return dataset if config.scale == "full" else dataset.lowered(config.patches_from == "judged")
