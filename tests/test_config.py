@@ -163,7 +163,12 @@ DECIDED = {
     ("pseudo", "supervised"): "stride_reduced",
     ("supervised", "unsupervised"): "network stage2_iterations stage2_batch stage2_lr w_language warm_start",
     ("pseudo", "supervised", "unsupervised"): "pseudo precision consistency",
-    ("stage1", "pseudo", "supervised", "unsupervised"): "gains scale patches_from truth patch schedule clip_norm",
+    (
+        "stage1",
+        "pseudo",
+        "supervised",
+        "unsupervised",
+    ): "gains scale patches_from truth patch schedule clip_norm",
     (): "compared n_seeds checkpoint_every",
 }
 STATED = {field: stages for stages, fields in DECIDED.items() for field in fields.split()}

@@ -145,7 +145,9 @@ def _columns(lower: Batch, part: slice, ratio: int) -> Batch:
 
 def _truth(lower: Batch) -> HRMS:
     if lower.gt is None:
-        raise ValueError("a stack is weighted by the truth one scale lower: give a batch at reduced resolution")
+        raise ValueError(
+            "a stack is weighted by the truth one scale lower: give a batch at reduced resolution"
+        )
     return lower.gt
 
 
