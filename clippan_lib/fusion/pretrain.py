@@ -104,7 +104,7 @@ def look(seed: int, size: int = 256) -> Seen:
         "width": rng.uniform(90, 170),
         "own": rng.uniform(0, 0.4),
     }
-    gt, pan = land.bands(gains), land.pan(pan_gain, **response)
+    gt, pan = land.bands(gains.tolist()), land.pan(pan_gain, **response)
     return Seen(*(torch.from_numpy(np.ascontiguousarray(x)).float() for x in (gt, pan, gains)))
 
 
