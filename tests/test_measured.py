@@ -66,7 +66,7 @@ def test_a_fit_that_is_not_good_leaves_the_table(dataset, monkeypatch):
     assert not optics.good
     monkeypatch.setattr(type(dataset), "measure_optics", lambda self: optics)
     assert measured_optics(dataset, MEASURED) == optics
-    assert as_configured(dataset, MEASURED).sensor == QB
+    assert as_configured(dataset, MEASURED, measured_optics(dataset, MEASURED)).sensor == QB
 
 
 def test_scenes_that_cannot_be_measured_leave_the_table(dataset, monkeypatch):
@@ -75,7 +75,7 @@ def test_scenes_that_cannot_be_measured_leave_the_table(dataset, monkeypatch):
 
     monkeypatch.setattr(type(dataset), "measure_optics", fails)
     assert measured_optics(dataset, MEASURED) is None
-    assert as_configured(dataset, MEASURED).sensor == QB
+    assert as_configured(dataset, MEASURED, measured_optics(dataset, MEASURED)).sensor == QB
 
 
 def test_with_the_tables_gains_nothing_is_measured(dataset, monkeypatch):
@@ -87,7 +87,8 @@ def test_a_source_with_its_own_reduced_resolution_keeps_the_gains_it_was_made_wi
     save_h5(tmp_path / "train_reduced.h5")
     source = h5_dataset(tmp_path)
     assert not source.measurable
-    assert as_configured(source, MEASURED).sensor == source.sensor
+    assert measured_optics(source, MEASURED) is None
+    assert as_configured(source, MEASURED, None).sensor == source.sensor
     with pytest.raises(
         DataError, match="gains='measured' would not be those that its reduced resolution was made"
     ):

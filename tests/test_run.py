@@ -124,7 +124,7 @@ def test_where_only_the_training_scenes_are_too_small_the_judged_ones_are_offere
         ("judged", None),
     ):
         config = make_config("smoke", scale="reduced", patches_from=judged)
-        dataset = as_configured(h5_dataset(tmp_path), config)
+        dataset = as_configured(h5_dataset(tmp_path), config, None)
         with pytest.raises(Refusal, match=message) if message else nullcontext():
             refuse_unfit(config, dataset)
 

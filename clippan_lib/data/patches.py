@@ -138,13 +138,15 @@ class Dataset:
     def measure_optics(self) -> Optics:
         """MTF gains, and the shift between MS and PAN, measured at full resolution.
 
-        On training scenes, so that nothing that is judged is looked at; on test scenes where there are no others. At
-        most four of them, evenly spread, and 256 LRMS px of the middle of each: a few seconds.
+        On training scenes, so that nothing that is judged is looked at; on test scenes where there are no others. Two
+        to four of them, evenly spread, and 256 LRMS px of the middle of each: a few seconds.
         Raises: DataError if there is no scene; ValueError as `optics.measure_optics` does.
         """
         split = "train" if ("train", "full") in self.available else "test"
         scenes = self.scenes(split, "full")
-        chosen = {round(at) for at in torch.linspace(0, len(scenes) - 1, min(len(scenes), 4)).tolist()}
+        pixels = min(scenes[0].height, _MEASURED) * min(scenes[0].width, _MEASURED)
+        count = min(len(scenes), 4 if 2 * pixels < _MEASURED**2 else 2)
+        chosen = {round(at) for at in torch.linspace(0, len(scenes) - 1, count).tolist()}
         read = [_middle(scenes[at]) for at in sorted(chosen)]
         lrms, pan = (torch.cat([getattr(batch, name) for batch in read]) for name in ("lrms", "pan"))
         return measure_optics(lrms, pan, self.ratio)

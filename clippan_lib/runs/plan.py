@@ -108,7 +108,8 @@ def plan_run(
     if seed < 0:
         raise Refusal(f"--seed {seed}: a seed is 0 or more")
     config = make_config(preset, **overrides)
-    dataset = as_configured(dataset, config)
+    # what the optics are takes reading scenes, and a plan only looks whether all is there
+    dataset = as_configured(dataset, config, None)
     needed = NEEDED
     if config.scale == "reduced" and config.patches_from == "judged":
         if not campaign:

@@ -302,7 +302,7 @@ def open_run(
     else:
         raise no_run(runs, settings, overrides)
     optics = measured_optics(dataset, config)
-    dataset = as_configured(dataset, config)
+    dataset = as_configured(dataset, config, optics)
     refuse_unfit(config, dataset)
     folder.claim(settings)
     if optics:

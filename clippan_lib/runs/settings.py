@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from clippan_lib.data import Dataset
@@ -89,15 +88,15 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def as_configured(dataset: Dataset, config: RunConfig) -> Dataset:
+def as_configured(dataset: Dataset, config: RunConfig, optics: Optics | None) -> Dataset:
     """The scenes that a run sees.
 
     Args:
         dataset: as its manifest says.
-        config: its `gains`, `truth`, `scale` and `patches_from`. Gains are the measured ones if their fit is good.
+        config: its `truth`, `scale` and `patches_from`.
+        optics: from `measured_optics`; its gains are taken if their fit is good. None keeps the table's.
     Raises: DataError where the source cannot give them.
     """
-    optics = measured_optics(dataset, config)
     if optics and optics.good:
         dataset = dataset.through(optics.gnyq)
     if config.truth == "sharp" and is_soft(dataset.sensor):
@@ -114,11 +113,6 @@ def measured_optics(dataset: Dataset, config: RunConfig) -> Optics | None:
     """
     if config.gains == "table" or not dataset.measurable:
         return None
-    return _measured(dataset)
-
-
-@lru_cache(maxsize=4)
-def _measured(dataset: Dataset) -> Optics | None:
     try:
         return dataset.measure_optics()
     except ValueError:  # scenes too small, or without detail
