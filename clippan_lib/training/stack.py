@@ -36,7 +36,7 @@ class Stack:
 
     Args:
         methods: name to method; those without weight are left out.
-        weights: name to weight, above 0, of all that were asked; the sum is 1.
+        weights: name to weight, 0 or more, of all that were asked; the sum is 1.
         sensor: of the images.
     """
 
