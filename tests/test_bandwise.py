@@ -18,6 +18,7 @@ from clippan_lib.fusion.pretrain import PretrainConfig, deliver, fidelity, look,
 from clippan_lib.metrics import mpsnr
 from clippan_lib.mtf import degrade
 from clippan_lib.sensors import get_sensor
+from clippan_lib.training.config import make_config
 
 QB, WV3 = get_sensor("QB"), get_sensor("WV3")
 SHIPPED = files("clippan_lib.assets").joinpath("bandwise.safetensors")
@@ -137,6 +138,11 @@ def test_shipped_it_fuses_the_images_of_any_sensor_as_they_are(name):
     hrms = network(lrms, pan)
     assert hrms.shape == gt.shape
     assert mpsnr(hrms.clamp(0, 1), gt) > mpsnr(get_method("exp", sensor, sensor.ratio)(lrms, pan), gt)
+
+
+def test_as_a_pseudo_supervisor_it_is_not_called_trained_at_reduced_resolution():
+    assert make_config("demo", network="bandwise").pseudo_title == "bandwise, as given"
+    assert make_config("demo").pseudo_title == "pnn, reduced-resolution"
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from clippan_lib.clip.prompts import get_prompts
 from clippan_lib.files import file_state, tensors_digest
 from clippan_lib.fusion import CLASSICAL, NETWORKS, find_method, is_classical
+from clippan_lib.fusion.registry import BANDWISE
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.training.presets import PRESETS
 
@@ -215,7 +216,7 @@ class RunConfig(BaseModel):
     @property
     def pseudo_title(self) -> str:
         """What tables call the pseudo-supervisor."""
-        if self.pseudo in NETWORKS:
+        if self.pseudo in NETWORKS and self.pseudo != BANDWISE:
             return f"{self.pseudo}, reduced-resolution"
         return f"{Path(self.pseudo).stem}, as given"
 
