@@ -149,9 +149,10 @@ def _add_sharpen(commands: Any) -> None:
     sharpening.add_argument(
         "--method",
         metavar="NAME|RUN",
-        help="a classical method, such as brovey, gsa (the default) or mtf_glp_hpm_r; bandwise, the network that comes "
-        "with the package; the folder of a run, for its network trained at full resolution with language, or a file "
-        "of its networks/",
+        help="a classical method, such as brovey, gsa (the default) or mtf_glp_hpm_r; stack, the mean of several, "
+        "weighed on the scene itself and made consistent with bands and PAN; bandwise, the network that comes with the "
+        "package; the folder of a run, for its network trained at full resolution with language, or a file of its "
+        "networks/",
     )
     sharpening.add_argument(
         "--consistent",

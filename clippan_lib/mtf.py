@@ -34,7 +34,8 @@ _TAPS23[1::2] = (
 )
 
 _PIECE = 16  # LRMS px
-_SOFT = 8  # px to which `soften` reaches, all but nothing beyond
+REACH = 8  # px to which `sharpened` reaches, all but nothing beyond
+STRONGEST = 4.0  # gain of `sharpened`; beyond it noise is what is seen
 
 _AT_BORDER = {
     "circular": lambda index, length: index % length,
@@ -117,29 +118,32 @@ def filter_image(image: Image, kernels: Kernels) -> Image:
     return filtered[..., : image.shape[-2], : image.shape[-1]]
 
 
-def soften(image: Image, gain: float) -> Image:
-    """Filter with a Gaussian whose response falls to `gain` at the image's own Nyquist frequency.
+def sharpened(image: Image, gain: float) -> Image:
+    """Filter with a response that grows, or falls, to `gain` at the image's own Nyquist frequency.
 
-    By Fourier transform, as a Gaussian that narrow cannot be sampled: its taps would have another response.
+    Below 1 a Gaussian, above 1 the inverse of one: what is as sharp as optics with one gain becomes as sharp as with
+    another, whose ratio `gain` is. Towards the corners of the spectrum it grows no further than `gain`. By Fourier
+    transform, as a Gaussian that narrow cannot be sampled: its taps would have another response.
 
     Args:
         image: (b, c, H, W).
-        gain: in (0, 1]; 1 leaves the image as it is.
+        gain: in (0, 4]; 1 leaves the image as it is; above 1 noise grows, too.
     Returns: (b, c, H, W); border pixels are repeated.
-    Raises: ValueError on a gain outside (0, 1].
+    Raises: ValueError on a gain outside (0, 4].
     """
-    if not 0 < gain <= 1:
-        raise ValueError(f"gain {gain} at Nyquist must lie above 0, and be 1 at most")
+    if not 0 < gain <= STRONGEST:
+        raise ValueError(f"gain {gain} at Nyquist must lie above 0, and be {STRONGEST:.0f} at most")
     if gain == 1:
         return image
     height, width = image.shape[-2:]
-    padded = F.pad(image, (_SOFT,) * 4, mode="replicate")
+    padded = F.pad(image, (REACH,) * 4, mode="replicate")
     size = [next_fast_len(side, real=True) for side in padded.shape[-2:]]
     down = torch.fft.fftfreq(size[0], device=image.device, dtype=image.dtype)[:, None]
     across = torch.fft.rfftfreq(size[1], device=image.device, dtype=image.dtype)
     response = gain ** ((2 * down).square() + (2 * across).square())
+    response = response.clamp(max=max(gain, 1.0))
     filtered = torch.fft.irfft2(torch.fft.rfft2(padded, s=size) * response, s=size)
-    return filtered[..., _SOFT : _SOFT + height, _SOFT : _SOFT + width]
+    return filtered[..., REACH : REACH + height, REACH : REACH + width]
 
 
 def decimate(image: Image, ratio: int) -> LRMS:

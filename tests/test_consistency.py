@@ -8,7 +8,13 @@ from torch import nn
 
 from clippan_lib.fusion import NETWORKS, find_method, get_method, network_for, staged_method, title_of
 from clippan_lib.fusion.classical.stages import in_memory
-from clippan_lib.fusion.consistency import Consistent, consistent, reach
+from clippan_lib.fusion.consistency import (
+    Consistent,
+    consistent,
+    consistent_with_both,
+    reach,
+    reach_with_both,
+)
 from clippan_lib.mtf import degrade, upsample
 from clippan_lib.sensors import get_sensor
 
@@ -124,15 +130,18 @@ def test_behind_a_classical_method_it_goes_by_name():
     staged = staged_method("gsa+3", QB, 4)
     assert torch.allclose(in_memory(staged.stages(lrms, pan)), expected, atol=1e-6)
     assert staged.reach == staged_method("gsa", QB, 4).reach + reach(4, 3)
-    assert (title_of("bt_h"), title_of("bt_h+1"), title_of("bt_h+3")) == (
-        "BT-H",
-        "BT-H + 1 step",
-        "BT-H + 3 steps",
-    )
-    assert find_method("bt_h+12")[1] == 12
+    titles = {
+        "bt_h": "BT-H",
+        "bt_h+1": "BT-H + 1 step",
+        "bt_h+3": "BT-H + 3 steps",
+        "bt_h++3": "BT-H + 3 steps with PAN",
+    }
+    assert {name: title_of(name) for name in titles} == titles
+    assert find_method("bt_h+12")[1] == (12, False) and find_method("bt_h++2")[1] == (2, True)
+    assert [str(find_method(name)[1]) for name in titles] == ["", "+1", "+3", "++3"]
 
 
-@pytest.mark.parametrize("name", ["gsa+", "gsa+0", "gsa+x", "gsa+-1", "gsa+1.5"])
+@pytest.mark.parametrize("name", ["gsa+", "gsa+0", "gsa+x", "gsa+-1", "gsa+1.5", "gsa++", "gsa+++3"])
 def test_steps_that_are_no_number_are_refused(name):
     with pytest.raises(ValueError, match=r"is no number of steps of consistency; write gsa\+3"):
         get_method(name, QB, 4)
@@ -143,3 +152,99 @@ def test_steps_without_a_sensor_are_refused():
         ValueError, match=r"gsa\+1 needs the MTF gains of a sensor for its steps of consistency"
     ):
         staged_method("gsa+1", None, 4)
+
+
+# ---------------------------------------------------------------- with LRMS and PAN
+
+
+def of_one_land(h=24, w=20, dtype=torch.float64):
+    """A truth whose bands are smooth, the PAN that is .1, .2, .3 and .4 of them and .05, and the LRMS."""
+    generator = torch.Generator().manual_seed(2)
+    gt = 0.3 + 0.2 * upsample(torch.rand(1, 4, h, w, generator=generator, dtype=dtype), 4)
+    shares = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=dtype)[:, None, None]
+    return gt, degrade(gt, QB.gnyq, 4), (shares * gt).sum(1, keepdim=True) + 0.05, shares
+
+
+def test_a_step_of_one_band_puts_pan_in_its_place():
+    # PAN is the band, times two, plus .1: phi is 2 x + .1, G a half; so x + (PAN - phi(x)) / 2 is the band
+    gt, lrms, _, _ = of_one_land()
+    band, low, pan = gt[:, :1], degrade(gt[:, :1], (0.3,), 4), 2 * gt[:, :1] + 0.1
+    moved = consistent_with_both(torch.full_like(band, 0.7), low, pan, (0.3,), 4, 1)
+    assert (moved - band)[..., 8:-8, 8:-8].abs().max() < 2e-3
+
+
+def test_the_shares_of_bands_in_pan_are_found_and_kept():
+    gt, lrms, pan, shares = of_one_land()
+    start = upsample(lrms, 4)
+
+    def off(hrms):
+        return ((shares * hrms).sum(1, keepdim=True) + 0.05 - pan)[..., 8:-8, 8:-8].square().mean().sqrt()
+
+    before, after = off(start), off(consistent_with_both(start, lrms, pan, QB.gnyq, 4, 3))
+    assert after < 0.15 * before
+    low = degrade(consistent_with_both(start, lrms, pan, QB.gnyq, 4, 3), QB.gnyq, 4)
+    assert (low - lrms)[..., 2:-2, 2:-2].abs().max() < 0.02
+
+
+def test_it_leaves_a_truth_that_explains_both_nearly_alone_and_brings_others_nearer():
+    gt, lrms, pan, _ = of_one_land()
+    inner = (..., slice(8, -8), slice(8, -8))
+
+    def error(hrms):
+        return (hrms - gt)[inner].square().mean().sqrt().item()
+
+    contrast = gt.std().item()
+    assert error(consistent_with_both(gt, lrms, pan, QB.gnyq, 4, 3)) < 0.03 * contrast
+    start = upsample(lrms, 4)
+    assert error(consistent_with_both(start, lrms, pan, QB.gnyq, 4, 3)) < error(
+        consistent(start, lrms, QB.gnyq, 4, 3)
+    )
+
+
+def test_with_both_it_is_affine_in_the_image_and_its_gradient_is_right():
+    gt, lrms, pan, _ = of_one_land(6, 7)
+    one, other = gt, torch.rand(gt.shape, dtype=gt.dtype, generator=torch.Generator().manual_seed(3))
+    both = [consistent_with_both(x, lrms, pan, QB.gnyq, 4, 2) for x in (one, other)]
+    mixed = consistent_with_both(0.3 * one + 0.7 * other, lrms, pan, QB.gnyq, 4, 2)
+    assert torch.allclose(mixed, 0.3 * both[0] + 0.7 * both[1], atol=1e-10)
+    small = torch.rand(1, 2, 8, 12, dtype=torch.float64, requires_grad=True)
+    low, fine = torch.rand(1, 2, 4, 6, dtype=torch.float64), torch.rand(1, 1, 8, 12, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: consistent_with_both(x, low, fine, (0.3, 0.2), 2, 2), (small,))
+
+
+def test_pan_is_softened_first_where_the_truth_is_softer():
+    gt, lrms, pan, _ = of_one_land()
+    # of a wave at PAN's Nyquist frequency so much is left as the sharpness says
+    wave = 0.02 * torch.cos(torch.pi * torch.arange(pan.shape[-1]).double()).expand_as(pan)
+
+    def brought(sharpness):
+        images = (
+            consistent_with_both(gt, lrms, x, QB.gnyq, 4, 1, sharpness=sharpness) for x in (pan + wave, pan)
+        )
+        return (next(images) - next(images))[..., 30:-30, 30:-30]
+
+    assert torch.allclose(brought(0.4), 0.4 * brought(1.0), atol=1e-3)
+    assert brought(1.0).abs().mean() > 5e-3
+    with pytest.raises(ValueError, match="gain 4.5 at Nyquist"):
+        consistent_with_both(gt, lrms, pan, QB.gnyq, 4, 1, sharpness=4.5)
+
+
+def test_with_both_no_steps_change_nothing_and_what_does_not_fit_is_refused():
+    gt, lrms, pan, _ = of_one_land(6, 7)
+    assert consistent_with_both(gt, lrms, pan, QB.gnyq, 4, 0) is gt
+    with pytest.raises(ValueError, match="-1 steps of consistency: give 0 or more"):
+        consistent_with_both(gt, lrms, pan, QB.gnyq, 4, -1)
+    with pytest.raises(ValueError, match="are not a ratio of 4 apart"):
+        consistent_with_both(gt, lrms[..., 1:], pan, QB.gnyq, 4, 1)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_with_both_it_goes_by_name_and_the_same_in_stages(steps):
+    lrms, pan = pair(dtype=torch.float32)
+    fused = get_method("bt_h", QB, 4)(lrms, pan)
+    expected = consistent_with_both(fused, lrms, pan, QB.gnyq, 4, steps)
+    method = get_method(f"bt_h++{steps}", QB, 4)
+    assert torch.equal(pickle.loads(pickle.dumps(method))(lrms, pan), expected)
+    staged = pickle.loads(pickle.dumps(staged_method(f"bt_h++{steps}", QB, 4)))
+    assert torch.allclose(in_memory(staged.stages(lrms, pan)), expected, atol=1e-5)
+    assert staged.reach == staged_method("bt_h", QB, 4).reach + reach_with_both(4, steps)

@@ -16,6 +16,7 @@ from clippan_lib.mtf import (
     lowpass_kernel,
     mtf_kernel,
     separable,
+    sharpened,
     upsample,
 )
 from clippan_lib.sensors import get_sensor
@@ -297,3 +298,46 @@ def test_a_degraded_and_interpolated_scene_equals_the_toolboxs(shared):
         imresize(reference(scene["pan_hr"]), (128, 128)), reference(scene["pan_lr"]), atol=6.2e-5
     )
     np.testing.assert_allclose(exp23(ms_lr, 4, "circular"), reference(scene["exp"]), atol=6.2e-5)
+
+
+# ---------------------------------------------------------------- sharpness at the image's own Nyquist frequency
+
+
+def wave(across: float, down: float = 0.0, side: int = 96):
+    """A wave of so many periods a pixel."""
+    place = torch.arange(side, dtype=torch.float64)
+    return torch.cos(2 * torch.pi * (across * place + down * place[:, None]))[None, None]
+
+
+@pytest.mark.parametrize("gain", [0.3, 0.8, 1.0, 2.5])
+@pytest.mark.parametrize(("frequency", "power"), [(0.0, 0), (0.25, 0.25), (0.5, 1)])
+def test_a_wave_is_changed_by_the_gain_to_the_square_of_its_share_of_nyquist(gain, frequency, power):
+    inner = (..., slice(24, -24), slice(24, -24))
+    for seen in (wave(frequency), wave(0, frequency)):
+        expected = gain**power * seen
+        assert torch.allclose(sharpened(seen, gain)[inner], expected[inner], atol=0.02 * max(1, gain))
+
+
+def test_towards_the_corner_of_the_spectrum_nothing_grows_beyond_the_gain():
+    inner = (..., slice(24, -24), slice(24, -24))
+    corner = wave(0.5, 0.5)
+    assert torch.allclose(sharpened(corner, 2.0)[inner], 2.0 * corner[inner], atol=0.05)
+    assert torch.allclose(sharpened(corner, 0.5)[inner], 0.25 * corner[inner], atol=0.05)
+
+
+def test_what_is_softened_can_be_sharpened_back_along_the_axes():
+    smooth = upsample(image(1, 2, 12, 12), 4)
+    inner = (..., slice(10, -10), slice(10, -10))
+    assert (sharpened(sharpened(smooth, 0.5), 2.0) - smooth)[inner].abs().max() < 0.01
+
+
+def test_a_gain_of_1_leaves_the_image_as_it_is_and_the_gradient_is_right():
+    seen = image(1, 1, 6, 7).requires_grad_()
+    assert sharpened(seen, 1.0) is seen
+    assert torch.autograd.gradcheck(lambda x: sharpened(x, 1.7), (seen,))
+
+
+@pytest.mark.parametrize("gain", [0.0, -1.0, 4.1])
+def test_gains_that_are_none_are_refused(gain):
+    with pytest.raises(ValueError, match=f"gain {gain} at Nyquist must lie above 0, and be 4 at most"):
+        sharpened(image(1, 1, 8, 8), gain)

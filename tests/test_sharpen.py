@@ -75,7 +75,8 @@ def test_tiles_of_a_network_leave_no_trace(tmp_path, name):
     file = tmp_path / f"{name}.safetensors"
     TrainedNetwork(network_for(name, QB).eval(), name, QB, 2047.0, {}).save(file)
     paths = scene(tmp_path)
-    whole, tiled = (fused(tmp_path, tile, file, paths) for tile in (1024, 68))
+    small = 136 if name == "lformer" else 68  # it looks far: small tiles of it are nearly all apron
+    whole, tiled = (fused(tmp_path, tile, file, paths) for tile in (1024, small))
     np.testing.assert_allclose(tiled, whole, atol=2e-5 * np.ptp(whole))
 
 

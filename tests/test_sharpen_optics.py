@@ -22,7 +22,7 @@ from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.mtf import degrade
 from clippan_lib.runs.folder import RunFolder, find_network
 from clippan_lib.sensors import Sensor, get_sensor
-from clippan_lib.sharpening import optics, plan_job, sharpen
+from clippan_lib.sharpening import optics, plan_job, sharpen, windows
 
 QB = get_sensor("QB")
 OTHER = replace(QB, gnyq=(0.5, 0.5, 0.5, 0.5))  # of the same kind, measured elsewhere
@@ -79,11 +79,12 @@ def shipped(monkeypatch):
     def load(sensor, ratio):
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            made = BandWise(sensor.n_bands, ratio, width=4, layers=1).through(sensor.gnyq)
+            made = BandWise(sensor.n_bands, ratio, width=4).through(sensor.gnyq)
             torch.nn.init.normal_(made.tail.weight, std=0.05)
         return Consistent(made, sensor.gnyq, ratio, 1).requires_grad_(False).eval()
 
-    monkeypatch.setattr("clippan_lib.sharpening.job.load_bandwise", load)
+    for place in ("sharpening.job", "fusion.registry"):
+        monkeypatch.setattr(f"clippan_lib.{place}.load_bandwise", load)
 
 
 @pytest.mark.parametrize("sensor", [QB, None])
@@ -172,9 +173,9 @@ def test_the_gain_of_pan_is_not_measured_so_that_bdsd_needs_a_sensor(tmp_path):
 def test_pixels_without_data_are_left_out_of_what_is_measured(tmp_path):
     (tmp_path / "with").mkdir()
     whole, holed = scene(tmp_path), scene(tmp_path / "with", hole=101)
-    (window,) = optics._windows(open_pair(*holed))
+    (window,) = windows.far_windows(open_pair(*holed))
     # LRMS pixel 25 has one PAN pixel without data
-    held = optics._held(window)[0, 0]
+    held = windows.held(window)[0, 0]
     assert held.shape == (HEIGHT, WIDTH) and not held[:, :26].any() and held[:, 26:].all()
     found = [plan_job(*paths, "mtf_glp").optics.gnyq for paths in (whole, holed)]
     np.testing.assert_allclose(*found, rtol=0.25)
@@ -182,7 +183,7 @@ def test_pixels_without_data_are_left_out_of_what_is_measured(tmp_path):
 
 
 def test_windows_are_far_apart_and_hold_data(tmp_path, monkeypatch):
-    monkeypatch.setattr(optics, "_SIDE", 16)
+    monkeypatch.setattr(windows, "SIDE", 16)
     read, of_pair = [], ScenePair.read
 
     def watched(pair, rows, columns):
@@ -190,17 +191,17 @@ def test_windows_are_far_apart_and_hold_data(tmp_path, monkeypatch):
         return of_pair(pair, rows, columns)
 
     monkeypatch.setattr(ScenePair, "read", watched)
-    assert len(optics._windows(open_pair(*scene(tmp_path)))) == 4
+    assert len(windows.far_windows(open_pair(*scene(tmp_path)))) == 4
     # of 4 rows of 5 places the 1st, 7th, 14th and 20th
     assert read == [(0, 0), (19, 17), (39, 51), (59, 68)]
     read.clear()
-    found = optics._windows(open_pair(*scene(tmp_path, hole=4 * 61)))
-    assert [optics._held(window).all().item() for window in found] == [True] * 4
+    found = windows.far_windows(open_pair(*scene(tmp_path, hole=4 * 61)))
+    assert [windows.held(window).all().item() for window in found] == [True] * 4
     assert len(read) == len(set(read)) and read[-1][1] == 68  # it ends with the last of that column
     read.clear()
-    found = optics._windows(open_pair(*scene(tmp_path, hole=4 * 78)))
+    found = windows.far_windows(open_pair(*scene(tmp_path, hole=4 * 78)))
     assert len(read) == len(set(read)) == 20  # none is half full: the fullest of all
-    assert [optics._held(window).double().mean().item() for window in found] == [6 / 16] * 4
+    assert [windows.held(window).double().mean().item() for window in found] == [6 / 16] * 4
 
 
 OFF = (
@@ -380,7 +381,10 @@ def test_the_command_says_which_gains_it_used(tmp_path, capsys):
             "bandwise is the network that comes with the package: leave",
         ),
         (["--adapt", "smoke", "--method", "gsa+0"], "'0' is no number of steps"),
-        (["--method", "gone"], "and bandwise is a network that comes with the package"),
+        (["--adapt", "smoke", "--method", "stack"], "give another --method"),
+        (["--method", "stack", "--consistent", "2"], "stack has its own steps of consistency"),
+        (["--method", "stack"], "give another --method, or register the pair first"),
+        (["--method", "gone"], "stack is a weighted mean of several, and bandwise a network that comes with"),
     ],
 )
 def test_the_command_refuses_before_anything_is_written(tmp_path, capsys, shipped, options, said):
@@ -412,3 +416,21 @@ def test_real_scenes_are_measured_as_they_are(shared, name, r2, shifted):
     job = plan_job(*paths, "mtf_glp")
     assert job.optics.found.r2 > r2
     assert (max(map(abs, job.optics.found.shift)) > optics.FARTHEST) == shifted
+
+
+def test_a_stack_is_weighed_on_the_scene_and_fused_in_tiles_as_in_one(tmp_path, capsys, shipped):
+    scene(tmp_path)
+    assert command(tmp_path, "--method", "stack", "--tile", "128") == 0
+    said = capsys.readouterr().err
+    weights = [float(weight) for weight in re.findall(r"[a-z_]+ (\.\d\d)[,:]", said.split("px of PAN")[0])]
+    assert len(weights) >= 2 and sum(weights) == pytest.approx(1) and weights == sorted(weights)[::-1]
+    with rasterio.open(tmp_path / "out.tif") as file:
+        tiled, told = file.read().astype(float), file.tags()
+    assert told["CLIPPAN_METHOD"].startswith("stack of ") and "measured" in told["CLIPPAN_GAINS"]
+    whole = fused(plan_job(tmp_path / "ms.tif", tmp_path / "pan.tif", "stack"), tmp_path / "o.tif")
+    assert np.abs(tiled - whole).max() <= 1
+
+
+def test_a_stack_is_its_band_wise_member_where_no_window_is_whole(tmp_path, shipped):
+    job = plan_job(*scene(tmp_path, hole=101), "stack")
+    assert job.exact and job.title == "stack of bandwise 1.00"

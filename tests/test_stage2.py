@@ -415,13 +415,33 @@ def test_numbers_of_the_other_stages_leave_the_pseudo_supervisors_checkpoint_val
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_classical_method_can_be_the_pseudo_supervisor_without_training():
-    config = settings(pseudo="bdsd_pc")
+@pytest.mark.parametrize(
+    ("scale", "truth", "expected"),
+    [("full", "delivered", "gnyq_pan"), ("reduced", "delivered", 0.45), ("reduced", "sharp", 0.45)],
+)
+def test_pan_is_filtered_to_the_sharpness_of_the_truth_of_that_scale(monkeypatch, scale, truth, expected):
+    seen = []
+    monkeypatch.setattr(
+        "clippan_lib.training.stage2.sharpened", lambda image, gain: seen.append(gain) or image
+    )
+    config = only("spatial", spat_pan="truth", scale=scale, truth=truth)
+    train(small(), store(), config)
+    pan = SENSOR.gnyq_pan if expected == "gnyq_pan" else expected
+    assert seen[0] == pytest.approx(np.mean(SENSOR.gnyq) / pan)
+    seen.clear()
+    train(small(), store(), only("spatial", spat_pan="pan", scale=scale))
+    assert seen == []
+
+
+@pytest.mark.parametrize("name", ["bdsd_pc", "stack"])
+def test_a_method_that_needs_no_training_can_be_the_pseudo_supervisor(name):
+    config = settings(pseudo=name)
     patches = TinyPatches()
     method, history = train_pseudo(patches, config, seed=0, device="cpu")
     assert not history.rows
-    expected = get_method("bdsd_pc", SENSOR, 4)(patches.lrms, patches.pan)
+    expected = get_method(name, SENSOR, 4)(patches.lrms, patches.pan)
     assert torch.equal(method(patches.lrms, patches.pan), expected)
+    assert config.pseudo_title == f"{name}, as given"
     assert "pseudo" in train(small(), store(), config, pseudo=method).frame()
 
 

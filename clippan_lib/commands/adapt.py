@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from clippan_lib.errors import Refusal
+from clippan_lib.fusion import STACK
 from clippan_lib.fusion.registry import BANDWISE
 from clippan_lib.runs.folder import PAGE, find_network
 from clippan_lib.runs.runner import execute
@@ -19,7 +20,8 @@ def adapt(options: argparse.Namespace, sensor: Sensor | None, start: Path | str 
     Raises: Refusal or another ValueError; RunFailed if a notebook fails.
     """
     if start is not None and not isinstance(start, Path):
-        kind = "the network that comes with the package" if start == BANDWISE else "a classical method"
+        kinds = {BANDWISE: "the network that comes with the package", STACK: "a mean of several methods"}
+        kind = kinds.get(start, "a classical method")
         raise Refusal(
             f"--adapt trains a network, and {start} is {kind}: leave --method out, or give a run to begin with"
         )

@@ -10,7 +10,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from clippan_lib.commands import stop
 from clippan_lib.errors import OutputError
-from clippan_lib.fusion import CLASSICAL, is_classical
+from clippan_lib.fusion import CLASSICAL, STACK, is_classical
 from clippan_lib.fusion.registry import BANDWISE
 from clippan_lib.runs.devices import find_device
 from clippan_lib.runs.folder import find_network
@@ -69,11 +69,11 @@ def act(options: argparse.Namespace) -> int:
 
 
 def _method(given: str | None) -> str | Path | None:
-    if given is None or given == BANDWISE or is_classical(given):
+    if given is None or given in (BANDWISE, STACK) or is_classical(given):
         return given
     if not Path(given).exists():
         raise ValueError(
             f"--method {given}: no such file or folder, and no classical method; those are {', '.join(CLASSICAL)}, "
-            f"and {BANDWISE} is a network that comes with the package"
+            f"{STACK} is a weighted mean of several, and {BANDWISE} a network that comes with the package"
         )
     return find_network(given)

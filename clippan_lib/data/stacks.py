@@ -12,7 +12,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from clippan_lib.errors import DataError
-from clippan_lib.mtf import degrade, imresize
+from clippan_lib.mtf import STRONGEST, degrade, imresize
 from clippan_lib.sensors import Sensor
 from clippan_lib.shapes import HRMS, LRMS, PAN, Image
 
@@ -22,6 +22,7 @@ CACHE_BYTES = 2**31
 # A truth is at least this sharp at its Nyquist frequency: about what PAN is, which it shall be the target for
 SHARP = 0.25
 HALVED = 0.33  # the gain at Nyquist of what was softer, once halved: .30 to .38 were measured
+REDUCED_PAN = 0.45  # the same of PAN after bicubic reduction
 
 
 @dataclass(frozen=True)
@@ -243,6 +244,20 @@ def step_down(sensor: Sensor, sharp: bool) -> int:
 def is_soft(sensor: Sensor) -> bool:
     """Whether the sensor's own MS would be too soft a truth: its mean gain at Nyquist is under `SHARP`."""
     return sum(sensor.gnyq) / len(sensor.gnyq) < SHARP
+
+
+def sharpness_of_truth(sensor: Sensor, sharp: bool, pan: float = REDUCED_PAN) -> float:
+    """Of the truth relative to PAN, as a gain at PAN's Nyquist frequency, for `mtf.sharpened`.
+
+    The truth is as sharp as the MS optics would be one scale finer, or, halved, has about `HALVED`.
+
+    Args:
+        sensor: its gains.
+        sharp: see `wald`.
+        pan: gain of PAN: the sensor's own at full resolution, `REDUCED_PAN` at reduced.
+    """
+    truth = HALVED if sharp and is_soft(sensor) else sum(sensor.gnyq) / len(sensor.gnyq)
+    return min(truth / pan, STRONGEST)
 
 
 def wald(lrms: LRMS, pan: PAN, sensor: Sensor, sharp: bool = False) -> Batch:

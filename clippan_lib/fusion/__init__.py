@@ -12,11 +12,13 @@ from clippan_lib.fusion.registry import (
     network_for,
     title_of,
 )
-from clippan_lib.fusion.tiled import StagedMethod, as_staged, staged_method
+from clippan_lib.fusion.stack import STACK
+from clippan_lib.fusion.tiled import StagedMethod, as_staged, staged_method, staged_stack
 
 __all__ = [
     "CLASSICAL",
     "NETWORKS",
+    "STACK",
     "ClassicalMethod",
     "Method",
     "StagedMethod",
@@ -27,5 +29,6 @@ __all__ = [
     "is_classical",
     "network_for",
     "staged_method",
+    "staged_stack",
     "title_of",
 ]

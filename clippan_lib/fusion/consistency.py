@@ -1,13 +1,16 @@
-"""Consistency with LRMS: iterated back-projection, behind any fused image."""
+"""Consistency with LRMS, or with LRMS and PAN: iterated back-projection, behind any fused image."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 
+from clippan_lib.fusion.classical.least_squares import least_squares
+from clippan_lib.fusion.classical.stages import Stages, in_memory
+from clippan_lib.fusion.classical.statistics import Spread
 from clippan_lib.fusion.reach import of_fine, of_lms
-from clippan_lib.mtf import Border, degrade, upsample
-from clippan_lib.shapes import HRMS, LRMS, PAN
+from clippan_lib.mtf import REACH, Border, degrade, sharpened, upsample
+from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
 
 _FILTER = 20  # PAN px: half of the MTF filter
 
@@ -61,9 +64,78 @@ def consistent(
     return hrms
 
 
+def consistent_with_both(
+    hrms: HRMS,
+    lrms: LRMS,
+    pan: PAN,
+    gnyq: Sequence[float],
+    ratio: int,
+    steps: int,
+    sharpness: float = 1.0,
+    border: Border = "replicate",
+) -> HRMS:
+    """Move a fused image towards those that the sensor would have seen as this LRMS and as this PAN.
+
+    Ours. `steps` times hrms <- hrms + G (PAN - phi(hrms)), each time with one step of `consistent` behind it, and one
+    more at the end, so that LRMS has the last word. phi, the bands' share in PAN, is found by least squares one scale
+    lower, where both are known: PAN degraded with the mean gain, on LRMS. G has for each band its slope on phi(LRMS),
+    as GSA injects detail (Aiazzi, Baronti and Selva 2007 [aiazzi2007improving]).
+
+    Seen as geometry: phi(hrms) is fixed by PAN, the low frequencies by LRMS. What is left to the method is how the
+    detail of one band differs from that of the others. So methods that leave PAN's contrast unused, or use too much of
+    it, gain the most, and after it they hardly differ.
+
+    Its limits are those of `consistent`; and where PAN holds what no band has (another time of exposure, a parallax),
+    so will the image.
+
+    Args:
+        hrms: (b, c, H, W), [0, 1].
+        lrms: (b, c, H/ratio, W/ratio), [0, 1].
+        pan: (b, 1, H, W), [0, 1].
+        gnyq: MTF gain at Nyquist, one per band, in (0, 1).
+        ratio: PAN-to-MS scale, at least 2.
+        steps: 0 gives hrms back.
+        sharpness: see `mtf.sharpened`, which PAN goes through first; not 1 where a truth is known to be softer than
+            PAN, as one scale down, or sharper.
+        border: of EXP, as in `mtf.upsample`.
+    Returns: (b, c, H, W); it may leave [0, 1] a little.
+    Raises: ValueError as `consistent`, or on a sharpness outside (0, 4].
+    """
+    return in_memory(stages_with_both(hrms, lrms, pan, gnyq, ratio, steps, sharpness, border))
+
+
+def stages_with_both(
+    hrms: HRMS,
+    lrms: LRMS,
+    pan: PAN,
+    gnyq: Sequence[float],
+    ratio: int,
+    steps: int,
+    sharpness: float = 1.0,
+    border: Border = "replicate",
+) -> Stages:
+    """`consistent_with_both`, asking for the statistics of the whole scene; see `classical.stages`."""
+    consistent(hrms, lrms, gnyq, ratio, 0 if steps > 0 else steps)  # its refusals
+    check_pair(lrms, pan, ratio)
+    pan_low = degrade(pan, (sum(gnyq) / len(gnyq),), ratio)
+    (spread,) = yield (Spread(lrms=lrms, pan=pan_low),)
+    weights = least_squares(spread.covariance("lrms", "lrms"), spread.covariance("lrms", "pan"))
+    gain = spread.with_combination("phi", "lrms", weights).slope("lrms", "phi")
+    target = sharpened(pan, sharpness) - spread.mean("pan")
+    for _ in range(steps):
+        seen = torch.einsum("bck,bchw->bkhw", weights.to(hrms), spread.centred("lrms", hrms))
+        hrms = consistent(hrms + gain * (target - seen), lrms, gnyq, ratio, 1, border)
+    return consistent(hrms, lrms, gnyq, ratio, 1 if steps else 0, border)
+
+
 def reach(ratio: int, steps: int) -> int:
     """LRMS px that `consistent` looks to each side; part of the apron of a tile."""
     return steps * (of_fine(ratio, _FILTER) + of_lms(ratio))
+
+
+def reach_with_both(ratio: int, steps: int) -> int:
+    """The same of `consistent_with_both`."""
+    return max(of_fine(ratio, _FILTER), of_fine(ratio, REACH)) + reach(ratio, steps + 1)
 
 
 class Consistent(nn.Module):

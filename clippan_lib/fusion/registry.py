@@ -6,17 +6,17 @@ of `CLASSICAL`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.resources import as_file, files
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from clippan_lib.files import read_tensors
 from clippan_lib.fusion import classical
-from clippan_lib.fusion.consistency import Consistent, consistent
+from clippan_lib.fusion.consistency import Consistent, consistent, consistent_with_both
 from clippan_lib.fusion.networks.arbrpn import ArbRPN
 from clippan_lib.fusion.networks.bandwise import STEPS as BANDWISE_STEPS
 from clippan_lib.fusion.networks.bandwise import BandWise
@@ -29,6 +29,7 @@ from clippan_lib.fusion.networks.pan_mamba import PanMamba
 from clippan_lib.fusion.networks.pannet import PanNet
 from clippan_lib.fusion.networks.pnn import PNN
 from clippan_lib.fusion.networks.ship import SHIP
+from clippan_lib.fusion.stack import MEMBERS, STACK, Stack
 from clippan_lib.mtf import Border
 from clippan_lib.sensors import Sensor
 
@@ -177,12 +178,18 @@ def load_bandwise(sensor: Sensor, ratio: int) -> Consistent:
     return Consistent(network, sensor.gnyq, ratio, BANDWISE_STEPS).requires_grad_(False).eval()
 
 
+def load_stack(sensor: Sensor, ratio: int, border: Border = "replicate") -> Stack:
+    """The weighted mean of `stack.MEMBERS`; see `get_method` for the arguments."""
+    members = {name: get_method(name, sensor, ratio, border) for name in MEMBERS}
+    return Stack(members, replace(sensor, ratio=ratio), border=border)
+
+
 def get_method(name: str, sensor: Sensor, ratio: int, border: Border = "replicate") -> Method:
     """A method that needs no training, bound to a sensor: called with (lrms, pan) alone, it gives hrms.
 
     Args:
-        name: a key of `CLASSICAL`, with steps of consistency behind it if they are written so: "bt_h+3"; or
-            "bandwise", the network that comes with the package, trained.
+        name: as `find_method` takes it; "bandwise", the network that comes with the package, trained; or "stack", the
+            weighted mean of several, see `stack.Stack`.
         sensor: its MTF gains.
         ratio: PAN-to-MS scale of the images, which may differ from the sensor's.
         border: of EXP, as in `mtf.upsample`; "circular" gives what the public toolbox gives.
@@ -194,6 +201,8 @@ def get_method(name: str, sensor: Sensor, ratio: int, border: Border = "replicat
     >>> gsa(torch.rand(1, 8, 16, 16), torch.rand(1, 1, 64, 64)).shape
     torch.Size([1, 8, 64, 64])
     """
+    if name == STACK:
+        return load_stack(sensor, ratio, border)
     if name == BANDWISE:
         return load_bandwise(sensor, ratio)
     if name in NETWORKS:
@@ -202,9 +211,20 @@ def get_method(name: str, sensor: Sensor, ratio: int, border: Border = "replicat
             "TrainedNetwork.load(FILE).network takes the result, load_published(...) public weights; "
             f"build_network({name!r}, bands, ratio) gives it untrained"
         )
-    row, steps = find_method(name)
+    row, behind = find_method(name)
     fuse = partial(row.fuse, **row.settings(sensor, ratio), border=border)
-    return _Consistently(fuse, sensor.gnyq, ratio, steps, border) if steps else fuse
+    return _Consistently(fuse, sensor.gnyq, ratio, behind, border) if behind.count else fuse
+
+
+class Steps(NamedTuple):
+    """Steps of consistency behind a method: so many, with LRMS alone or with PAN as well."""
+
+    count: int
+    with_pan: bool
+
+    def __str__(self) -> str:
+        """As a name ends: "+3", "++3" with PAN, or nothing."""
+        return f"{'++' if self.with_pan else '+'}{self.count}" if self.count else ""
 
 
 @dataclass(frozen=True)
@@ -214,26 +234,31 @@ class _Consistently:
     fuse: Method
     gnyq: tuple[float, ...]
     ratio: int
-    steps: int
+    steps: Steps
     border: Border
 
     def __call__(self, lrms: Tensor, pan: Tensor) -> Tensor:
-        return consistent(self.fuse(lrms, pan), lrms, self.gnyq, self.ratio, self.steps, self.border)
+        hrms, bound = self.fuse(lrms, pan), (self.gnyq, self.ratio, self.steps.count)
+        if self.steps.with_pan:
+            return consistent_with_both(hrms, lrms, pan, *bound, border=self.border)
+        return consistent(hrms, lrms, *bound, self.border)
 
 
-def find_method(name: str) -> tuple[ClassicalMethod, int]:
+def find_method(name: str) -> tuple[ClassicalMethod, Steps]:
     """A row of `CLASSICAL`, and the steps of consistency behind it.
 
     Args:
-        name: a key of `CLASSICAL`, or one with a plus and a number of steps: "bt_h+3".
+        name: a key of `CLASSICAL`, or one with a plus and a number of steps of `consistency.consistent`: "bt_h+3"; or
+            with two, for `consistent_with_both`: "bt_h++3".
     Raises: ValueError on an unknown name, listing the known ones, and on steps that are no number from 1 up.
     """
-    base, plus, steps = name.partition("+")
+    base, plus, count = name.partition("+")
     if base not in CLASSICAL:
         raise ValueError(f"unknown classical method {base!r}; known: {', '.join(CLASSICAL)}")
-    if plus and not (steps.isdecimal() and int(steps)):
-        raise ValueError(f"{name!r}: {steps!r} is no number of steps of consistency; write {base}+3")
-    return CLASSICAL[base], int(steps or 0)
+    with_pan, count = count.startswith("+"), count.removeprefix("+")
+    if plus and not (count.isdecimal() and int(count)):
+        raise ValueError(f"{name!r}: {count!r} is no number of steps of consistency; write {base}+3")
+    return CLASSICAL[base], Steps(int(count or 0), with_pan)
 
 
 def is_classical(name: str) -> bool:
@@ -242,9 +267,10 @@ def is_classical(name: str) -> bool:
 
 
 def title_of(name: str) -> str:
-    """What tables call a classical method: "BT-H", or "BT-H + 3 steps".
+    """What tables call a classical method: "BT-H", "BT-H + 3 steps", or "BT-H + 3 steps with PAN".
 
     Raises: ValueError as `find_method`.
     """
-    row, steps = find_method(name)
-    return row.title + (f" + {steps} step{'s' * (steps > 1)}" if steps else "")
+    row, (count, with_pan) = find_method(name)
+    steps = f" + {count} step{'s' * (count > 1)}" if count else ""
+    return row.title + steps + " with PAN" * with_pan

@@ -1,6 +1,6 @@
 """Methods as whole scenes need them: in stages, tile by tile."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import lcm
@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clippan_lib.fusion.classical.stages import Stages, Tally
-from clippan_lib.fusion.consistency import Consistent, consistent
+from clippan_lib.fusion.consistency import Consistent, consistent, reach_with_both, stages_with_both
 from clippan_lib.fusion.consistency import reach as of_consistency
 from clippan_lib.fusion.networks.bandwise import BandWise
 from clippan_lib.fusion.networks.lms_network import LmsNetwork
-from clippan_lib.fusion.registry import find_method
+from clippan_lib.fusion.registry import Steps, find_method
+from clippan_lib.fusion.stack import STEPS, Stack
 from clippan_lib.mtf import upsample
 from clippan_lib.sensors import Sensor
 
@@ -42,6 +43,17 @@ class StagedMethod:
         reach = None if self.reach is None else self.reach + of_consistency(ratio, steps)
         return replace(self, stages=stages, reach=reach)
 
+    def consistently_with_both(self, gnyq: Sequence[float], ratio: int, steps: int) -> "StagedMethod":
+        """The same with `steps` of consistency with LRMS and PAN behind it."""
+        stages = partial(_consistently_with_both, self.stages, tuple(gnyq), ratio, steps)
+        reach = None if self.reach is None else self.reach + reach_with_both(ratio, steps)
+        return replace(self, stages=stages, reach=reach)
+
+    def behind(self, steps: Steps, gnyq: Sequence[float], ratio: int) -> "StagedMethod":
+        """The same with the steps of a name behind it."""
+        add = self.consistently_with_both if steps.with_pan else self.consistently
+        return add(gnyq, ratio, steps.count)
+
 
 def _consistently(
     before: Callable[[Tensor, Tensor], Stages],
@@ -55,6 +67,18 @@ def _consistently(
     return consistent(hrms, lrms, gnyq, ratio, steps)
 
 
+def _consistently_with_both(
+    before: Callable[[Tensor, Tensor], Stages],
+    gnyq: tuple[float, ...],
+    ratio: int,
+    steps: int,
+    lrms: Tensor,
+    pan: Tensor,
+) -> Stages:
+    hrms = yield from before(lrms, pan)
+    return (yield from stages_with_both(hrms, lrms, pan, gnyq, ratio, steps))
+
+
 def staged_method(name: str, sensor: Sensor | None, ratio: int) -> StagedMethod:
     """A classical method as `get_method` binds it, in stages.
 
@@ -66,24 +90,37 @@ def staged_method(name: str, sensor: Sensor | None, ratio: int) -> StagedMethod:
     """
     row, steps = find_method(name)
     plain = StagedMethod(partial(row.fuse.stages, **row.settings(sensor, ratio)), row.reach(ratio))
-    if steps and sensor is None:
+    if steps.count and sensor is None:
         raise ValueError(f"{name} needs the MTF gains of a sensor for its steps of consistency; give one")
-    return plain.consistently(sensor.gnyq, ratio, steps) if sensor else plain
+    return plain.behind(steps, sensor.gnyq, ratio) if sensor and steps.count else plain
 
 
-def together(methods: Sequence[StagedMethod], weights: Sequence[float]) -> StagedMethod:
-    """The weighted sum of several methods, each clipped to [0, 1], which ask their questions side by side.
+def staged_stack(
+    stack: Stack, weights: Mapping[str, float], device: str | torch.device = "cpu"
+) -> StagedMethod:
+    """A stack with given weights, in stages; its members ask their questions side by side.
 
     Args:
-        methods: of one sensor and ratio.
-        weights: one per method.
+        stack: as `get_method` makes it.
+        weights: by name of its members, as `Stack.weigh` gives them.
+        device: where the images will be; networks among the members are moved there.
     """
-    reaches = [method.reach for method in methods]
+    gnyq, ratio = stack.sensor.gnyq, stack.sensor.ratio
+    chosen = [name for name, weight in weights.items() if weight > 0]
+    parts = [
+        as_staged(method.to(device))
+        if isinstance(method, nn.Module)
+        else staged_method(name, stack.sensor, ratio)
+        for name, method in ((name, stack.methods[name]) for name in chosen)
+    ]
+    reaches = [part.reach for part in parts]
     known = [reach for reach in reaches if reach is not None]
-    stages = partial(_together, tuple(method.stages for method in methods), tuple(weights))
-    return StagedMethod(
-        stages, None if len(known) < len(reaches) else max(known), lcm(*(method.align for method in methods))
+    mean = StagedMethod(
+        partial(_together, tuple(part.stages for part in parts), tuple(weights[name] for name in chosen)),
+        max(known) if len(known) == len(reaches) else None,
+        lcm(*(part.align for part in parts)),
     )
+    return mean.consistently_with_both(gnyq, ratio, STEPS)
 
 
 def _together(
@@ -102,7 +139,7 @@ def _together(
             try:
                 questions = next(stages) if answers is None else stages.send(answers)
             except StopIteration as end:
-                total = total + weight * end.value.clamp(0, 1)
+                total = total + weight * end.value
             else:
                 asked.append((weight, stages, questions))
         if not asked:

@@ -15,13 +15,23 @@ from clippan_lib.data.pair.scene import ScenePair, open_pair
 from clippan_lib.data.pair.sources import states_read
 from clippan_lib.errors import DataError
 from clippan_lib.files import file_digest, library_digest
-from clippan_lib.fusion import StagedMethod, as_staged, find_method, is_classical, staged_method
-from clippan_lib.fusion.registry import BANDWISE, load_bandwise
+from clippan_lib.fusion import (
+    STACK,
+    StagedMethod,
+    as_staged,
+    find_method,
+    is_classical,
+    staged_method,
+    staged_stack,
+)
+from clippan_lib.fusion.registry import BANDWISE, Steps, load_bandwise, load_stack
+from clippan_lib.fusion.stack import STEPS, Stack, in_words, rounded
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.sensors import Sensor
 from clippan_lib.sharpening.optics import Gains, SceneOptics, refuse_other_kind, scene_optics
 from clippan_lib.sharpening.output import BLOCK, DTYPES
 from clippan_lib.sharpening.tiles import TileFuser
+from clippan_lib.sharpening.windows import far_windows, held, scaled
 
 MIN_TILE = 64  # PAN px
 WIDE_APRON = 16  # LRMS px, for methods whose reach has no end
@@ -95,8 +105,9 @@ def plan_job(
 
     Args:
         ms, pan, bands: as for `open_pair`.
-        method: name of a classical method, with steps of consistency or without ("bt_h+3"); "bandwise", the
-            network that comes with the package; or a file of a run's folder networks/.
+        method: name of a classical method, with steps of consistency or without ("bt_h+3", "bt_h++3"); "bandwise",
+            the network that comes with the package; "stack", the weighted mean of several methods; or a file of a
+            run's folder networks/.
         sensor: its MTF gains serve where those of the scene cannot be measured, and it names the bands; a trained
             network brings its own.
         tile: largest side of a tile, PAN px; memory grows with its square.
@@ -111,9 +122,10 @@ def plan_job(
     if consistent < 0:
         raise DataError(f"{consistent} steps of consistency: give 0 or more")
     paths, device = (Path(ms).resolve(), Path(pan).resolve()), torch.device(device)
-    if method == BANDWISE:
+    if method in (BANDWISE, STACK):
         pair = open_pair(*paths, bands=bands, sensor=sensor)
-        bound = _bandwise(pair, sensor, gains, consistent, device)
+        bind = _bandwise if method == BANDWISE else _stack
+        bound = bind(pair, sensor, gains, consistent, device)
     elif is_classical(str(method)):
         pair = open_pair(*paths, bands=bands, sensor=sensor)
         bound = _classical(str(method), pair, sensor, gains, consistent)
@@ -139,17 +151,18 @@ def plan_job(
 
 def _classical(name: str, pair: ScenePair, sensor: Sensor | None, gains: Gains, consistent: int) -> _Bound:
     row, steps = find_method(name)
-    if steps and consistent:
+    if steps.count and consistent:
         raise DataError(
-            f"{name} has {steps} steps of consistency, and --consistent asks for {consistent}; leave one of the two out"
+            f"{name} has {steps.count} steps of consistency, and --consistent asks for {consistent}; leave one of the "
+            "two out"
         )
     if "gnyq_pan" in row.needs:
         row.settings(sensor, pair.ratio)  # refuses where there is no sensor: PAN's own gain is not measured
-    steps, optics = steps or consistent, None
-    if row.needs or steps:
-        optics = scene_optics(pair, sensor, gains, steps, name)
+    steps, optics = steps if steps.count else Steps(consistent, False), None
+    if row.needs or steps.count:
+        optics = scene_optics(pair, sensor, gains, steps.count, name)
         sensor = optics.sensor
-    title = _title(row.name, steps)
+    title = f"{row.name}{steps}"
     identity = [title, sensor and asdict(sensor)]
     return _Bound(staged_method(title, sensor, pair.ratio), 1.0, title, optics, identity)
 
@@ -163,6 +176,30 @@ def _bandwise(
     staged = as_staged(network).consistently(optics.gnyq, pair.ratio, consistent)
     title = _title(BANDWISE, consistent)
     return _Bound(staged, 1.0, title, optics, [title])
+
+
+def _stack(
+    pair: ScenePair, sensor: Sensor | None, gains: Gains, consistent: int, device: torch.device
+) -> _Bound:
+    """The weighted mean of several methods, its weights found on a few windows of the scene."""
+    if consistent:
+        raise DataError(
+            f"{STACK} has its own steps of consistency, and --consistent asks for {consistent}; leave it out"
+        )
+    optics = scene_optics(pair, sensor, gains, STEPS, STACK)
+    stack = load_stack(optics.sensor, pair.ratio)
+    weights = _weights(pair, stack)
+    title = f"{STACK} of {in_words(weights)}"
+    return _Bound(staged_stack(stack, weights, device), 1.0, title, optics, [STACK, weights])
+
+
+def _weights(pair: ScenePair, stack: Stack) -> dict[str, float]:
+    """From windows without NoData; if there are none, those that others are drawn towards."""
+    whole = [window for window in far_windows(pair) if held(window).all()]
+    if not whole:
+        return rounded(stack.prior)
+    lrms, pan = (torch.cat([getattr(window, name) for window in whole]) for name in ("lrms", "pan"))
+    return rounded(stack.weigh(scaled(lrms), scaled(pan)))
 
 
 def _of_file(

@@ -1,28 +1,21 @@
 """Optics of the very scene that is to be sharpened: its MTF gains, and whether MS and PAN lie on one another."""
 
 from dataclasses import asdict, dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
-from clippan_lib.data.pair.scene import PairWindow, ScenePair
+from clippan_lib.data.pair.scene import ScenePair
 from clippan_lib.errors import DataError
+from clippan_lib.fusion import STACK
 from clippan_lib.optics import Optics, measure_optics
 from clippan_lib.sensors import Sensor
-from clippan_lib.shapes import LRMS, PAN
+from clippan_lib.sharpening.windows import SIDE, WINDOWS, far_windows, held, scaled
 
 Gains = Literal["measured", "table"]
 
 FARTHEST = 0.5  # PAN px; from about there on consistency does harm (`fusion.consistency`)
-
-_WINDOWS = 4
-_SIDE = 256  # LRMS px
-_PLACES = 8  # on each axis, at most: so many squared are read where nearly all is NoData
 
 
 @dataclass(frozen=True)
@@ -81,7 +74,10 @@ def scene_optics(
     """
     found, fault = _measured(pair) if gains == "measured" or consistent else (None, "")
     if consistent:
-        _refuse_unregistered(found, fault, consistent)
+        remedy = (
+            "give another --method" if method == STACK else "leave --consistent (or the + of the method) out"
+        )
+        _refuse_unregistered(found, fault, consistent, remedy)
     if gains == "measured" and found:
         remark = f"gains measured on the scene: {_numbers(found.gnyq)} ({_r2(found)}); {_shift(found)}"
         return SceneOptics(_with_gains(sensor, pair, found.gnyq, True), True, found, remark)
@@ -113,56 +109,19 @@ def refuse_other_kind(sensor: Sensor | None, own: Sensor, file: str | Path) -> N
 
 def _measured(pair: ScenePair) -> tuple[Optics | None, str]:
     """A good fit, or why there is none."""
-    windows = _windows(pair)
+    windows = far_windows(pair)
     if not windows:
         return None, "no pixel that was read holds data in both files"
     lrms, pan = (torch.cat([getattr(window, name) for window in windows]) for name in ("lrms", "pan"))
-    valid = torch.cat([_held(window) for window in windows])
+    valid = torch.cat([held(window) for window in windows])
     try:
-        found = measure_optics(_scaled(lrms), _scaled(pan), pair.ratio, valid, windows=_WINDOWS, side=_SIDE)
+        found = measure_optics(scaled(lrms), scaled(pan), pair.ratio, valid, windows=WINDOWS, side=SIDE)
     except ValueError as error:
         return None, f"they cannot be measured ({error})"
     found = _rounded(found)
     if found.good:
         return found, ""
     return None, f"the fit is not good: {_r2(found)}, gains {_numbers(found.gnyq)}, {_shift(found)}"
-
-
-def _windows(pair: ScenePair) -> list[PairWindow]:
-    """The first of windows of one size, far apart, of which half holds data; else those that hold most."""
-    starts = [
-        np.linspace(0, length - min(length, _SIDE), min(_PLACES, max(1, length // _SIDE)))
-        .astype(int)
-        .tolist()
-        for length in (pair.height, pair.width)
-    ]
-    kept: list[tuple[float, PairWindow]] = []
-    for top, left in _far_apart(list(product(*starts))):
-        bottom, right = min(top + _SIDE, pair.height), min(left + _SIDE, pair.width)
-        window = pair.read(slice(top, bottom), slice(left, right))
-        kept.append((_held(window).double().mean().item(), window))
-        kept = sorted((each for each in kept if each[0]), key=lambda each: -each[0])[:_WINDOWS]
-        if len(kept) == _WINDOWS and kept[-1][0] >= 0.5:
-            break
-    return [window for _, window in kept]
-
-
-def _far_apart(places: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """All of them; the first four evenly spread, then those between, and so on."""
-    last = len(places) - 1
-    counts = [3 * 2**level + 1 for level in range(len(places).bit_length())]
-    return list(dict.fromkeys(places[round(at)] for n in counts for at in np.linspace(0, last, n).tolist()))
-
-
-def _held(window: PairWindow) -> Bool[Tensor, "1 1 h w"]:
-    """Which LRMS pixels hold data, and all PAN pixels that they cover."""
-    ratio = window.pan_valid.shape[-1] // window.lrms_valid.shape[-1]
-    return window.valid.unflatten(-1, (-1, ratio)).unflatten(-3, (-1, ratio)).all(-1).all(-2)
-
-
-def _scaled(image: LRMS | PAN) -> LRMS | PAN:
-    """Digital numbers by their largest: files of one pair may be in different units, and the fit does not mind."""
-    return image / (image.abs().max().item() or 1.0)
 
 
 def _rounded(found: Optics) -> Optics:
@@ -176,17 +135,15 @@ def _rounded(found: Optics) -> Optics:
     )
 
 
-def _refuse_unregistered(found: Optics | None, fault: str, steps: int) -> None:
+def _refuse_unregistered(found: Optics | None, fault: str, steps: int, remedy: str) -> None:
     needed = f"{steps} step{'s' * (steps > 1)} of consistency need PAN to lie on MS within {_short(FARTHEST, 1)} PAN px"
     if found is None:
-        raise DataError(
-            f"{needed}, which cannot be told, as {fault}; leave --consistent (or the + of the method) out"
-        )
+        raise DataError(f"{needed}, which cannot be told, as {fault}; {remedy}")
     down, right = found.shift
     if max(abs(down), abs(right)) > FARTHEST:
         raise DataError(
-            f"{needed}, and it is off by {_place(found.shift, 2)} ({_r2(found)}); leave --consistent (or the + of the "
-            f"method) out, or register the pair first: move PAN {_place((-down, -right), 2)}"
+            f"{needed}, and it is off by {_place(found.shift, 2)} ({_r2(found)}); {remedy}, or register the pair "
+            f"first: move PAN {_place((-down, -right), 2)}"
         )
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from clippan_lib.clip.prompts import get_prompts
 from clippan_lib.files import file_state, tensors_digest
-from clippan_lib.fusion import CLASSICAL, NETWORKS, find_method, is_classical
+from clippan_lib.fusion import CLASSICAL, NETWORKS, STACK, find_method, is_classical
 from clippan_lib.fusion.registry import BANDWISE
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.training.presets import PRESETS
@@ -94,7 +94,7 @@ class RunConfig(BaseModel):
     consistency: Annotated[int, Field(ge=0, le=10), _NETWORKS] = 0
     """Steps of consistency with LRMS as the networks' last layer; ours, the paper has none."""
     pseudo: Annotated[str, _NETWORKS] = "ship"
-    """Network or classical method to imitate, or a file of a trained network; SHIP is the paper's."""
+    """Network, classical method or "stack" to imitate, or a file of a trained network; SHIP is the paper's."""
     compared: Annotated[list[str], _NONE] = [*NETWORKS]
     """Networks that 06_methods_compared trains; the paper's and ours."""
     hrms_source: Annotated[Literal["bdsd_pc", "bdsd", "gt"], _STAGE1] = "bdsd_pc"
@@ -141,7 +141,7 @@ class RunConfig(BaseModel):
     spec_degradation: Annotated[Literal["bicubic", "mtf"], _UNSUPERVISED] = "bicubic"
     """How Eq. 9 degrades the output; bicubic is the paper's."""
     spat_pan: Annotated[Literal["pan", "truth"], _UNSUPERVISED] = "pan"
-    """What Eq. 10 compares with: PAN, the paper's, or PAN filtered to the sharpness of the truth."""
+    """What Eq. 10 compares with: PAN, the paper's, or PAN as sharp as the truth, by the sensor's own PAN gain."""
     w_spec: Annotated[Weight, _UNSUPERVISED] = 1.0
     """Weight of Eq. 9; the paper's."""
     w_spat: Annotated[Weight, _UNSUPERVISED] = 1.0
@@ -179,7 +179,7 @@ class RunConfig(BaseModel):
         if is_classical(name):
             find_method(name)
             return name
-        return _one_of(name, [*NETWORKS, *CLASSICAL, f"NAME{_FILE}"])
+        return _one_of(name, [*NETWORKS, *CLASSICAL, STACK, f"NAME{_FILE}"])
 
     @field_validator("clip_model", "clip_weights")
     @classmethod

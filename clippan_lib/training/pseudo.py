@@ -6,7 +6,7 @@ import torch
 
 from clippan_lib.data import PatchSet
 from clippan_lib.errors import CheckpointError
-from clippan_lib.fusion import Method, get_method, is_classical, network_for
+from clippan_lib.fusion import STACK, Method, get_method, is_classical, network_for
 from clippan_lib.fusion.registry import BANDWISE
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.shapes import Progress
@@ -27,8 +27,8 @@ def train_pseudo(
 ) -> tuple[Method, History]:
     """What Stage II imitates (L_ship of Eq. 12, CLIPPan): `config.pseudo`, trained at reduced resolution.
 
-    Departs from the paper in: any registered network, classical method or file of a trained network takes the place
-    of SHIP.
+    Departs from the paper in: any registered network, classical method, stack or file of a trained network takes the
+    place of SHIP. Patches are too small to weigh a stack by: there it is its band-wise member.
 
     Args:
         patches: training patches at reduced resolution, with ground truth.
@@ -37,15 +37,15 @@ def train_pseudo(
         device: where to compute.
         checkpoint: see `fit`.
         progress: see `fit`; the label is "pseudo".
-    Returns: the frozen network and its history; a file's network, a classical method and the band-wise network of the
-        package come as they are, with an empty history.
+    Returns: the frozen network and its history; a file's network, a classical method, the stack and the
+        band-wise network of the package come as they are, with an empty history.
     Raises: CheckpointError on a file that cannot be used, or whose network is for another sensor; ValueError on
         full-resolution patches; whatever `train_fusion` raises.
     """
     if given := config.trained_pseudo():
         _refuse_another_sensor(given, patches, config.pseudo)
         return given.network.to(device), History()
-    if is_classical(config.pseudo) or config.pseudo == BANDWISE:
+    if is_classical(config.pseudo) or config.pseudo in (BANDWISE, STACK):
         return get_method(config.pseudo, patches.sensor, patches.ratio), History()
     if patches.resolution != "reduced":
         raise ValueError(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.data import PatchSet
-from clippan_lib.data.stacks import HALVED, is_soft
+from clippan_lib.data.stacks import REDUCED_PAN, sharpness_of_truth
 from clippan_lib.files import tensors_digest
 from clippan_lib.fusion import Method
 from clippan_lib.fusion.consistency import Consistent
@@ -17,15 +17,12 @@ from clippan_lib.losses.fidelity import fit_pan_response, qnr_loss, spatial, spe
 from clippan_lib.losses.fidelity import pseudo as pseudo_loss
 from clippan_lib.losses.guidance import direction
 from clippan_lib.metrics.no_reference import pan_lowpass
-from clippan_lib.mtf import degrade, soften, upsample
-from clippan_lib.sensors import Sensor
+from clippan_lib.mtf import degrade, sharpened, upsample
 from clippan_lib.shapes import Progress
 from clippan_lib.training.batches import PatchStore, TrainingSet
 from clippan_lib.training.config import RunConfig
 from clippan_lib.training.loop import History, fit, refuse_non_finite, weigh
 from clippan_lib.training.stage1 import identity
-
-_PAN_GAIN = 0.45  # at Nyquist, of what bicubic reduction leaves
 
 # Name to weight, and to a function of the network's output and of what is known of the batch
 Losses = dict[str, tuple[float, Callable[[Tensor, dict[str, Tensor]], Tensor]]]
@@ -125,8 +122,10 @@ def _unsupervised(store: PatchStore, data: TrainingSet, pseudo: Method | None, c
     gnyq = sensor.gnyq if config.spec_degradation == "mtf" else None
     like = "pan"
     if config.spat_pan == "truth":
-        like, sharpness = "pan_as_truth", _sharpness(sensor, config)
-        data.once(like, lambda images: soften(images["pan"], sharpness), of=str(sharpness))
+        pan_gain = sensor.gnyq_pan if config.scale == "full" else REDUCED_PAN
+        sharpness = sharpness_of_truth(sensor, config.truth == "sharp", pan_gain)
+        like = "pan_as_truth"
+        data.once(like, lambda images: sharpened(images["pan"], sharpness), of=str(sharpness))
     return {
         "spectral": (config.w_spec, lambda hrms, known: spectral(hrms, known["lrms"], ratio, gnyq)),
         "spatial": (config.w_spat, lambda hrms, known: spatial(hrms, known[like], response)),
@@ -136,17 +135,6 @@ def _unsupervised(store: PatchStore, data: TrainingSet, pseudo: Method | None, c
         ),
         "pseudo": (config.w_pseudo, lambda hrms, known: pseudo_loss(hrms, known["target"])),
     }
-
-
-def _sharpness(sensor: Sensor, config: RunConfig) -> float:
-    """Of the truth relative to PAN, as a gain at PAN's Nyquist frequency.
-
-    The truth of Wald's protocol is as sharp as the MS optics one scale finer; a sharp truth is halved until it has
-    about `SHARP`. PAN is taken for what bicubic reduction leaves, as it is one scale down.
-    """
-    gain = sum(sensor.gnyq) / len(sensor.gnyq)
-    truth = HALVED if config.truth == "sharp" and is_soft(sensor) else gain
-    return min(1.0, truth / _PAN_GAIN)
 
 
 def _imitated(

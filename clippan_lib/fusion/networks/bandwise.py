@@ -6,43 +6,46 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from clippan_lib.fusion.classical import bt_h
+from clippan_lib.fusion.classical import bt_h, gsa
 from clippan_lib.fusion.classical.stages import Stages, in_memory
 from clippan_lib.fusion.classical.statistics import Spread
 from clippan_lib.fusion.consistency import consistent
 from clippan_lib.fusion.consistency import reach as of_consistency
-from clippan_lib.fusion.reach import of_fine, of_lms
+from clippan_lib.fusion.reach import of_fine
 from clippan_lib.mtf import degrade, upsample
 from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
 
 DEFAULT_GAIN = 0.3  # the toolbox's, where a sensor has no other
 STEPS = 2  # of consistency behind it, in training and in use
-_FEATURES = 7
+_FEATURES = 8
+_DILATIONS = (1, 2, 4, 2, 1)  # of the layers: together they see five LRMS px at ratio 4
 
 
 class BandWise(nn.Module):
-    """A residual on BT-H, made consistent, that sees one band at a time.
+    """A residual on the mean of GSA and BT-H, both made consistent, that sees one band at a time.
 
-    Ours. What a band looks like to it does not depend on the sensor: EXP of the band and the fusion by BT-H in
-    units of the band's deviation, PAN and its low-pass in units of PAN's, how well the two agree, and the band's MTF
-    gain. So bands of all sensors train one set of weights (38,000), which then fuses any number of bands. The
-    weights that come with the package have seen synthetic scenes only, with their truth at the scale of use
+    Ours. What a band looks like to it does not depend on the sensor: EXP of the band and its fusions by GSA and by
+    BT-H in units of the band's deviation, PAN and its low-pass in units of PAN's, how well the two agree, and the
+    band's MTF gain. So bands of all sensors train one set of weights (40,000), which then fuses any number of bands.
+    The weights that come with the package have seen synthetic scenes only, with their truth at the scale of use
     (`fusion.pretrain`).
 
     Args:
         bands: number of MS bands, at least 1; changes no weight.
         ratio: PAN-to-MS scale, at least 2.
         width: filters of a layer.
-        layers: of 3 x 3, without the last.
     """
 
-    def __init__(self, bands: int, ratio: int, width: int = 32, layers: int = 5) -> None:
+    def __init__(self, bands: int, ratio: int, width: int = 32) -> None:
         super().__init__()
         self.ratio, self.gnyq = ratio, (DEFAULT_GAIN,) * bands
-        widths = [_FEATURES] + [width] * layers
-        self.body = nn.ModuleList(nn.Conv2d(a, b, 3) for a, b in zip(widths, widths[1:], strict=False))
+        widths = [_FEATURES] + [width] * len(_DILATIONS)
+        self.body = nn.ModuleList(
+            nn.Conv2d(a, b, 3, dilation=step)
+            for a, b, step in zip(widths, widths[1:], _DILATIONS, strict=False)
+        )
         self.tail = nn.Conv2d(width, 1, 3)
-        self.pixels = layers + 1
+        self.pixels = sum(_DILATIONS) + 1
         nn.init.normal_(self.tail.weight, std=1e-4)
         nn.init.zeros_(self.tail.bias)
 
@@ -54,7 +57,7 @@ class BandWise(nn.Module):
     @property
     def reach(self) -> int:
         """LRMS px of apron that a tile needs."""
-        before = max(of_lms(self.ratio), of_fine(self.ratio, 20)) + of_consistency(self.ratio, 1)
+        before = max(gsa.reach(self.ratio), bt_h.reach(self.ratio)) + of_consistency(self.ratio, 1)
         return before + of_fine(self.ratio, self.pixels)
 
     def forward(self, lrms: LRMS, pan: PAN) -> HRMS:
@@ -76,8 +79,10 @@ class BandWise(nn.Module):
             raise ValueError(f"{bands} bands, and gains for {len(self.gnyq)}; build the network for {bands}")
         lms = upsample(lrms, self.ratio)
         pan_low = upsample(degrade(pan.expand(-1, bands, -1, -1), self.gnyq, self.ratio), self.ratio)
-        start = yield from bt_h.stages(lrms, pan, self.ratio)
-        start = consistent(start, lrms, self.gnyq, self.ratio, 1)
+        fused = []
+        for method in (gsa, bt_h):
+            hrms = yield from method.stages(lrms, pan, self.ratio)
+            fused.append(consistent(hrms, lrms, self.gnyq, self.ratio, 1))
         (spread,) = yield (Spread(lms=lms, pan_low=pan_low),)
         agreement = spread.correlation("lms", "pan_low")
         unit, unit_pan = (spread.deviation(name).clamp(min=1e-6) for name in ("lms", "pan_low"))
@@ -89,11 +94,12 @@ class BandWise(nn.Module):
             sharp,
             blurred,
             agreement * (sharp - blurred),
-            (start - lms) / unit,
+            *((hrms - lms) / unit for hrms in fused),
             agreement.expand_as(lms),
             gains.expand_as(lms),
         ]
         maps = torch.stack(features, 2).flatten(0, 1)
+        start = (fused[0] + fused[1]) / 2
         return start + unit * self._residual(maps).view(batch, bands, *pan.shape[-2:])
 
     def _residual(self, maps: torch.Tensor) -> torch.Tensor:

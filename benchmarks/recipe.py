@@ -1,0 +1,95 @@
+"""What the losses of Stage II bring: the demo preset and changes of it, judged by the truth of the synthetic scenes.
+
+    python benchmarks/recipe.py --seeds 0 1 2 --out benchmarks/results/recipe.json
+
+PNN at full resolution, without language but where a row has a weight for it; one pseudo-supervisor and one Stage I per
+seed, from which all rows of the seed start. The preset's values were chosen by the column `val`: areas that do not
+judge. `test` is what the notebooks show.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from clippan_lib.files import write_json
+from clippan_lib.fusion import Method, get_method, network_for, title_of
+from clippan_lib.metrics import mpsnr
+from clippan_lib.runs.run import Run, open_run
+from clippan_lib.training.batches import PatchStore
+from clippan_lib.training.stage2 import train_fusion
+
+MANIFEST = Path(__file__).resolve().parents[1] / "data_manifests" / "synthetic_wv3.yaml"
+CLASSICAL = ("gsa", "bt_h", "bdsd_pc", "mtf_glp_hpm_r", "sr_d", "tv", "bt_h+3", "bdsd_pc+3", "stack")
+CHANGES: dict[str, dict[str, Any]] = {
+    "the preset": {},
+    "L_spat against PAN as it is": {"spat_pan": "pan"},
+    "w_spat .3": {"w_spat": 0.3},
+    "w_spat 2": {"w_spat": 2.0},
+    "w_pseudo 0": {"w_pseudo": 0.0},
+    "w_pseudo 1": {"w_pseudo": 1.0},
+    "w_qnr .1": {"w_qnr": 0.1},
+    "L_spec with bicubic": {"spec_degradation": "bicubic"},
+    "rate .0003": {"stage2_lr": 3e-4},
+    "rate .002": {"stage2_lr": 2e-3},
+    "120 iterations": {"stage2_iterations": 120},
+    "three steps of consistency": {"consistency": 3},
+    "before: w_spat .3, w_pseudo 1, rate .0003": {"w_spat": 0.3, "w_pseudo": 1.0, "stage2_lr": 3e-4},
+    "language .001": {"w_language": 0.001},
+    "language .003": {"w_language": 0.003},
+    "language .02": {"w_language": 0.02},
+}
+
+
+@torch.no_grad()
+def score(method: Method, run: Run, split: str) -> float:
+    """Mean MPSNR (dB) over the scenes of a split at full resolution."""
+    scenes = [scene.read() for scene in run.dataset.scenes(split, "full")]
+    found = [mpsnr(method(scene.lrms, scene.pan).clamp(0, 1), scene.gt).item() for scene in scenes]
+    return sum(found) / len(found)
+
+
+def rows(run: Run, store: PatchStore) -> list[dict[str, Any]]:
+    """One row per change, of one seed."""
+    pseudo, supervisor = run.pseudo_supervisor(), run.new_supervisor()
+    run.stage1(supervisor, "supervisor")
+    found = [{"row": "start", **{split: score(pseudo, run, split) for split in ("val", "test")}}]
+    for title, change in CHANGES.items():
+        config, start = run.config.model_copy(update=change), time.perf_counter()
+        network = network_for("pnn", run.dataset.sensor, run.seed, config.consistency)
+        guide = supervisor if "w_language" in change else None
+        train_fusion(network, store, config, supervised=False, supervisor=guide, pseudo=pseudo, seed=run.seed)
+        seconds = time.perf_counter() - start
+        scores = {split: score(network.eval(), run, split) for split in ("val", "test")}
+        found.append({"row": title, "seconds": seconds, **scores})
+    return [{"seed": run.seed, **row} for row in found]
+
+
+def main() -> None:
+    """Train, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    found: list[dict[str, Any]] = []
+    for seed in options.seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            run = open_run(MANIFEST, "", folder, "demo", seed, "cpu", {})
+            found += rows(run, PatchStore(run.patches("train", "full"), run.device))
+            print(pd.DataFrame(found[-len(CHANGES) - 1 :]).round(3).to_string(), flush=True)
+    for name in CLASSICAL:
+        method = get_method(name, run.dataset.sensor, run.dataset.ratio)
+        title = name if name == "stack" else title_of(name)
+        found.append({"row": title, **{split: score(method, run, split) for split in ("val", "test")}})
+    table = pd.DataFrame(found).groupby("row", sort=False)[["val", "test"]].agg(["mean", "std"])
+    print(table.round(3).to_string())
+    if options.out:
+        write_json(options.out, found)
+
+
+if __name__ == "__main__":
+    main()
