@@ -28,4 +28,6 @@ def test_other_numbers_make_other_sentences(tmp_path, capsys):
     write_recipe.main([], tmp_path)
     changed = (tmp_path / "recipe.md").read_text()
     assert "above the best classical method on 5 of 5 scenes" in page
-    assert "above the best classical method on 4 of 5 scenes" in changed and "it is below on imgIK." in changed
+    assert (
+        "above the best classical method on 4 of 5 scenes" in changed and "it is below on imgIK." in changed
+    )
