@@ -289,7 +289,7 @@ def test_a_warm_start_from_a_classical_method_is_refused():
 
 
 def test_a_missing_pseudo_supervisor_is_refused_and_not_needed_without_its_weight():
-    with pytest.raises(ValueError, match="w_pseudo is 1.0, but there is no pseudo-supervisor"):
+    with pytest.raises(ValueError, match="w_pseudo is 0.1, but there is no pseudo-supervisor"):
         train(small(), store(), settings(), pseudo=None)
     assert "pseudo" not in train(small(), store(), settings(w_pseudo=0.0), pseudo=None).frame()
 
