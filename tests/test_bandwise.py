@@ -68,6 +68,15 @@ def test_it_does_not_care_for_the_units_of_the_images():
     assert torch.allclose(network(0.25 * lrms, 0.25 * pan), 0.25 * network(lrms, pan), atol=1e-5)
 
 
+def test_in_strips_it_computes_what_it_computes_at_once(monkeypatch):
+    lrms, pan = pair()
+    network = trained_by_chance()
+    at_once = network(lrms, pan).detach()
+    monkeypatch.setattr("clippan_lib.fusion.networks.bandwise._STRIP", 700)
+    with torch.no_grad():
+        assert torch.allclose(network(lrms, pan), at_once, rtol=1e-5, atol=1e-4)
+
+
 def test_it_looks_at_the_gains_that_it_is_told():
     lrms, pan = pair()
     network = trained_by_chance()

@@ -18,6 +18,7 @@ from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
 DEFAULT_GAIN = 0.3  # the toolbox's, where a sensor has no other
 STEPS = 2  # of consistency behind it, in training and in use
 _FEATURES = 8
+_STRIP = 200_000  # pixels that pass the layers together where nothing is trained: 26 MB a layer
 _DILATIONS = (1, 2, 4, 2, 1)  # of the layers: together they see five LRMS px at ratio 4
 
 
@@ -103,8 +104,23 @@ class BandWise(nn.Module):
         return start + unit * self._residual(maps).view(batch, bands, *pan.shape[-2:])
 
     def _residual(self, maps: torch.Tensor) -> torch.Tensor:
-        # padded once, by what all layers eat: less work than in each
-        maps = F.pad(maps, (self.pixels,) * 4, mode="replicate")
+        if torch.is_grad_enabled():
+            return self._layers(self._padded(maps))
+        # in strips, whose memory is used again by the next: to have all of it from the system takes longer than to
+        # compute
+        bands = []
+        for k in range(len(maps)):
+            padded = self._padded(maps[k : k + 1])
+            eaten, rows = 2 * self.pixels, max(1, _STRIP // padded.shape[-1])
+            tops = range(0, padded.shape[-2] - eaten, rows)
+            bands.append(torch.cat([self._layers(padded[:, :, t : t + rows + eaten]) for t in tops], -2))
+        return torch.cat(bands)
+
+    def _padded(self, maps: torch.Tensor) -> torch.Tensor:
+        # once, by what all layers eat: less work than in each
+        return F.pad(maps, (self.pixels,) * 4, mode="replicate")
+
+    def _layers(self, maps: torch.Tensor) -> torch.Tensor:
         for layer in self.body:
             maps = F.relu(layer(maps), inplace=True)
         return self.tail(maps)
