@@ -10,6 +10,7 @@ judge. `test` is what the notebooks show.
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pandas as pd
 import torch
 
 from clippan_lib.files import write_json
-from clippan_lib.fusion import Method, get_method, network_for, title_of
+from clippan_lib.fusion import Method, get_method, title_of
 from clippan_lib.metrics import mpsnr
 from clippan_lib.runs.run import Run, open_run
 from clippan_lib.training.batches import PatchStore
@@ -60,7 +61,7 @@ def rows(run: Run, store: PatchStore) -> list[dict[str, Any]]:
     found = [{"row": "start", **{split: score(pseudo, run, split) for split in ("val", "test")}}]
     for title, change in CHANGES.items():
         config, start = run.config.model_copy(update=change), time.perf_counter()
-        network = network_for("pnn", run.dataset.sensor, run.seed, config.consistency)
+        network = replace(run, config=config).new_network(store.patches, run.seed)
         guide = supervisor if "w_language" in change else None
         train_fusion(network, store, config, supervised=False, supervisor=guide, pseudo=pseudo, seed=run.seed)
         seconds = time.perf_counter() - start

@@ -1,6 +1,7 @@
 """The command `clippan`."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns: exit status: 0 done, 1 failed or not complete, 2 refused before anything ran, 130 interrupted.
     """
     options = _parser().parse_args(arguments)
+    # read once, by torch's first large tensor: with small pages the system takes a third of a whole scene's time
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         return import_module(f"clippan_lib.commands.{options.command}").act(options)
     except KeyboardInterrupt:

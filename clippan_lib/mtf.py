@@ -118,6 +118,12 @@ def filter_image(image: Image, kernels: Kernels) -> Image:
     return filtered[..., : image.shape[-2], : image.shape[-1]]
 
 
+def check_sharpness(gain: float) -> None:
+    """Raise ValueError on a gain that `sharpened` does not take."""
+    if not 0 < gain <= STRONGEST:
+        raise ValueError(f"gain {gain} at Nyquist must lie above 0, and be {STRONGEST:.0f} at most")
+
+
 def sharpened(image: Image, gain: float) -> Image:
     """Filter with a response that grows, or falls, to `gain` at the image's own Nyquist frequency.
 
@@ -131,8 +137,7 @@ def sharpened(image: Image, gain: float) -> Image:
     Returns: (b, c, H, W); border pixels are repeated.
     Raises: ValueError on a gain outside (0, 4].
     """
-    if not 0 < gain <= STRONGEST:
-        raise ValueError(f"gain {gain} at Nyquist must lie above 0, and be {STRONGEST:.0f} at most")
+    check_sharpness(gain)
     if gain == 1:
         return image
     height, width = image.shape[-2:]

@@ -84,7 +84,6 @@ def test_the_manifest_describes_the_scene_and_the_plan_is_the_notebooks_for_it(h
     assert open_dataset(manifest, found.parameters["01_data_preparation"]["data_root"]).n_bands == 4
     assert tuple(path.stem for path in found.notebooks) == CHAPTERS
     assert (found.config.n_seeds, found.seed, found.preset) == (1, 3, "smoke")
-    assert found.config.spat_pan == "pan"
     assert found.folder.parent == file.parent
 
 

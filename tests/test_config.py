@@ -40,6 +40,7 @@ def test_the_demo_preset_holds_the_recipe_that_was_measured():
     assert (config.warm_start, config.stage2_lr, config.clip_norm) == (True, 1e-3, 1)
     weights = (config.w_spat, config.w_pseudo, config.w_qnr, config.w_language)
     assert weights == (1.0, 0.1, 0.0, 0.003)
+    assert config.consistent_with == "both"
     assert (config.gains, config.truth, config.consistency) == ("measured", "sharp", 2)
     assert (config.spec_degradation, config.spat_pan) == ("mtf", "truth")
 
@@ -150,6 +151,7 @@ OTHER = {
     "precision": "bfloat16",
     "spec_degradation": "mtf",
     "spat_pan": "truth",
+    "consistent_with": "both",
 }
 # The stages that a field decides, stated here by hand once more
 DECIDED = {
@@ -159,7 +161,7 @@ DECIDED = {
     "tau_inter tau_intra w_inter w_intra w_fusion stage1_iterations stage1_batch stage1_lr",
     ("pseudo",): "pseudo_iterations pseudo_batch pseudo_lr",
     ("supervised",): "w_gt",
-    ("unsupervised",): "spec_degradation spat_pan w_spec w_spat w_qnr w_pseudo",
+    ("unsupervised",): "consistent_with spec_degradation spat_pan w_spec w_spat w_qnr w_pseudo",
     ("stage1", "unsupervised"): "stride_full",
     ("pseudo", "supervised"): "stride_reduced",
     ("supervised", "unsupervised"): "network stage2_iterations stage2_batch stage2_lr w_language warm_start",

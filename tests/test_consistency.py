@@ -15,6 +15,7 @@ from clippan_lib.fusion.consistency import (
     reach,
     reach_with_both,
 )
+from clippan_lib.fusion.tiled import as_staged
 from clippan_lib.mtf import degrade, upsample
 from clippan_lib.sensors import get_sensor
 
@@ -116,9 +117,11 @@ def test_as_a_last_layer_it_moves_no_parameter_and_lets_all_learn(name):
     assert any(parameter.grad.abs().max() > 0 for parameter in inner.parameters())
 
 
-def test_a_last_layer_of_no_steps_is_refused():
+def test_a_last_layer_of_no_steps_or_of_no_sharpness_is_refused():
     with pytest.raises(ValueError, match="0 steps of consistency as a last layer"):
         Consistent(nn.Identity(), QB.gnyq, 4, 0)
+    with pytest.raises(ValueError, match="gain 0.0 at Nyquist"):
+        Consistent(nn.Identity(), QB.gnyq, 4, 1, sharpness=0.0)
 
 
 def test_behind_a_classical_method_it_goes_by_name():
@@ -248,3 +251,36 @@ def test_with_both_it_goes_by_name_and_the_same_in_stages(steps):
     staged = pickle.loads(pickle.dumps(staged_method(f"bt_h++{steps}", QB, 4)))
     assert torch.allclose(in_memory(staged.stages(lrms, pan)), expected, atol=1e-5)
     assert staged.reach == staged_method("bt_h", QB, 4).reach + reach_with_both(4, steps)
+
+
+@pytest.mark.parametrize("name", ["pnn", "bandwise"])
+def test_as_a_last_layer_with_pan_it_moves_no_parameter_and_lets_all_learn(name):
+    lrms, pan = pair(b=1, dtype=torch.float32)
+    network = network_for(name, QB, seed=1, consistency=2, sharpness=0.5)
+    inner = network.network
+    assert [*network.parameters()] == [*inner.parameters()]
+    fused = inner(lrms, pan)
+    expected = consistent_with_both(fused, lrms, pan, QB.gnyq, 4, 2, sharpness=0.5)
+    assert torch.equal(network(lrms, pan), expected)
+    assert torch.equal(network.behind(fused, lrms, pan), expected)
+    assert not torch.equal(expected, consistent(fused, lrms, QB.gnyq, 4, 2))
+    network(lrms, pan).square().mean().backward()
+    assert any(parameter.grad.abs().max() > 0 for parameter in inner.parameters())
+
+
+def test_a_last_layer_with_pan_is_the_same_in_stages():
+    lrms, pan = pair(h=20, w=24, dtype=torch.float32)
+    network = network_for("bandwise", QB, seed=1, consistency=2, sharpness=1.7).eval()
+    staged = as_staged(network)
+    with torch.no_grad():
+        assert torch.allclose(in_memory(staged.stages(lrms, pan)), network(lrms, pan), atol=1e-5)
+    assert staged.reach == network.reach == as_staged(network.network).reach + reach_with_both(4, 2)
+
+
+def test_in_reduced_precision_both_keep_the_small_error():
+    lrms, pan = pair(dtype=torch.float32)
+    image = pan.expand(-1, 4, -1, -1)
+    expected = consistent_with_both(image, lrms, pan, QB.gnyq, 4, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = consistent_with_both(image, lrms, pan, QB.gnyq, 4, 2)
+    assert found.dtype == torch.float32 and torch.equal(found, expected)

@@ -16,6 +16,7 @@ from clippan_lib.runs.run import open_run
 from clippan_lib.runs.settings import as_configured, measured_optics
 from clippan_lib.sensors import get_sensor
 from clippan_lib.training.config import make_config
+from clippan_lib.training.stage2 import pan_sharpness
 
 QB = get_sensor("QB")
 MEASURED = make_config("demo", gains="measured")
@@ -103,5 +104,8 @@ def test_a_run_keeps_what_was_measured_and_a_network_the_gains_it_was_trained_wi
     trained = run.trained("pnn", "full")
     assert trained.sensor.gnyq == run.optics.gnyq != QB.gnyq
     assert trained.network.gnyq == run.optics.gnyq and trained.consistency == 2
+    assert trained.sharpness == pan_sharpness(run.patches("train", "full"), run.config)
+    pseudo = TrainedNetwork.load(run.layout.pseudo("pnn", 0))
+    assert (pseudo.consistency, pseudo.sharpness) == (2, None)
     header = TrainedNetwork.header(run.layout.network("full", "pnn", 0))
     assert header.sensor.gnyq == run.optics.gnyq

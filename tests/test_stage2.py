@@ -1,5 +1,6 @@
 """Stage II and the pseudo-supervisor: what each term moves, what is computed once, and exact resumption."""
 
+import copy
 import math
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import nn
 from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.errors import CheckpointError, TrainingError
 from clippan_lib.fusion import NETWORKS, build_network, get_method
+from clippan_lib.fusion.consistency import Consistent
 from clippan_lib.fusion.networks.pnn import PNN
 from clippan_lib.losses.fidelity import fit_pan_response, qnr_loss
 from clippan_lib.metrics.no_reference import pan_lowpass
@@ -22,7 +24,7 @@ from clippan_lib.training import stage2
 from clippan_lib.training.batches import PatchStore
 from clippan_lib.training.config import make_config
 from clippan_lib.training.pseudo import train_pseudo
-from clippan_lib.training.stage2 import train_fusion
+from clippan_lib.training.stage2 import pan_sharpness, train_fusion
 
 TERMS = {
     "spectral": "w_spec",
@@ -417,7 +419,7 @@ def test_numbers_of_the_other_stages_leave_the_pseudo_supervisors_checkpoint_val
 
 @pytest.mark.parametrize(
     ("scale", "truth", "expected"),
-    [("full", "delivered", "gnyq_pan"), ("reduced", "delivered", 0.45), ("reduced", "sharp", 0.45)],
+    [("full", "delivered", "gnyq_pan"), ("full", "sharp", "gnyq_pan"), ("reduced", "delivered", 0.45)],
 )
 def test_pan_is_filtered_to_the_sharpness_of_the_truth_of_that_scale(monkeypatch, scale, truth, expected):
     seen = []
@@ -431,6 +433,27 @@ def test_pan_is_filtered_to_the_sharpness_of_the_truth_of_that_scale(monkeypatch
     seen.clear()
     train(small(), store(), only("spatial", spat_pan="pan", scale=scale))
     assert seen == []
+
+
+def test_pan_is_as_sharp_as_the_truth_that_judges_if_there_is_one():
+    made, real, mean = TinyPatches(), TinyPatches(has_gt=False), np.mean(SENSOR.gnyq)
+    assert pan_sharpness(made, settings(spat_pan="truth")) == pytest.approx(mean / SENSOR.gnyq_pan)
+    assert pan_sharpness(real, settings(spat_pan="truth")) == 1
+    assert pan_sharpness(real, settings(spat_pan="truth", scale="reduced")) == pytest.approx(mean / 0.45)
+    for scale in ("full", "reduced"):
+        assert pan_sharpness(made, settings(spat_pan="pan", scale=scale)) == 1
+
+
+def test_what_is_imitated_goes_through_the_networks_own_last_layer():
+    def first(network, pseudo):
+        history = train(copy.deepcopy(network), store(), only("pseudo"), pseudo=pseudo)
+        return history.frame()["pseudo"].iloc[0]
+
+    inner = small()
+    layered = Consistent(inner, SENSOR.gnyq, 4, 1, sharpness=0.5)
+    # without a layer of its own, the same network has nothing to imitate
+    assert first(layered, inner) < 1e-6
+    assert first(inner, layered) > 1e-3
 
 
 @pytest.mark.parametrize("name", ["bdsd_pc", "stack"])

@@ -16,7 +16,6 @@ from pairs import assert_same
 from clippan_lib.fusion import (
     CLASSICAL,
     NETWORKS,
-    StagedMethod,
     as_staged,
     build_network,
     get_method,
@@ -76,28 +75,21 @@ def visit(method, lrms, pan, core, answers):
 
 
 def in_tiles(method, lrms, pan, lrms_valid, pan_valid, side):
-    """The scene fused tile by tile, its border pixels repeated round it, as `sharpen` does."""
+    """The scene fused tile by tile, each with an apron that ends with the scene, as `sharpen` does."""
     (height, width), apron = lrms.shape[-2:], method.reach
     ratio = pan.shape[-2] // height
-    images = [F.pad(x, (k * apron,) * 4, mode="replicate") for x, k in ((lrms, 1), (pan, ratio))]
-    masks = [F.pad(x, (k * apron,) * 4) for x, k in ((lrms_valid, 1), (pan_valid, ratio))]
 
     def tile(top, left, answers):
-        rows, columns = (min(side, length - at) for at, length in ((top, height), (left, width)))
-        lrms, lrms_valid, pan, pan_valid = (
-            x[..., k * top : k * (top + rows + 2 * apron), k * left : k * (left + columns + 2 * apron)]
-            for k, pair in zip((1, ratio), zip(images, masks, strict=True), strict=True)
-            for x in pair
+        rows, columns = (
+            (max(0, at - apron), at, min(at + side, end)) for at, end in ((top, height), (left, width))
         )
-        core = Core(
-            slice(apron, apron + rows),
-            slice(apron, apron + columns),
-            lrms.shape[-2],
-            lrms_valid,
-            pan_valid,
-            ratio**2 * height * width,
-        )
-        return visit(method, lrms, pan, core, answers)
+        part = [slice(start, stop + apron) for start, _, stop in (rows, columns)]
+        fine = [slice(ratio * each.start, ratio * each.stop) for each in part]
+        inside = [slice(at - start, stop - start) for start, at, stop in (rows, columns)]
+        masks = lrms_valid[..., *part], pan_valid[..., *fine]
+        seen = lrms[..., *part], pan[..., *fine]
+        core = Core(*inside, seen[0].shape[-2], *masks, ratio**2 * height * width)
+        return visit(method, *seen, core, answers)
 
     answers = []
     while True:
@@ -129,11 +121,11 @@ def test_tiles_give_what_one_tile_gives(name, ratio, side, dtype, atol):
 @pytest.mark.parametrize("name", LOCAL)
 @torch.inference_mode()
 def test_tiles_give_what_one_tile_gives_of_a_network(name):
-    lrms, pan = scene(7, 13, 3)
-    valid = [torch.ones_like(image[:, :1], dtype=torch.bool) for image in (lrms, pan)]
     method = staged(name, 3)
+    lrms, pan = scene(7, method.reach + 29, 3)  # so wide that no tile sees all of it
+    valid = [torch.ones_like(image[:, :1], dtype=torch.bool) for image in (lrms, pan)]
     assert method.reach % method.align == 0
-    whole, tiles = (in_tiles(method, lrms, pan, *valid, side) for side in (16, 8))
+    whole, tiles = (in_tiles(method, lrms, pan, *valid, side) for side in (lrms.shape[-1], 8))
     assert_same(tiles, whole, atol=1e-10)
 
 
@@ -143,12 +135,13 @@ def test_a_window_of_lformer_starts_where_the_scenes_do():
 
 @torch.inference_mode()
 def test_a_tile_that_starts_inside_a_window_differs():
-    lrms, pan = scene(8, 12, 3)
     method = staged("lformer", 3)
+    lrms, pan = scene(8, method.reach + 24, 3)
     valid = [torch.ones_like(image[:, :1], dtype=torch.bool) for image in (lrms, pan)]
-    shifted = StagedMethod(method.stages, method.reach + 1)
-    moved = in_tiles(shifted, lrms, pan, *valid, 12) - in_tiles(method, lrms, pan, *valid, 12)
-    assert moved.abs().max() > 1e-3
+    inside, at_start = (
+        in_tiles(method, lrms, pan, *valid, side) for side in (method.align + 1, method.align)
+    )
+    assert (inside - at_start).abs().max() > 1e-3
 
 
 def seen(method, lrms, pan, core, answers):

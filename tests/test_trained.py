@@ -11,6 +11,7 @@ from tiny import same, tiny_supervisor
 from torch import nn
 
 from clippan_lib.errors import CheckpointError
+from clippan_lib.files import read_tensors, write_tensors
 from clippan_lib.fusion import NETWORKS, build_network, network_for
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.sensors import Sensor, get_sensor
@@ -65,6 +66,21 @@ def test_steps_of_consistency_come_back_with_the_network_and_its_gains(tmp_path)
     lrms, pan = pair(OWN)
     assert torch.equal(after.network(lrms, pan), network(lrms, pan))
     assert not torch.equal(after.network(lrms, pan), network.network(lrms, pan))
+
+
+def test_a_last_layer_with_pan_comes_back_with_its_sharpness(tmp_path):
+    file, (lrms, pan) = tmp_path / "a.safetensors", pair(OWN)
+    for sharpness in (None, 0.6):
+        network = network_for("pnn", OWN, seed=2, consistency=2, sharpness=sharpness)
+        TrainedNetwork(network, "pnn", OWN, 1.0, ORIGIN).save(file)
+        after = TrainedNetwork.load(file)
+        assert after.sharpness == TrainedNetwork.header(file).sharpness == sharpness
+        assert torch.equal(after.network(lrms, pan), network(lrms, pan))
+    weights, metadata = read_tensors(file, "")
+    header = json.loads(metadata["clippan_network"]) | {"sharpness": 9.0}
+    write_tensors(file, weights, {"clippan_network": json.dumps(header)})
+    with pytest.raises(CheckpointError, match=r"fits no network.*gain 9.0 at Nyquist"):
+        TrainedNetwork.load(file)
 
 
 @pytest.mark.parametrize(

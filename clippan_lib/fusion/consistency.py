@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from clippan_lib.fusion.classical.least_squares import least_squares
-from clippan_lib.fusion.classical.stages import Stages, in_memory
+from clippan_lib.fusion.classical.stages import Stages, ask, in_memory, side_by_side
 from clippan_lib.fusion.classical.statistics import Spread
 from clippan_lib.fusion.reach import of_fine, of_lms
-from clippan_lib.mtf import REACH, Border, degrade, sharpened, upsample
+from clippan_lib.mtf import REACH, Border, check_sharpness, degrade, sharpened, upsample
 from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
 
 _FILTER = 20  # PAN px: half of the MTF filter
@@ -59,7 +59,7 @@ def consistent(
     for _ in range(steps):
         # in reduced precision the small error would be lost
         with torch.autocast(hrms.device.type, enabled=False):
-            hrms = hrms.float() if hrms.dtype in (torch.bfloat16, torch.float16) else hrms
+            hrms = _whole(hrms)
             hrms = hrms + upsample(lrms - degrade(hrms, gnyq, ratio), ratio, border)
     return hrms
 
@@ -101,11 +101,16 @@ def consistent_with_both(
     Returns: (b, c, H, W); it may leave [0, 1] a little.
     Raises: ValueError as `consistent`, or on a sharpness outside (0, 4].
     """
-    return in_memory(stages_with_both(hrms, lrms, pan, gnyq, ratio, steps, sharpness, border))
+    return in_memory(stages_with_both(_given(hrms), lrms, pan, gnyq, ratio, steps, sharpness, border))
+
+
+def _given(hrms: HRMS) -> Stages:
+    yield from ()
+    return hrms
 
 
 def stages_with_both(
-    hrms: HRMS,
+    before: Stages,
     lrms: LRMS,
     pan: PAN,
     gnyq: Sequence[float],
@@ -114,18 +119,24 @@ def stages_with_both(
     sharpness: float = 1.0,
     border: Border = "replicate",
 ) -> Stages:
-    """`consistent_with_both`, asking for the statistics of the whole scene; see `classical.stages`."""
-    consistent(hrms, lrms, gnyq, ratio, 0 if steps > 0 else steps)  # its refusals
+    """`consistent_with_both` behind a method, asking for the statistics of the whole scene; see `classical.stages`."""
     check_pair(lrms, pan, ratio)
     pan_low = degrade(pan, (sum(gnyq) / len(gnyq),), ratio)
-    (spread,) = yield (Spread(lrms=lrms, pan=pan_low),)
+    hrms, spread = yield from side_by_side(before, ask(Spread(lrms=lrms, pan=pan_low)))
+    consistent(hrms, lrms, gnyq, ratio, 0 if steps > 0 else steps)  # its refusals
     weights = least_squares(spread.covariance("lrms", "lrms"), spread.covariance("lrms", "pan"))
     gain = spread.with_combination("phi", "lrms", weights).slope("lrms", "phi")
     target = sharpened(pan, sharpness) - spread.mean("pan")
-    for _ in range(steps):
-        seen = torch.einsum("bck,bchw->bkhw", weights.to(hrms), spread.centred("lrms", hrms))
-        hrms = consistent(hrms + gain * (target - seen), lrms, gnyq, ratio, 1, border)
-    return consistent(hrms, lrms, gnyq, ratio, 1 if steps else 0, border)
+    with torch.autocast(hrms.device.type, enabled=False):  # as in `consistent`
+        hrms = _whole(hrms)
+        for _ in range(steps):
+            seen = torch.einsum("bck,bchw->bkhw", weights.to(hrms), spread.centred("lrms", hrms))
+            hrms = consistent(hrms + gain * (target - seen), lrms, gnyq, ratio, 1, border)
+        return consistent(hrms, lrms, gnyq, ratio, 1 if steps else 0, border)
+
+
+def _whole(hrms: HRMS) -> HRMS:
+    return hrms.float() if hrms.dtype in (torch.bfloat16, torch.float16) else hrms
 
 
 def reach(ratio: int, steps: int) -> int:
@@ -139,27 +150,39 @@ def reach_with_both(ratio: int, steps: int) -> int:
 
 
 class Consistent(nn.Module):
-    """A network whose last layer is `consistent`: what it learns is only what LRMS does not decide.
+    """A network whose last layer is `consistent`, or `consistent_with_both`: it learns only what these leave open.
 
     Args:
         network: (lrms, pan) → hrms.
         gnyq: MTF gain at Nyquist, one per band.
         ratio: PAN-to-MS scale.
-        steps: of `consistent`, 1 or more.
-    Raises: ValueError on fewer than 1 step.
+        steps: of that layer, 1 or more.
+        sharpness: of PAN, as `consistent_with_both` takes it; None is a layer that holds to LRMS alone.
+    Raises: ValueError on fewer than 1 step, or a sharpness outside (0, 4].
     """
 
-    def __init__(self, network: nn.Module, gnyq: Sequence[float], ratio: int, steps: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        gnyq: Sequence[float],
+        ratio: int,
+        steps: int,
+        sharpness: float | None = None,
+    ) -> None:
         super().__init__()
         if steps < 1:
             raise ValueError(f"{steps} steps of consistency as a last layer: give 1 or more")
+        if sharpness is not None:
+            check_sharpness(sharpness)
         self.network, self.gnyq, self.ratio, self.steps = network, tuple(gnyq), ratio, steps
+        self.sharpness = sharpness
 
     @property
     def reach(self) -> int | None:
         """LRMS px of apron; None if the network looks at its whole image."""
         inner = getattr(self.network, "reach", None)
-        return None if inner is None else inner + reach(self.ratio, self.steps)
+        behind = reach if self.sharpness is None else reach_with_both
+        return None if inner is None else inner + behind(self.ratio, self.steps)
 
     @property
     def align(self) -> int:
@@ -168,4 +191,10 @@ class Consistent(nn.Module):
 
     def forward(self, lrms: LRMS, pan: PAN) -> HRMS:
         """(b, c, h, w) and (b, 1, H, W) to (b, c, H, W)."""
-        return consistent(self.network(lrms, pan), lrms, self.gnyq, self.ratio, self.steps)
+        return self.behind(self.network(lrms, pan), lrms, pan)
+
+    def behind(self, hrms: HRMS, lrms: LRMS, pan: PAN) -> HRMS:
+        """The last layer alone, on any fused image of the pair."""
+        if self.sharpness is None:
+            return consistent(hrms, lrms, self.gnyq, self.ratio, self.steps)
+        return consistent_with_both(hrms, lrms, pan, self.gnyq, self.ratio, self.steps, self.sharpness)

@@ -147,20 +147,25 @@ def build_network(name: str, bands: int, ratio: int, seed: int = 0) -> nn.Module
         return NETWORKS[name](bands, ratio)
 
 
-def network_for(name: str, sensor: Sensor, seed: int = 0, consistency: int = 0) -> nn.Module:
+def network_for(
+    name: str, sensor: Sensor, seed: int = 0, consistency: int = 0, sharpness: float | None = None
+) -> nn.Module:
     """A network with untrained weights for the images of a sensor.
 
     Args:
         name: a key of `NETWORKS`.
         sensor: bands, ratio and MTF gains.
         seed: as in `build_network`.
-        consistency: steps of `consistent` as its last layer; 0 leaves it as its authors have it.
-    Raises: ValueError as `build_network`, and on negative steps.
+        consistency: steps of consistency as its last layer; 0 leaves it as its authors have it.
+        sharpness: of that layer, see `Consistent`.
+    Raises: ValueError as `build_network`, and as `Consistent`.
     """
     network = build_network(name, sensor.n_bands, sensor.ratio, seed)
     if isinstance(network, BandWise):
         network.through(sensor.gnyq)
-    return network if consistency == 0 else Consistent(network, sensor.gnyq, sensor.ratio, consistency)
+    if consistency == 0:
+        return network
+    return Consistent(network, sensor.gnyq, sensor.ratio, consistency, sharpness)
 
 
 def load_bandwise(sensor: Sensor, ratio: int) -> Consistent:

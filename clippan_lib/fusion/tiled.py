@@ -6,17 +6,14 @@ from functools import partial
 from math import lcm
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clippan_lib.fusion.classical.stages import Stages, Tally
+from clippan_lib.fusion.classical.stages import Stages, side_by_side
 from clippan_lib.fusion.consistency import Consistent, consistent, reach_with_both, stages_with_both
 from clippan_lib.fusion.consistency import reach as of_consistency
 from clippan_lib.fusion.networks.bandwise import BandWise
-from clippan_lib.fusion.networks.lms_network import LmsNetwork
 from clippan_lib.fusion.registry import Steps, find_method
 from clippan_lib.fusion.stack import STEPS, Stack
-from clippan_lib.mtf import upsample
 from clippan_lib.sensors import Sensor
 
 
@@ -35,24 +32,24 @@ class StagedMethod:
     reach: int | None
     align: int = 1
 
-    def consistently(self, gnyq: Sequence[float], ratio: int, steps: int) -> "StagedMethod":
-        """The same with `steps` of consistency behind it, which reach further."""
+    def consistently(
+        self, gnyq: Sequence[float], ratio: int, steps: int, sharpness: float | None = None
+    ) -> "StagedMethod":
+        """The same with `steps` of consistency behind it, which reach further.
+
+        Args:
+            gnyq, ratio, steps: as for `consistent`.
+            sharpness: of PAN, as for `consistent_with_both`; None for consistency with LRMS alone.
+        """
         if not steps:
             return self
-        stages = partial(_consistently, self.stages, tuple(gnyq), ratio, steps)
-        reach = None if self.reach is None else self.reach + of_consistency(ratio, steps)
-        return replace(self, stages=stages, reach=reach)
-
-    def consistently_with_both(self, gnyq: Sequence[float], ratio: int, steps: int) -> "StagedMethod":
-        """The same with `steps` of consistency with LRMS and PAN behind it."""
-        stages = partial(_consistently_with_both, self.stages, tuple(gnyq), ratio, steps)
-        reach = None if self.reach is None else self.reach + reach_with_both(ratio, steps)
-        return replace(self, stages=stages, reach=reach)
+        stages = partial(_consistently, self.stages, tuple(gnyq), ratio, steps, sharpness)
+        further = (of_consistency if sharpness is None else reach_with_both)(ratio, steps)
+        return replace(self, stages=stages, reach=None if self.reach is None else self.reach + further)
 
     def behind(self, steps: Steps, gnyq: Sequence[float], ratio: int) -> "StagedMethod":
         """The same with the steps of a name behind it."""
-        add = self.consistently_with_both if steps.with_pan else self.consistently
-        return add(gnyq, ratio, steps.count)
+        return self.consistently(gnyq, ratio, steps.count, 1.0 if steps.with_pan else None)
 
 
 def _consistently(
@@ -60,23 +57,14 @@ def _consistently(
     gnyq: tuple[float, ...],
     ratio: int,
     steps: int,
+    sharpness: float | None,
     lrms: Tensor,
     pan: Tensor,
 ) -> Stages:
-    hrms = yield from before(lrms, pan)
-    return consistent(hrms, lrms, gnyq, ratio, steps)
-
-
-def _consistently_with_both(
-    before: Callable[[Tensor, Tensor], Stages],
-    gnyq: tuple[float, ...],
-    ratio: int,
-    steps: int,
-    lrms: Tensor,
-    pan: Tensor,
-) -> Stages:
-    hrms = yield from before(lrms, pan)
-    return (yield from stages_with_both(hrms, lrms, pan, gnyq, ratio, steps))
+    if sharpness is None:
+        hrms = yield from before(lrms, pan)
+        return consistent(hrms, lrms, gnyq, ratio, steps)
+    return (yield from stages_with_both(before(lrms, pan), lrms, pan, gnyq, ratio, steps, sharpness))
 
 
 def staged_method(name: str, sensor: Sensor | None, ratio: int) -> StagedMethod:
@@ -120,7 +108,7 @@ def staged_stack(
         max(known) if len(known) == len(reaches) else None,
         lcm(*(part.align for part in parts)),
     )
-    return mean.consistently_with_both(gnyq, ratio, STEPS)
+    return mean.consistently(gnyq, ratio, STEPS, stack.sharpness)
 
 
 def _together(
@@ -129,27 +117,8 @@ def _together(
     lrms: Tensor,
     pan: Tensor,
 ) -> Stages:
-    total = torch.zeros(())
-    asking: list[tuple[float, Stages, tuple[Tally, ...] | None]] = [
-        (weight, part(lrms, pan), None) for weight, part in zip(weights, parts, strict=True)
-    ]
-    while asking:
-        asked = []
-        for weight, stages, answers in asking:
-            try:
-                questions = next(stages) if answers is None else stages.send(answers)
-            except StopIteration as end:
-                total = total + weight * end.value
-            else:
-                asked.append((weight, stages, questions))
-        if not asked:
-            break
-        found = yield tuple(question for *_, questions in asked for question in questions)
-        asking, start = [], 0
-        for weight, stages, questions in asked:
-            asking.append((weight, stages, tuple(found[start : start + len(questions)])))
-            start += len(questions)
-    return total
+    images = yield from side_by_side(*(part(lrms, pan) for part in parts))
+    return torch.stack([weight * image for weight, image in zip(weights, images, strict=True)]).sum(0)
 
 
 def as_staged(network: nn.Module) -> StagedMethod:
@@ -158,10 +127,11 @@ def as_staged(network: nn.Module) -> StagedMethod:
     Args:
         network: in the mode and on the device where it shall run. It may say how far a pixel depends on others,
             as attribute `reach`, and where its windows start, as `align`, as in `StagedMethod`; one without
-            `reach` is taken to look at its whole image. An `LmsNetwork` is spared most of the apron.
+            `reach` is taken to look at its whole image.
     """
     if isinstance(network, Consistent):
-        return as_staged(network.network).consistently(network.gnyq, network.ratio, network.steps)
+        bound = network.gnyq, network.ratio, network.steps, network.sharpness
+        return as_staged(network.network).consistently(*bound)
     reach, align = getattr(network, "reach", None), getattr(network, "align", 1)
     stages = network.stages if isinstance(network, BandWise) else partial(_at_once, network)
     return StagedMethod(stages, reach, align)
@@ -169,10 +139,4 @@ def as_staged(network: nn.Module) -> StagedMethod:
 
 def _at_once(network: nn.Module, lrms: Tensor, pan: Tensor) -> Stages:
     yield from ()
-    if not isinstance(network, LmsNetwork):
-        return network(lrms, pan)
-    # the layers need less of the apron than the interpolation before them
-    margin = network.ratio * network.reach - network.pixels
-    lms = upsample(lrms, network.ratio, border="replicate")
-    inner = (..., slice(margin, -margin), slice(margin, -margin))
-    return F.pad(network.fuse(lms[inner], pan[inner]), (margin,) * 4)
+    return network(lrms, pan)

@@ -26,6 +26,7 @@ class NetworkHeader(BaseModel):
     sensor: Sensor
     max_value: PositiveFloat
     consistency: NonNegativeInt = 0
+    sharpness: PositiveFloat | None = None
     origin: dict[str, str]
 
 
@@ -34,7 +35,7 @@ class TrainedNetwork:
     """A network that can be used outside the run that trained it.
 
     Args:
-        network: made by `network_for(name, sensor, seed, consistency)`, then trained.
+        network: made by `network_for(name, sensor, seed, consistency, sharpness)`, then trained.
         name: a key of `NETWORKS`.
         sensor: whose images it fuses: its bands in their order, its ratio, and the gains it was trained with, which
             may have been measured.
@@ -58,6 +59,11 @@ class TrainedNetwork:
         """Steps of `fusion.consistency` that are its last layer."""
         return self.network.steps if isinstance(self.network, Consistent) else 0
 
+    @property
+    def sharpness(self) -> float | None:
+        """Of PAN in that layer; None where it holds to LRMS alone, or is not there."""
+        return self.network.sharpness if isinstance(self.network, Consistent) else None
+
     def save(self, path: Path | str) -> None:
         """Write one safetensors file, at once or not at all.
 
@@ -70,6 +76,7 @@ class TrainedNetwork:
             sensor=self.sensor,
             max_value=self.max_value,
             consistency=self.consistency,
+            sharpness=self.sharpness,
             origin=dict(self.origin),
         )
         write_tensors(Path(path), self.network.state_dict(), {_KEY: header.model_dump_json()})
@@ -87,7 +94,9 @@ class TrainedNetwork:
         weights, metadata = read_tensors(Path(path), _REMEDY)
         header = _header(path, metadata)
         try:
-            network = network_for(header.name, header.sensor, consistency=header.consistency)
+            network = network_for(
+                header.name, header.sensor, consistency=header.consistency, sharpness=header.sharpness
+            )
             network.load_state_dict(weights)
         except (ValueError, RuntimeError) as error:
             raise _unfit(path, error) from error

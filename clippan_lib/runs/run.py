@@ -29,7 +29,7 @@ from clippan_lib.training.config import RunConfig, make_config
 from clippan_lib.training.loop import History
 from clippan_lib.training.pseudo import train_pseudo
 from clippan_lib.training.stage1 import fit_supervisor
-from clippan_lib.training.stage2 import train_fusion
+from clippan_lib.training.stage2 import pan_sharpness, train_fusion
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,18 @@ class Run:
         supervisor.fit_stretch(some.lrms, some.pan)
         return supervisor.to(self.device)
 
+    def new_network(self, patches: PatchSet, seed: int) -> nn.Module:
+        """The configured fusion network, not trained yet, with its last layer.
+
+        Args:
+            patches: what it will be trained on; at reduced resolution, with a truth, PAN is no part of it.
+            seed: of its weights.
+        """
+        config = self.config
+        both = config.consistent_with == "both" and patches.resolution == "full"
+        sharpness = pan_sharpness(patches, config) if both else None
+        return network_for(config.network, self.dataset.sensor, seed, config.consistency, sharpness)
+
     def with_network(self, name: str) -> "Run":
         """The same run with another fusion network, which with a warm start is its own pseudo-supervisor."""
         return replace(self, config=self.config.with_network(name))
@@ -210,7 +222,7 @@ class Run:
         seed: int,
         features: Path | None,
     ) -> Trained:
-        network = network_for(self.config.network, self.dataset.sensor, seed, self.config.consistency)
+        network = self.new_network(store.patches, seed)
         history = train_fusion(
             network,
             store,

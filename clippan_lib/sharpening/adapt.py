@@ -78,9 +78,7 @@ def plan_adaptation(
         network=trained.name if trained else None,
         seed=seed,
         device=device,
-        # PAN's own gain is not known of a scene, so the image shall be as sharp as PAN is
-        changes={"n_seeds": 1, "spat_pan": "pan"}
-        | ({"pseudo": str(start.resolve()), "warm_start": True} if start else {}),
+        changes={"n_seeds": 1} | ({"pseudo": str(start.resolve()), "warm_start": True} if start else {}),
         notebooks=notebooks,
         only=CHAPTERS,
         runs=runs,

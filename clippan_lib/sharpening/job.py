@@ -142,6 +142,8 @@ def plan_job(
     step = lcm(pair.ratio * staged.align, BLOCK)
     step = step if tile >= step else pair.ratio * staged.align
     side = max(tile // step, 1) * step // pair.ratio
+    if staged.reach is not None and max(pair.height, pair.width) <= side + 2 * apron:
+        side = max(pair.height, pair.width)  # one tile, no larger than others are with their aprons
     optics = bound.optics and bound.optics.record
     decisive = [library_digest(), states_read(paths), bands, bound.identity, optics, apron, side]
     key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

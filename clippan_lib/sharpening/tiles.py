@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor
 
@@ -63,7 +62,7 @@ class TileFuser:
     Args:
         pair: the scene.
         method: of `fusion.staged_method` or `fusion.as_staged`.
-        apron: LRMS px read round a tile on all sides.
+        apron: LRMS px read round a tile on all sides, as far as the scene goes.
         max_value: what digital numbers are divided by for the method.
         device: where it computes.
     """
@@ -81,20 +80,27 @@ class TileFuser:
             tile: of `cut`.
             answers: to the method's questions about the whole scene, stage by stage.
         """
-        window = self._read(tile)
-        rows, columns = (slice(self.apron, side - self.apron) for side in window.lrms.shape[-2:])
-        computing = _computer(os.getpid()).submit(self._compute, window, (rows, columns), answers)
-        outcome = computing.result()
+        spans = [
+            slice(max(0, part.start - self.apron), min(length, part.stop + self.apron))
+            for part, length in ((tile.rows, self.pair.height), (tile.columns, self.pair.width))
+        ]
+        window = self.pair.read(*spans)
+        inside = tuple(
+            slice(part.start - span.start, part.stop - span.start)
+            for part, span in zip((tile.rows, tile.columns), spans, strict=True)
+        )
+        outcome = _computer(os.getpid()).submit(self._compute, window, inside, answers).result()
         if isinstance(outcome, tuple):
             return outcome
-        return Fused(outcome, self._inner(window.valid, (rows, columns)))
+        return Fused(outcome, self._inner(window.valid, inside))
 
     @torch.inference_mode()
     def _compute(
-        self, window: PairWindow, inside: tuple[slice, slice], answers: Sequence[tuple[Tally, ...]]
+        self, window: PairWindow, inside: tuple[slice, ...], answers: Sequence[tuple[Tally, ...]]
     ) -> HRMS | tuple[Tally, ...]:
         pixels = self.pair.ratio**2 * self.pair.height * self.pair.width
-        core = Core(*inside, window.lrms.shape[-2], window.lrms_valid, window.pan_valid, pixels)
+        rows, columns = inside
+        core = Core(rows, columns, window.lrms.shape[-2], window.lrms_valid, window.pan_valid, pixels)
         lrms, pan = (image.to(self.device) / self.max_value for image in (window.lrms, window.pan))
         stages = self.method.stages(lrms, pan)
         try:
@@ -108,22 +114,3 @@ class TileFuser:
     def _inner(self, image: Tensor, inside: Sequence[slice]) -> Tensor:
         rows, columns = (slice(self.pair.ratio * part.start, self.pair.ratio * part.stop) for part in inside)
         return image[..., rows, columns]
-
-    def _read(self, tile: Tile) -> PairWindow:
-        """The tile with its apron; beyond the scene its border pixels are repeated, and count as NoData."""
-        spans, margins = [], []
-        for part, length in ((tile.rows, self.pair.height), (tile.columns, self.pair.width)):
-            start, stop = max(0, part.start - self.apron), min(length, part.stop + self.apron)
-            spans.append(slice(start, stop))
-            margins.append((start - part.start + self.apron, part.stop + self.apron - stop))
-        window = self.pair.read(*spans)
-        around = [*margins[1], *margins[0]]
-        if not any(around):
-            return window
-        fine = [self.pair.ratio * margin for margin in around]
-        return PairWindow(
-            F.pad(window.lrms, around, mode="replicate"),
-            F.pad(window.pan, fine, mode="replicate"),
-            F.pad(window.lrms_valid, around),
-            F.pad(window.pan_valid, fine),
-        )

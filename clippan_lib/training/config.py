@@ -93,6 +93,8 @@ class RunConfig(BaseModel):
     """The fusion network that is trained; PNN is one of the paper's backbones."""
     consistency: Annotated[int, Field(ge=0, le=10), _NETWORKS] = 0
     """Steps of consistency with LRMS as the networks' last layer; ours, the paper has none."""
+    consistent_with: Annotated[Literal["lrms", "both"], _UNSUPERVISED] = "lrms"
+    """Whether these steps hold to PAN (of `spat_pan`), too, where training has no truth; ours."""
     pseudo: Annotated[str, _NETWORKS] = "ship"
     """Network, classical method or "stack" to imitate, or a file of a trained network; SHIP is the paper's."""
     compared: Annotated[list[str], _NONE] = [*NETWORKS]
@@ -141,7 +143,7 @@ class RunConfig(BaseModel):
     spec_degradation: Annotated[Literal["bicubic", "mtf"], _UNSUPERVISED] = "bicubic"
     """How Eq. 9 degrades the output; bicubic is the paper's."""
     spat_pan: Annotated[Literal["pan", "truth"], _UNSUPERVISED] = "pan"
-    """What Eq. 10 compares with: PAN, the paper's, or PAN as sharp as the truth, by the sensor's own PAN gain."""
+    """What Eq. 10 compares with: PAN, the paper's, or PAN as sharp as the truth where that scale has one; ours."""
     w_spec: Annotated[Weight, _UNSUPERVISED] = 1.0
     """Weight of Eq. 9; the paper's."""
     w_spat: Annotated[Weight, _UNSUPERVISED] = 1.0

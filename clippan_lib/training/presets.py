@@ -17,6 +17,7 @@ _DEMO = {
     "gains": "measured",
     "truth": "sharp",
     "consistency": 2,
+    "consistent_with": "both",
     "spec_degradation": "mtf",
     "spat_pan": "truth",
     "pseudo_iterations": 60,

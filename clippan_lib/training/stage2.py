@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.data import PatchSet
-from clippan_lib.data.stacks import REDUCED_PAN, sharpness_of_truth
+from clippan_lib.data.stacks import sharpness_of_truth
 from clippan_lib.files import tensors_digest
 from clippan_lib.fusion import Method
 from clippan_lib.fusion.consistency import Consistent
@@ -70,7 +70,9 @@ def train_fusion(
     network.to(store.device).to(memory_format=torch.channels_last).train()
     data = TrainingSet(store, seed=seed, iterations=config.stage2_iterations, batch=config.stage2_batch)
     fidelity = (
-        _supervised(store.patches, config) if supervised else _unsupervised(store, data, pseudo, config)
+        _supervised(store.patches, config)
+        if supervised
+        else _unsupervised(network, store, data, pseudo, config)
     )
     losses = fidelity | _language(supervisor, data, config, store.device, features)
 
@@ -108,22 +110,24 @@ def _supervised(patches: PatchSet, config: RunConfig) -> Losses:
     return {"gt": (config.w_gt, lambda hrms, known: F.l1_loss(hrms, known["gt"]))}
 
 
-def _unsupervised(store: PatchStore, data: TrainingSet, pseudo: Method | None, config: RunConfig) -> Losses:
+def _unsupervised(
+    network: nn.Module, store: PatchStore, data: TrainingSet, pseudo: Method | None, config: RunConfig
+) -> Losses:
     ratio, sensor = store.patches.ratio, store.patches.sensor
     if config.w_qnr > 0:
         data.once("lms", lambda images: upsample(images["lrms"], ratio))
         data.once("pan_lp", lambda images: pan_lowpass(images["pan"], ratio))
     if config.w_pseudo > 0:
-        data.once("target", _imitated(pseudo, config, store.device), of=_identity(pseudo, config))
+        layer = network if isinstance(network, Consistent) else None
+        of = f"{_identity(pseudo, config)} {layer and (layer.steps, layer.sharpness)}"
+        data.once("target", _imitated(pseudo, layer, config, store.device), of=of)
     # PAN as the MS optics would have seen it, on the phase of lrms
     gain = sum(sensor.gnyq) / len(sensor.gnyq)
     pan_lr = degrade(data.images["pan"], (gain,), ratio)
     response = fit_pan_response(data.images["lrms"], pan_lr).to(store.device)
     gnyq = sensor.gnyq if config.spec_degradation == "mtf" else None
-    like = "pan"
-    if config.spat_pan == "truth":
-        pan_gain = sensor.gnyq_pan if config.scale == "full" else REDUCED_PAN
-        sharpness = sharpness_of_truth(sensor, config.truth == "sharp", pan_gain)
+    like, sharpness = "pan", pan_sharpness(store.patches, config)
+    if sharpness != 1:
         like = "pan_as_truth"
         data.once(like, lambda images: sharpened(images["pan"], sharpness), of=str(sharpness))
     return {
@@ -137,8 +141,23 @@ def _unsupervised(store: PatchStore, data: TrainingSet, pseudo: Method | None, c
     }
 
 
+def pan_sharpness(patches: PatchSet, config: RunConfig) -> float:
+    """What training without truth filters PAN to, see `mtf.sharpened`: as sharp as the truth that will judge, if any.
+
+    Args:
+        patches: of full resolution; their sensor's gains count, and whether their kind of scene has a truth.
+        config: its spat_pan, scale and truth.
+    Returns: 1 where PAN is taken as it is: with spat_pan="pan", and where no truth exists.
+    """
+    if config.spat_pan == "truth" and config.scale == "reduced":
+        return sharpness_of_truth(patches.sensor, config.truth == "sharp")
+    if config.spat_pan == "truth" and patches.has_gt:
+        return sharpness_of_truth(patches.sensor, False, patches.sensor.gnyq_pan)
+    return 1.0
+
+
 def _imitated(
-    pseudo: Method | None, config: RunConfig, device: torch.device | str
+    pseudo: Method | None, layer: Consistent | None, config: RunConfig, device: torch.device | str
 ) -> Callable[[dict[str, Tensor]], Tensor]:
     if pseudo is None:
         raise ValueError(
@@ -146,7 +165,14 @@ def _imitated(
         )
     if isinstance(pseudo, nn.Module):
         pseudo.to(device).eval()
-    return lambda images: pseudo(images["lrms"], images["pan"])
+
+    def target(images: dict[str, Tensor]) -> Tensor:
+        lrms, pan = images["lrms"], images["pan"]
+        hrms = pseudo(lrms, pan)
+        # through the network's own last layer: what that decides is not to be imitated
+        return layer.behind(hrms, lrms, pan) if layer else hrms
+
+    return target
 
 
 def _take_weights(network: nn.Module, pseudo: Method | None) -> None:

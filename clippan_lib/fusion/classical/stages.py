@@ -9,7 +9,7 @@ they tally is added over the tiles, and the method runs again with the sums as a
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -73,7 +73,33 @@ class Request(Protocol):
         """Count the core of the tile; without one, everything: the images are the scene."""
 
 
-Stages = Generator[tuple[Request, ...], tuple[Tally, ...], HRMS]
+Result = TypeVar("Result")
+Asking = Generator[tuple[Request, ...], tuple[Tally, ...], Result]
+Stages = Asking[HRMS]
+
+
+def ask(request: Request) -> Asking[Any]:
+    """A part of a method that has one question, and whose result is the answer."""
+    (answer,) = yield (request,)
+    return answer
+
+
+def side_by_side(*parts: Asking[Any]) -> Asking[list[Any]]:
+    """Their results; they ask together, so the scene is gone through as often as the part with most questions needs."""
+    results: list[Any] = [None] * len(parts)
+    asking: list[tuple[int, tuple[Tally, ...] | None]] = [(place, None) for place in range(len(parts))]
+    while asking:
+        asked: list[tuple[int, tuple[Request, ...]]] = []
+        for place, answers in asking:
+            try:
+                asked.append((place, next(parts[place]) if answers is None else parts[place].send(answers)))
+            except StopIteration as end:
+                results[place] = end.value
+        if not asked:
+            break
+        found = iter((yield tuple(question for _, questions in asked for question in questions)))
+        asking = [(place, tuple(next(found) for _ in questions)) for place, questions in asked]
+    return results
 
 
 def in_memory(stages: Stages) -> HRMS:

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from clippan_lib.fusion.classical import bt_h, gsa
-from clippan_lib.fusion.classical.stages import Stages, in_memory
+from clippan_lib.fusion.classical.stages import Stages, ask, in_memory, side_by_side
 from clippan_lib.fusion.classical.statistics import Spread
 from clippan_lib.fusion.consistency import consistent
 from clippan_lib.fusion.consistency import reach as of_consistency
@@ -80,11 +80,9 @@ class BandWise(nn.Module):
             raise ValueError(f"{bands} bands, and gains for {len(self.gnyq)}; build the network for {bands}")
         lms = upsample(lrms, self.ratio)
         pan_low = upsample(degrade(pan.expand(-1, bands, -1, -1), self.gnyq, self.ratio), self.ratio)
-        fused = []
-        for method in (gsa, bt_h):
-            hrms = yield from method.stages(lrms, pan, self.ratio)
-            fused.append(consistent(hrms, lrms, self.gnyq, self.ratio, 1))
-        (spread,) = yield (Spread(lms=lms, pan_low=pan_low),)
+        both = (method.stages(lrms, pan, self.ratio) for method in (gsa, bt_h))
+        *fused, spread = yield from side_by_side(*both, ask(Spread(lms=lms, pan_low=pan_low)))
+        fused = [consistent(hrms, lrms, self.gnyq, self.ratio, 1) for hrms in fused]
         agreement = spread.correlation("lms", "pan_low")
         unit, unit_pan = (spread.deviation(name).clamp(min=1e-6) for name in ("lms", "pan_low"))
         centred = spread.centred("lms", lms) / unit
