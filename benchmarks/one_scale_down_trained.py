@@ -7,9 +7,9 @@ losses see degraded LRMS and PAN alone, the pseudo-supervisor is trained one sca
 judges. Five Stage II trainings per variant from one start, with seeds (the order of patches) that all variants share.
 "start" is the pseudo-supervisor; "start, with PAN" is that network with the last layer that Stage II gives it.
 
-A second network, the band-wise one, starts from the weights that come with the package; its trainings take a tenth of
-the preset's iterations, at a tenth of its rate: they begin where little is left to learn. A truth made sharp leaves too
-few pixels to train the first network one scale lower; the band-wise one is judged there alone.
+A second network, the band-wise one, starts from the weights that come with the package and is trained as `clippan
+sharpen --adapt` does it. A truth made sharp leaves too few pixels to train the first network one scale lower; the
+band-wise one is judged there alone.
 """
 
 import argparse
@@ -27,13 +27,14 @@ from torch import nn
 from clippan_lib.clip import shuffled
 from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.data import load_manifest, open_dataset
-from clippan_lib.data.stacks import is_soft
+from clippan_lib.data.stacks import Scene, is_soft
 from clippan_lib.files import write_json
 from clippan_lib.fusion.consistency import Consistent
 from clippan_lib.fusion.registry import BANDWISE, load_bandwise
 from clippan_lib.metrics import reduced_scores
 from clippan_lib.runs.run import Run
 from clippan_lib.runs.settings import as_configured, measured_optics
+from clippan_lib.sharpening.adapt import FROM_BANDWISE
 from clippan_lib.training.config import make_config
 
 MANIFESTS = Path(__file__).resolve().parents[1] / "data_manifests"
@@ -43,7 +44,7 @@ METRICS = ("MPSNR", "SAM", "Q2n")
 PATCH = 12  # LRMS px, 48 of PAN: what the smallest scene leaves two scales down
 CHANGES: dict[str, dict[str, Any]] = {
     "pnn": {},
-    "bandwise": {"network": "bandwise", "stage2_iterations": 6, "stage2_lr": 1e-4},
+    BANDWISE: {"network": BANDWISE, **FROM_BANDWISE},
 }
 
 
@@ -68,14 +69,12 @@ def variants(run: Run) -> dict[str, Supervisor | None]:
 
 @torch.no_grad()
 def judged(network: nn.Module, run: Run) -> dict[str, float]:
-    """Mean scores over the areas of the scene."""
-    rows = []
-    for scene in run.dataset.scenes("test", "full"):
-        whole = scene.read()
-        hrms = network.eval()(whole.lrms, whole.pan).clamp(0, 1).double()
-        scores = reduced_scores(hrms, whole.gt.double(), run.dataset.ratio, scene.stack.dn_max)
-        rows.append({name: scores[name].item() for name in METRICS})
-    return pd.DataFrame(rows).mean().to_dict()
+    """The scores of the whole scene."""
+    stack = run.patches("test", "full").stack
+    whole = Scene(stack, 0).read()
+    hrms = network.eval()(whole.lrms, whole.pan).clamp(0, 1).double()
+    scores = reduced_scores(hrms, whole.gt.double(), run.dataset.ratio, stack.dn_max)
+    return {name: scores[name].item() for name in METRICS}
 
 
 def opened(shared: Path, scene: str, changes: dict[str, Any], folder: Path) -> Run:

@@ -304,7 +304,7 @@ def test_a_scene_is_adapted_to_and_sharpened_by_the_notebooks_themselves(here, c
     report = Path(capsys.readouterr().out.split("\n")[0].removeprefix("Report: "))
     judged = load(report.parent).query("notebook == '04_stage2_training' and resolution == 'full'")
     assert {"D_lambda", "D_s", "QNR", "HQNR"} <= {*judged["metric"]}
-    assert {"GSA", "MTF-GLP-HPM-R", "pnn", "pnn-C"} <= {*judged["method"]}
+    assert {"GSA", "MTF-GLP-HPM-R", "bandwise", "bandwise-C", "bandwise, as given"} <= {*judged["method"]}
     assert "05_zooms_full.png" in report.read_text()
     with rasterio.open(here / "o.tif") as file:
         fused = torch.from_numpy(file.read().astype("float32"))

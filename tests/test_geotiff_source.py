@@ -153,6 +153,14 @@ def test_a_split_in_which_every_patch_touches_nodata_is_refused(tmp_path):
     assert len(dataset.patches("train", "full", 8)) > 0
 
 
+def test_one_scale_down_a_scene_may_be_too_small_to_be_judged_and_is_refused(tmp_path):
+    lowered = opened(tmp_path, *images(100, 100), split={"train": 0, "val": 0, "test": 1}).lowered(
+        judged=True
+    )
+    assert lowered.size("test", "full") == (25, 25)
+    refused(lambda: lowered.scenes("test", "full"), "no window of 32 x 32 LRMS px (full resolution)")
+
+
 @pytest.mark.parametrize("holes", [False, True])
 @pytest.mark.parametrize(("size", "stride"), [(3, 2), (7, 5), (8, 8)])
 def test_reduced_patches_are_cut_from_the_whole_split_degraded(tmp_path, holes, size, stride):

@@ -23,6 +23,8 @@ def complete(valid: Mask, size: int, stride: int) -> Bool[Tensor, "rows columns"
         valid: pixels.
         size, stride: of the square windows, px; what does not fill one at the bottom and right is left out.
     """
+    if min(valid.shape) < size:
+        return valid.new_zeros(0, 0)
     return valid.unfold(0, size, stride).all(-1).unfold(1, size, stride).all(-1)
 
 

@@ -14,9 +14,12 @@ from torch import nn
 from clippan_lib import __version__
 from clippan_lib.clip import Supervisor, get_prompts, load_clip
 from clippan_lib.data import Batch, Dataset, PatchSet, Scene, load_manifest, open_dataset
+from clippan_lib.data.stacks import sharpness_of_truth
 from clippan_lib.errors import MissingStage
 from clippan_lib.files import write_json
 from clippan_lib.fusion import NETWORKS, Method, get_method, network_for
+from clippan_lib.fusion.registry import load_stack
+from clippan_lib.fusion.stack import Stack
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.optics import Optics
 from clippan_lib.runs.folder import RunFolder, newest_run, no_run
@@ -136,6 +139,16 @@ class Run:
         both = config.consistent_with == "both" and patches.resolution == "full"
         sharpness = pan_sharpness(patches, config) if both else None
         return network_for(config.network, self.dataset.sensor, seed, config.consistency, sharpness)
+
+    def stack(self, resolution: Literal["full", "reduced"]) -> Stack:
+        """The stack, which needs no training, with PAN as sharp as the truth of that resolution, if there is one."""
+        sensor, sharp = self.dataset.sensor, self.config.truth == "sharp"
+        sharpness = (
+            pan_sharpness(self.patches("train", "full"), self.config)
+            if resolution == "full"
+            else sharpness_of_truth(sensor, sharp)
+        )
+        return replace(load_stack(sensor, self.dataset.ratio), sharpness=sharpness)
 
     def with_network(self, name: str) -> "Run":
         """The same run with another fusion network, which with a warm start is its own pseudo-supervisor."""

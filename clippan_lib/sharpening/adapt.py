@@ -16,6 +16,7 @@ from clippan_lib.data import Manifest, open_dataset
 from clippan_lib.data.pair.sources import states_read
 from clippan_lib.errors import DataError, ManifestError, Refusal
 from clippan_lib.files import write_text
+from clippan_lib.fusion.registry import BANDWISE
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.runs.plan import NOTEBOOKS, Plan, plan_run
 from clippan_lib.sensors import SENSORS, Sensor
@@ -24,6 +25,8 @@ from clippan_lib.training.config import make_config
 
 CHAPTERS = ("01_data_preparation", "02_stage1_adaptation", "04_stage2_training", "05_zooms_and_errors")
 SPLIT = {"train": 0.6, "val": 0.2, "test": 0.2}
+# Stage II that begins with the band-wise network of the package, which has little left to learn: docs/recipe.md
+FROM_BANDWISE = {"consistency": 3, "stage2_iterations": 6, "stage2_lr": 1e-4}
 
 
 def plan_adaptation(
@@ -51,8 +54,8 @@ def plan_adaptation(
         sensor: of the scene; may be left out with `start`, whose network has its own, with the gains that it was
             trained with.
         preset, seed, device, runs, notebooks: as for `plan_run`.
-        start: a file of a trained network, with which Stage II begins; without it a pseudo-supervisor is trained
-            at reduced resolution first.
+        start: a file of a trained network, with which Stage II begins; without it that is the band-wise network of the
+            package, or at preset "paper" what the preset says.
     Returns: the plan, for `runner.execute`; `find_network` then knows the network in its folder.
     Raises: Refusal, DataError, ManifestError or another ValueError that says what is wrong.
     """
@@ -69,16 +72,21 @@ def plan_adaptation(
     root = Path(os.path.commonpath([file.parent for file in files]))
     manifest = _manifest(files, root, out, sensor, bands, trained.max_value if trained else None)
     _refuse_unfit(manifest, root, make_config(preset).patch)
+    network, changes = (trained.name if trained else None), dict[str, Any](n_seeds=1)
+    if start:
+        changes |= {"pseudo": str(start.resolve()), "warm_start": True}
+    elif preset != "paper":
+        network, changes = BANDWISE, changes | FROM_BANDWISE
     scene = runs / manifest.name / "scene.yaml"
     _write(manifest, scene)
     return plan_run(
         scene,
         data=root,
         preset=preset,
-        network=trained.name if trained else None,
+        network=network,
         seed=seed,
         device=device,
-        changes={"n_seeds": 1} | ({"pseudo": str(start.resolve()), "warm_start": True} if start else {}),
+        changes=changes,
         notebooks=notebooks,
         only=CHAPTERS,
         runs=runs,
