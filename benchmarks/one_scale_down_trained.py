@@ -6,10 +6,8 @@ The demo preset one scale down, on the judged scene itself (`scale=reduced`, `pa
 losses see degraded LRMS and PAN alone, the pseudo-supervisor is trained one scale lower still, and the scene's MS
 judges. Five Stage II trainings per variant from one start, with seeds (the order of patches) that all variants share.
 "start" is the pseudo-supervisor; "start, with PAN" is that network with the last layer that Stage II gives it.
-
-A second network, the band-wise one, starts from the weights that come with the package and is trained as `clippan
-sharpen --adapt` does it. A truth made sharp leaves too few pixels to train the first network one scale lower; the
-band-wise one is judged there alone.
+The band-wise network starts from the weights that come with the package and is trained as `clippan sharpen --adapt`
+does it. PNN (`--networks pnn`) starts as in the demo; a truth made sharp leaves too few pixels to train its start.
 """
 
 import argparse
@@ -111,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and scenes/")
     parser.add_argument("--scenes", nargs="+", default=[*SCENES])
-    parser.add_argument("--networks", nargs="+", default=[*CHANGES])
+    parser.add_argument("--networks", nargs="+", choices=[*CHANGES], default=[BANDWISE])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from clippan_lib.runs import results
 from clippan_lib.runs.progress import bars
 
 ROOT = Path(__file__).resolve().parents[1]
+LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 
 
 @pytest.fixture
@@ -63,6 +65,17 @@ def test_defaults_are_the_demo_on_whatever_device_there_is(command):
     assert (command.plan["preset"], command.plan["device"], command.plan["seed"]) == ("demo", "auto", 0)
     assert command.plan["network"] is None
     assert command.plan["changes"] == {}
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0")])
+def test_large_images_lie_in_large_pages_unless_the_user_says_otherwise(command, monkeypatch, before, after):
+    monkeypatch.setenv(LARGE_PAGES, "")
+    if before is None:
+        monkeypatch.delenv(LARGE_PAGES)
+    else:
+        monkeypatch.setenv(LARGE_PAGES, before)
+    cli.main(["run", "any.yaml"])
+    assert os.environ[LARGE_PAGES] == after
 
 
 def test_the_package_is_the_command_too():

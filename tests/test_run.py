@@ -43,6 +43,17 @@ def test_opening_a_run_waits_for_no_package_that_it_may_not_need():
     assert not {"open_clip", "torchvision", "sklearn", "nbformat"} & set(loaded.stdout.split())
 
 
+def test_the_stack_of_a_run_takes_pan_as_sharp_as_the_truth_of_each_resolution(opened):
+    run = opened(spat_pan="truth")
+    mean = sum(run.dataset.sensor.gnyq) / 4
+    found = {where: run.stack(where).sharpness for where in ("full", "reduced")}
+    assert found == pytest.approx({"full": mean / run.dataset.sensor.gnyq_pan, "reduced": mean / 0.45})
+    assert opened("other", spat_pan="pan").stack("full").sharpness == 1
+    batch = run.dataset.scenes("test", "reduced")[0].read()
+    expected = replace(get_method("stack", run.dataset.sensor, 4), sharpness=found["reduced"])
+    assert torch.equal(run.stack("reduced")(batch.lrms, batch.pan), expected(batch.lrms, batch.pan))
+
+
 def test_training_patches_take_the_configured_stride_and_others_do_not_overlap(opened):
     run = opened(stride_full=8, patch=16)
     assert len(run.patches("train", "full")) == 2 * 7 * 7

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
@@ -20,9 +21,10 @@ from clippan_lib.fusion import (
     build_network,
     get_method,
     staged_method,
+    staged_stack,
 )
 from clippan_lib.fusion.classical import gsa
-from clippan_lib.fusion.classical.stages import Core, Request
+from clippan_lib.fusion.classical.stages import Core, Request, ask, side_by_side
 from clippan_lib.fusion.classical.statistics import Moments, Percentile, Spread
 from clippan_lib.fusion.networks.lformer import LFormer
 from clippan_lib.mtf import upsample
@@ -389,3 +391,45 @@ def test_dependent_bands_do_not_let_rounding_through():
     bt_h = get_method("bt_h", QB, 4)
     nudged = lrms * (1 + 1e-15 * draw(*lrms.shape))
     assert_same(bt_h(nudged, pan), bt_h(lrms, pan), atol=1e-10)
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A question whose answer is a number."""
+
+    value: float
+
+    def tally(self, core=None):
+        return self.value
+
+
+def asking(*values):
+    total = 0.0
+    for value in values:
+        total = total * 10 + (yield from ask(Sum(value)))
+    return total
+
+
+def test_parts_that_ask_side_by_side_each_get_their_own_answers_in_as_few_rounds_as_they_can():
+    stages, rounds = side_by_side(asking(1, 2, 3), asking(), asking(4, 5)), []
+    with pytest.raises(StopIteration) as end:
+        questions = next(stages)
+        while True:
+            rounds.append(len(questions))
+            questions = stages.send(tuple(question.tally() for question in questions))
+    assert end.value.value == [123, 0, 45] and rounds == [2, 2, 1]
+
+
+@pytest.mark.parametrize("name", ["bandwise", "stack"])
+@torch.inference_mode()
+def test_what_steps_and_members_ask_takes_no_further_pass_over_the_scene(name):
+    lrms, pan = scene(12, 13, 4)
+    method = get_method(name, QB, 4)
+    staged = as_staged(method) if name == "bandwise" else staged_stack(method, method.prior)
+    stages, rounds = staged.stages(lrms.float(), pan.float()), 0
+    with pytest.raises(StopIteration):
+        questions = next(stages)
+        while True:
+            rounds += 1
+            questions = stages.send(tuple(question.tally() for question in questions))
+    assert rounds == 1

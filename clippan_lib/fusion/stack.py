@@ -21,7 +21,7 @@ MEMBERS = ("gsa", "bt_h", "bdsd_pc", "mtf_glp_hpm_r", "bandwise")
 PRIOR = (
     "bandwise"  # what one scale lower teaches may be wrong at the scale of use, which this member has seen
 )
-STEPS = 3  # of consistency with LRMS and PAN, behind the mean
+STEPS = 1  # of consistency with LRMS and PAN, behind the mean; more fit noise and bands that lie apart: docs/recipe.md
 RIDGE = 0.3
 _ENOUGH = 8  # LRMS px one scale lower, along a side, for which a truth is halved
 _LEAST = 5  # ... and fewer than which weigh nothing
@@ -44,6 +44,7 @@ class Stack:
         sharpness: see `consistent_with_both`; 1 where images as sharp as PAN are wanted.
         border: of EXP, as in `mtf.upsample`.
         ridge: what draws the weights, as a share of the members' mean squared error.
+        steps: of `consistent_with_both`.
     """
 
     methods: Mapping[str, Callable[[LRMS, PAN], HRMS]]
@@ -51,6 +52,7 @@ class Stack:
     sharpness: float = 1.0
     border: Border = "replicate"
     ridge: float = RIDGE
+    steps: int = STEPS
 
     def __call__(self, lrms: LRMS, pan: PAN) -> HRMS:
         """(b, c, h, w) and (b, 1, H, W), [0, 1], to (b, c, H, W), not clipped; one set of weights for the batch."""
@@ -98,7 +100,7 @@ class Stack:
 
     def _consistent(self, hrms: HRMS, lrms: LRMS, pan: PAN, sharpness: float) -> HRMS:
         gnyq, ratio = self.sensor.gnyq, self.sensor.ratio
-        return consistent_with_both(hrms, lrms, pan, gnyq, ratio, STEPS, sharpness, self.border)
+        return consistent_with_both(hrms, lrms, pan, gnyq, ratio, self.steps, sharpness, self.border)
 
 
 def simplex(products: Float64[np.ndarray, "k k"]) -> Float64[np.ndarray, " k"]:

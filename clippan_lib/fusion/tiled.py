@@ -13,7 +13,7 @@ from clippan_lib.fusion.consistency import Consistent, consistent, reach_with_bo
 from clippan_lib.fusion.consistency import reach as of_consistency
 from clippan_lib.fusion.networks.bandwise import BandWise
 from clippan_lib.fusion.registry import Steps, find_method
-from clippan_lib.fusion.stack import STEPS, Stack
+from clippan_lib.fusion.stack import Stack
 from clippan_lib.sensors import Sensor
 
 
@@ -108,7 +108,7 @@ def staged_stack(
         max(known) if len(known) == len(reaches) else None,
         lcm(*(part.align for part in parts)),
     )
-    return mean.consistently(gnyq, ratio, STEPS, stack.sharpness)
+    return mean.consistently(gnyq, ratio, stack.steps, stack.sharpness)
 
 
 def _together(

@@ -26,7 +26,7 @@ from clippan_lib.training.config import make_config
 CHAPTERS = ("01_data_preparation", "02_stage1_adaptation", "04_stage2_training", "05_zooms_and_errors")
 SPLIT = {"train": 0.6, "val": 0.2, "test": 0.2}
 # Stage II that begins with the band-wise network of the package, which has little left to learn: docs/recipe.md
-FROM_BANDWISE = {"consistency": 3, "stage2_iterations": 6, "stage2_lr": 1e-4}
+FROM_BANDWISE = {"stage2_iterations": 6, "stage2_lr": 1e-4}
 
 
 def plan_adaptation(
