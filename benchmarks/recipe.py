@@ -37,7 +37,6 @@ CHANGES: dict[str, dict[str, Any]] = {
     "last layer with LRMS alone": {"consistent_with": "lrms"},
     "PAN as it is": {"spat_pan": "pan"},
     "w_spat .3": {"w_spat": 0.3},
-    "w_spat 2": {"w_spat": 2.0},
     "w_pseudo 0": {"w_pseudo": 0.0},
     "w_pseudo 1": {"w_pseudo": 1.0},
     "w_qnr .1": {"w_qnr": 0.1},
@@ -45,8 +44,6 @@ CHANGES: dict[str, dict[str, Any]] = {
     "rate .0003": {"stage2_lr": 3e-4},
     "rate .002": {"stage2_lr": 2e-3},
     "120 iterations": {"stage2_iterations": 120},
-    "three steps of consistency": {"consistency": 3},
-    "language .001": {"w_language": 0.001},
     "language .003": {"w_language": 0.003},
     "language .02": {"w_language": 0.02},
 }
