@@ -69,7 +69,7 @@ def rows(run: Run, store: PatchStore) -> list[dict[str, Any]]:
     layered = run.new_network(store.patches, run.seed)
     assert isinstance(layered, Consistent) and isinstance(pseudo, Consistent)
     layered.network.load_state_dict(pseudo.network.state_dict())
-    starts = {"start": pseudo, "start, with the last layer": layered.eval()}
+    starts = {"start": pseudo, "start with the last layer": layered.eval()}
     found = [
         {"row": title, **{split: score(network, run, split) for split in ("val", "test")}}
         for title, network in starts.items()
@@ -104,7 +104,7 @@ def main() -> None:
     assert isinstance(layer, Consistent)
     for name in SHARP:
         title = title_of(name) if is_classical(name) else name
-        others[f"{title}, with the last layer"] = partial(behind, layer, get_method(name, sensor, ratio))
+        others[f"{title} with the last layer"] = partial(behind, layer, get_method(name, sensor, ratio))
     others["stack"] = replace(load_stack(sensor, ratio), sharpness=sharpness)
     for title, method in others.items():
         found.append({"row": title, **{split: score(method, run, split) for split in ("val", "test")}})

@@ -57,7 +57,7 @@ The values of the preset were chosen by `val`; `test` judges.
 
 {stage2_says} L_pseudo and language are kept because the course shows every term of the paper.
 
-"Start" is the network trained one scale lower, with steps of consistency with LRMS alone. "Start, with the last
+"Start" is the network trained one scale lower, with steps of consistency with LRMS alone. "Start with the last
 layer" is the same network with Stage II's last layer, before any training without truth. The stack, and the methods
 "with the last layer", have PAN as sharp as the truth, as Stage II has it.
 
