@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from math import lcm
+from operator import add
 
 import torch
 from torch import Tensor, nn
@@ -118,7 +119,7 @@ def _together(
     pan: Tensor,
 ) -> Stages:
     images = yield from side_by_side(*(part(lrms, pan) for part in parts))
-    return torch.stack([weight * image for weight, image in zip(weights, images, strict=True)]).sum(0)
+    return reduce(add, (weight * image for weight, image in zip(weights, images, strict=True)))
 
 
 def as_staged(network: nn.Module) -> StagedMethod:
