@@ -161,11 +161,11 @@ def main() -> None:
         if is_soft(measured):
             judges["measured, sharp truth"] = (measured, True)
         for judge, (sensor, sharp) in judges.items():
-            rows = contest(wald(ms, pan, sensor, sharp), sensor, largest, sharpness_of_truth(sensor, sharp))
+            pair = wald(ms, pan, sensor, sharp), sensor, largest, sharpness_of_truth(sensor, sharp)
+            rows = contest(*pair)
             about = {"scene": name, "judge": judge, "common": optics.common, "halves": halves}
             found += [about | row for row in rows]
             if judge != "table":
-                pair = wald(ms, pan, sensor, sharp), sensor, largest, sharpness_of_truth(sensor, sharp)
                 found += [about | row | {"judge": f"{judge}, {row['kind']}"} for row in spoiled(*pair)]
             table_of = pd.DataFrame(rows).set_index("method").sort_values("MPSNR", ascending=False)
             best = table_of.drop(index=[n for n in table_of.index if n.startswith("bandwise")]).groupby(

@@ -200,15 +200,19 @@ def _scenes(found: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFra
     return pd.DataFrame(shown).set_index("scene"), pd.DataFrame(others), pd.DataFrame(chosen).T
 
 
+def _by_judge(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of each judge; of a product that is not soft the truth made sharp is the truth as delivered."""
+    sharp = rows[rows.judge == "measured, sharp truth"]
+    rest = rows[(rows.judge == "measured") & ~rows.scene.isin(sharp.scene)]
+    return {
+        "By the truth as delivered": rows[rows.judge == "measured"],
+        "By the truth made sharp": pd.concat([rest, sharp]),
+    }
+
+
 def _says(gains: pd.DataFrame) -> str:
     lines = []
-    sharp = gains[gains.judge == "measured, sharp truth"]
-    rest = gains[(gains.judge == "measured") & ~gains.scene.isin(sharp.scene)]
-    for title, rows in (
-        ("By the truth as delivered", gains[gains.judge == "measured"]),
-        ("By the truth made sharp", pd.concat([rest, sharp])),
-        ("With the table's gains", gains[gains.judge == "table"]),
-    ):
+    for title, rows in (_by_judge(gains) | {"With the table's gains": gains[gains.judge == "table"]}).items():
         worse = rows[rows.MPSNR < 0]
         lines.append(
             f"{title} the stack is above the best classical method on {(rows.MPSNR > 0).sum()} of {len(rows)} scenes, "
@@ -255,20 +259,14 @@ def _trained(found: pd.DataFrame, best: pd.DataFrame) -> tuple[str, str, str]:
             | steps
         )
     frame = pd.DataFrame(paired)
-    says = []
-    sharp = frame[frame.judge == "measured, sharp truth"]
-    rest = frame[(frame.judge == "measured") & ~frame.scene.isin(sharp.scene)]
-    for title, rows in (
-        ("By the truth as delivered", frame[frame.judge == "measured"]),
-        ("By the truth made sharp", pd.concat([rest, sharp])),
-    ):
-        says.append(
-            f"{title} Stage II is above the best classical method on {(rows.gain > 0).sum()} of {len(rows)} scenes, "
-            f"{_signed(rows.gain.mean())} dB on average."
-        )
+    says = [
+        f"{title} Stage II is above the best classical method on {(rows.gain > 0).sum()} of {len(rows)} scenes, "
+        f"{_signed(rows.gain.mean())} dB on average."
+        for title, rows in _by_judge(frame).items()
+    ]
     says.append(
-        "Nearly all of that is the start and its last layer: training without truth moves MPSNR by "
-        f"{frame.training.mean():+.3f} ± {frame.training.std():.3f} dB (over the rows above)."
+        f"Training without truth moves MPSNR by {frame.training.mean():+.3f} ± {frame.training.std():.3f} dB (over the "
+        "rows above); the rest is the start and its last layer."
     )
     moves = (f"{name} {frame[name].mean():+.3f} ± {frame[name].std():.3f}" for name in variants[3:])
     small = frame[variants[3:]].abs().max().max() < _SMALL
