@@ -237,7 +237,7 @@ def test_with_both_no_steps_change_nothing_and_what_does_not_fit_is_refused():
     assert consistent_with_both(gt, lrms, pan, QB.gnyq, 4, 0) is gt
     with pytest.raises(ValueError, match="-1 steps of consistency: give 0 or more"):
         consistent_with_both(gt, lrms, pan, QB.gnyq, 4, -1)
-    with pytest.raises(ValueError, match="are not a ratio of 4 apart"):
+    with pytest.raises(ValueError, match="do not belong together"):
         consistent_with_both(gt, lrms[..., 1:], pan, QB.gnyq, 4, 1)
 
 
