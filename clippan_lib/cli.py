@@ -35,6 +35,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_fetch(commands)
     _add_audit(commands)
     _add_sharpen(commands)
+    _add_compare(commands)
+    _add_score(commands)
     return parser
 
 
@@ -146,14 +148,14 @@ def _add_sharpen(commands: Any) -> None:
         description="Fuses two GeoTIFFs as delivered into one, tile by tile. The same command again goes on where "
         "a stopped one was; the output appears once it is complete.",
     )
-    sharpening.add_argument("--ms", type=Path, required=True, metavar="FILE", help="the bands")
-    sharpening.add_argument("--pan", type=Path, required=True, metavar="FILE", help="the sharp image")
+    _add_scene(sharpening)
     sharpening.add_argument("--out", type=Path, required=True, metavar="FILE", help="the GeoTIFF to write")
     sharpening.add_argument(
         "--method",
         metavar="NAME|RUN",
         help="a classical method, such as brovey, gsa (the default) or mtf_glp_hpm_r; stack, the mean of several, "
-        "weighed on the scene itself and made consistent with bands and PAN; bandwise, the network that comes with the "
+        "weighed on the scene itself and made consistent with bands and PAN; auto, the best of all one scale down; "
+        "bandwise, the network that comes with the "
         "package; the folder of a run, for its network trained at full resolution with language, or a file of its "
         "networks/",
     )
@@ -166,13 +168,6 @@ def _add_sharpen(commands: Any) -> None:
         "bands; refused where PAN is measured to lie more than half a PAN pixel off the bands",
     )
     sharpening.add_argument(
-        "--gains",
-        choices=("measured", "table"),
-        default="measured",
-        help="MTF gains for methods that need them, and for --consistent: measured on the scene (the default), where "
-        "that is reliable, or those of the sensor's table",
-    )
-    sharpening.add_argument(
         "--adapt",
         nargs="?",
         const="demo",
@@ -182,18 +177,6 @@ def _add_sharpen(commands: Any) -> None:
     )
     sharpening.add_argument("--seed", type=int, default=0, metavar="S", help="of the training")
     sharpening.add_argument(
-        "--sensor",
-        metavar="S",
-        help=f"names the bands, and its MTF gains serve where none are measured ({', '.join(SENSORS)}); a network "
-        "knows its own",
-    )
-    sharpening.add_argument(
-        "--bands",
-        type=_bands,
-        metavar="B,B,...",
-        help="bands of the MS file and their order, as numbers from 1 or as names (default: the sensor's, or all)",
-    )
-    sharpening.add_argument(
         "--tile", type=int, default=1024, metavar="PX", help="side of a tile; memory grows with its square"
     )
     sharpening.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -202,6 +185,65 @@ def _add_sharpen(commands: Any) -> None:
         metavar="ADDRESS",
         help="of a Dask cluster that sees the same files, such as tcp://host:8786",
     )
+
+
+def _add_scene(parser: argparse.ArgumentParser) -> None:
+    """The options that say what a scene is."""
+    parser.add_argument("--ms", type=Path, required=True, metavar="FILE", help="the bands")
+    parser.add_argument("--pan", type=Path, required=True, metavar="FILE", help="the sharp image")
+    parser.add_argument(
+        "--gains",
+        choices=("measured", "table"),
+        default="measured",
+        help="MTF gains for methods that need them, and for --consistent: measured on the scene (the default), where "
+        "that is reliable, or those of the sensor's table",
+    )
+    parser.add_argument(
+        "--sensor",
+        metavar="S",
+        help=f"names the bands, and its MTF gains serve where none are measured ({', '.join(SENSORS)}); a network "
+        "knows its own",
+    )
+    parser.add_argument(
+        "--bands",
+        type=_bands,
+        metavar="B,B,...",
+        help="bands of the MS file and their order, as numbers from 1 or as names (default: the sensor's, or all)",
+    )
+
+
+def _add_compare(commands: Any) -> None:
+    comparing = commands.add_parser(
+        "compare",
+        help="find the best method for a scene of your own",
+        description="Fuses the scene one scale down, where its own bands are the truth, and at full resolution, with "
+        "every method, and writes DIR/index.html and DIR/scores.csv. The same command again goes on where a stopped "
+        "one was.",
+    )
+    _add_scene(comparing)
+    comparing.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write into")
+    comparing.add_argument(
+        "--methods",
+        type=lambda text: text.split(","),
+        metavar="A,B,...",
+        help="classical methods, bandwise or stack (default: all)",
+    )
+    comparing.add_argument(
+        "--networks", type=Path, nargs="+", default=[], metavar="FILE", help="files of a run's networks/"
+    )
+
+
+def _add_score(commands: Any) -> None:
+    scoring = commands.add_parser(
+        "score",
+        help="score a fused image that any program wrote",
+        description="Prints every score as CSV: those without a reference, and those with one if it is given.",
+    )
+    scoring.add_argument(
+        "--fused", type=Path, required=True, metavar="FILE", help="the image, on the pixels of PAN"
+    )
+    _add_scene(scoring)
+    scoring.add_argument("--reference", type=Path, metavar="FILE", help="the truth, on the same pixels")
 
 
 def _bands(text: str) -> list[int] | list[str]:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 import warnings
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +16,12 @@ from clippan_lib.fusion.registry import BANDWISE
 from clippan_lib.runs.devices import find_device
 from clippan_lib.runs.folder import find_network
 from clippan_lib.runs.progress import bars
-from clippan_lib.sensors import get_sensor
-from clippan_lib.sharpening import plan_job, sharpen
+from clippan_lib.sensors import Sensor, get_sensor
+from clippan_lib.sharpening import Job, plan_job, sharpen
+from clippan_lib.sharpening.contest import plan_contest, run_contest
+from clippan_lib.sharpening.verdict import verdict
+
+AUTO = "auto"
 
 
 def act(options: argparse.Namespace) -> int:
@@ -37,6 +42,10 @@ def act(options: argparse.Namespace) -> int:
             consistent=options.consistent,
         )
         if options.adapt:
+            if method == AUTO:
+                raise ValueError(
+                    "--adapt trains a network, and --method auto chooses a method; leave one of the two out"
+                )
             job_with(method or "exp")  # whatever it refuses is refused before the training
             from clippan_lib.commands.adapt import adapt  # the notebooks' runner: seconds to import
 
@@ -44,6 +53,8 @@ def act(options: argparse.Namespace) -> int:
                 method = adapt(options, sensor, method)
             except RuntimeError as error:  # of a notebook
                 return stop(1, error)
+        if method == AUTO:
+            method, job_with = _best(options, sensor, job_with)
         job = job_with(method or "gsa")
     except ValueError as error:
         return stop(2, error)
@@ -64,16 +75,40 @@ def act(options: argparse.Namespace) -> int:
         sharpen(job, options.out, options.scheduler, bars(sys.stderr, "tiles"))
     except (ValueError, OutputError) as error:
         return stop(1, error)
+    _kept(options.out).unlink(missing_ok=True)
     print(options.out)
     return 0
 
 
+def _best(
+    options: argparse.Namespace, sensor: Sensor | None, job_with: partial[Job]
+) -> tuple[str, partial[Job]]:
+    """The method that is best one scale down, and how to plan it; scores are kept until the output is there."""
+    if options.consistent:
+        raise ValueError(
+            "--method auto compares methods with and without consistency; leave --consistent out"
+        )
+    contest = plan_contest(options.ms, options.pan, sensor=sensor, bands=options.bands, gains=options.gains)
+    one_scale_down = replace(contest, settings=contest.settings[:1])
+    result = verdict(run_contest(one_scale_down, _kept(options.out), bars(sys.stderr, "methods")))
+    print(result.sentence, file=sys.stderr)
+    if is_classical(result.best.method):
+        return result.best.name, job_with
+    steps = int(result.best.consistency.lstrip("+") or 0) if result.best.consistency != "none" else 0
+    return result.best.method, partial(job_with, consistent=steps)
+
+
+def _kept(out: Path) -> Path:
+    return out.with_name(f".{out.name}.compared.json")
+
+
 def _method(given: str | None) -> str | Path | None:
-    if given is None or given in (BANDWISE, STACK) or is_classical(given):
+    if given is None or given in (AUTO, BANDWISE, STACK) or is_classical(given):
         return given
     if not Path(given).exists():
         raise ValueError(
             f"--method {given}: no such file or folder, and no classical method; those are {', '.join(CLASSICAL)}, "
-            f"{STACK} is a weighted mean of several, and {BANDWISE} a network that comes with the package"
+            f"{STACK} is a weighted mean of several, {BANDWISE} a network that comes with the package, and {AUTO} the "
+            "best of all these on the scene"
         )
     return find_network(given)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clippan_lib.data import Batch, Dataset, Scene
 from clippan_lib.fusion import Method, get_method, title_of
-from clippan_lib.metrics import full_scores, reduced_scores
+from clippan_lib.metrics import Judge, reduced_scores
 
 # An interpolation, and one method of each family: what every table has.
 BASELINES = ("exp", "gsa", "bdsd_pc", "mtf_glp_hpm_r")
@@ -39,24 +39,48 @@ def fuse(method: Method, batch: Batch) -> Tensor:
     return method(batch.lrms, batch.pan).clamp(0, 1)
 
 
+class Scorer:
+    """All scores that a scene allows, of any number of fused images; what does not depend on them is computed once.
+
+    Args:
+        batch: the scene's images, one of each.
+        scene: says sensor, ratio, resolution and the largest digital number.
+    """
+
+    def __init__(self, batch: Batch, scene: Scene) -> None:
+        self._scene = scene
+        self._truth = None if batch.gt is None else batch.gt.double()
+        self._judge = None
+        if scene.resolution == "full":
+            lrms, pan = batch.lrms.double(), batch.pan.double()
+            self._judge = Judge(lrms, pan, scene.sensor, scene.ratio, scene.dn_max)
+
+    def __call__(self, hrms: Tensor) -> dict[str, float]:
+        """Against the truth where it is known, without it at full resolution.
+
+        Args:
+            hrms: (1, c, H, W), [0, 1].
+        Returns: metric name to value; conventions of the public toolbox (see `metrics`), but border pixels repeated
+            instead of opposite borders joined; nothing is cut.
+        """
+        hrms = hrms.double()
+        scores: dict[str, Tensor] = {}
+        if self._truth is not None:
+            scores |= reduced_scores(hrms, self._truth, self._scene.ratio, self._scene.dn_max)
+        if self._judge is not None:
+            scores |= self._judge.scores(hrms)
+        return {name: value.item() for name, value in scores.items()}
+
+
 def score(hrms: Tensor, batch: Batch, scene: Scene) -> dict[str, float]:
-    """All scores that a scene allows: against the truth where it is known, without it at full resolution.
+    """The scores of one image; of several of one scene `Scorer` has them sooner.
 
     Args:
         hrms: (1, c, H, W), [0, 1].
-        batch: the scene's images, one of each.
-        scene: says sensor, ratio, resolution and the largest digital number.
-    Returns: metric name to value; conventions of the public toolbox (see `metrics`), but border pixels repeated
-        instead of opposite borders joined; nothing is cut.
+        batch, scene: as in `Scorer`.
+    Returns: what `Scorer` gives.
     """
-    hrms = hrms.double()
-    scores: dict[str, Tensor] = {}
-    if batch.gt is not None:
-        scores |= reduced_scores(hrms, batch.gt.double(), scene.ratio, scene.dn_max)
-    if scene.resolution == "full":
-        lrms, pan = batch.lrms.double(), batch.pan.double()
-        scores |= full_scores(hrms, lrms, pan, scene.sensor, scene.ratio, scene.dn_max)
-    return {name: value.item() for name, value in scores.items()}
+    return Scorer(batch, scene)(hrms)
 
 
 @torch.no_grad()
@@ -107,11 +131,12 @@ def evaluate(
     rows = []
     for scene in scenes:
         batch = scene.read().to(device)
+        scorer = Scorer(batch, scene)
         for name, given in methods.items():
             seeded = dict(enumerate(given, first_seed)) if isinstance(given, Sequence) else {None: given}
             for seed, method in seeded.items():
                 about = {"method": name, "seed": seed, "scene": scene.name, "resolution": scene.resolution}
-                rows.append(about | score(fuse(method, batch), batch, scene))
+                rows.append(about | scorer(fuse(method, batch)))
     return pd.DataFrame(rows).astype({"seed": "Int64"})
 
 

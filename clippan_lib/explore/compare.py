@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from clippan_lib.data import Batch, Scene
-from clippan_lib.evaluation.scores import CONVENTION, fuse, score
+from clippan_lib.evaluation.scores import CONVENTION, Scorer, fuse
 from clippan_lib.explore.base import Explorer, Update, scrolled
 from clippan_lib.explore.panels import Panel, Spectra, places
 from clippan_lib.figures import Stretch, error_map, fit_stretch, mark_best
@@ -171,7 +171,8 @@ class Compare(Explorer):
             title: self._cut(title)[None] for title in ("LRMS", "PAN", *(["GT"] * self.scene.has_gt), *titles)
         }
         batch = Batch(cuts["LRMS"], cuts["PAN"], cuts.get("GT"), self.batch.index)
-        return pd.DataFrame({title: score(cuts[title], batch, self.scene) for title in titles}).T
+        scorer = Scorer(batch, self.scene)
+        return pd.DataFrame({title: scorer(cuts[title]) for title in titles}).T
 
     def _numbers(self) -> str:
         top, left, size = self.area

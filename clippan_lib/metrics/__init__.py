@@ -1,10 +1,10 @@
 """The two tables of scores: at reduced resolution against a reference, at full resolution without one."""
 
-from clippan_lib.metrics.no_reference import d_lambda_k, distortions, pan_lowpass
+from clippan_lib.metrics.judge import Judge
 from clippan_lib.metrics.reference import AnyImage, crop_border, ergas, mpsnr, q2n, sam, scc
-from clippan_lib.mtf import Border, upsample
+from clippan_lib.mtf import Border
 from clippan_lib.sensors import Sensor
-from clippan_lib.shapes import LRMS, Image, Scores, check_pair
+from clippan_lib.shapes import LRMS, Image, Scores
 
 BETTER = {
     "MPSNR": "high",
@@ -12,14 +12,21 @@ BETTER = {
     "SAM": "low",
     "Q2n": "high",
     "SCC": "high",
+    "D_rho": "low",
+    "R_Q2n": "high",
+    "R_SAM": "low",
+    "R_ERGAS": "low",
+    "D_s_R": "low",
+    "D_s_F": "low",
     "D_lambda": "low",
     "D_s": "low",
     "QNR": "high",
     "D_lambda_K": "low",
     "HQNR": "high",
+    "RQNR": "high",
 }
 # The others have none
-UNITS = {"MPSNR": "dB", "SAM": "°"}
+UNITS = {"MPSNR": "dB", "SAM": "°", "R_SAM": "°"}
 
 
 def reduced_scores(
@@ -54,7 +61,7 @@ def full_scores(
     dn_max: float | int | None = None,
     border: Border = "replicate",
 ) -> dict[str, Scores]:
-    """All scores without a reference, in the toolbox's conventions but for the border.
+    """All scores without a reference, in the toolbox's conventions but for the border; `Judge` has them of many images.
 
     Args:
         hrms: (b, c, H, W), [0, 1], sides multiples of 32.
@@ -64,21 +71,7 @@ def full_scores(
         ratio: PAN-to-MS scale.
         dn_max: largest digital number of the data, if not the sensor's; D_lambda_K rounds to digital numbers.
         border: of EXP, as in `mtf.upsample`, in the images that are compared with; "circular" is the toolbox's.
-    Returns: name to (b,): D_lambda, D_s, QNR, D_lambda_K, HQNR.
-    Raises: ValueError on sizes or bands that do not belong together, or where one of the scores does.
+    Returns: name to (b,): what `Judge.scores` gives.
+    Raises: ValueError where `Judge` does.
     """
-    check_pair(lrms, pan, ratio)
-    if hrms.shape[1] != sensor.n_bands:
-        raise ValueError(
-            f"hrms has {hrms.shape[1]} bands and sensor {sensor.name} {sensor.n_bands}; they must agree"
-        )
-    lms = upsample(lrms, ratio, border)
-    spectral, spatial = distortions(hrms, lms, pan, pan_lowpass(pan, ratio, border))
-    khan = d_lambda_k(hrms, lms, sensor.gnyq, ratio, dn_max or sensor.max_value)
-    return {
-        "D_lambda": spectral,
-        "D_s": spatial,
-        "QNR": (1 - spectral) * (1 - spatial),
-        "D_lambda_K": khan,
-        "HQNR": (1 - khan) * (1 - spatial),
-    }
+    return Judge(lrms, pan, sensor, ratio, dn_max, border).scores(hrms)

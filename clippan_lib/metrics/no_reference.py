@@ -131,11 +131,31 @@ def distortions(
     Raises: ValueError where `d_lambda` or `d_s` does.
     """
     _check_full(hrms, lms, pan, pan_lp)
-    bands = hrms.shape[1]
-    # with PAN as one more band, both indices read the same matrix of band pairs
-    fused, low = uiqi(torch.cat([hrms, pan], 1), block=block), uiqi(torch.cat([lms, pan_lp], 1), block=block)
-    spatial = (fused - low)[:, :bands, bands].abs().mean(-1)
-    return _pair_change(fused[:, :bands, :bands], low[:, :bands, :bands]), spatial
+    return changes(quality_matrix(hrms, pan, block), quality_matrix(lms, pan_lp, block))
+
+
+def quality_matrix(image: Image, pan: AnyImage, block: int = BLOCK) -> Float[Tensor, "b d d"]:
+    """`uiqi` of all pairs of bands, with PAN as one more band: both indices read the same matrix.
+
+    Args:
+        image: (b, c, H, W), sides multiples of `block`.
+        pan: (b, 1, H, W), in the units of `image`.
+        block: side of a block.
+    Returns: (b, c+1, c+1), PAN last.
+    """
+    return uiqi(torch.cat([image, pan], 1), block=block)
+
+
+def changes(fused: Float[Tensor, "b d d"], low: Float[Tensor, "b d d"]) -> tuple[Scores, Scores]:
+    """D_lambda and D_s from the `quality_matrix` of HRMS with PAN and that of `lms` with `pan_lp`.
+
+    Args:
+        fused, low: (b, c+1, c+1), c at least 2.
+    Returns: D_lambda (b,) and D_s (b,).
+    Raises: ValueError on one band.
+    """
+    spatial = (fused - low)[:, :-1, -1].abs().mean(-1)
+    return _pair_change(fused[:, :-1, :-1], low[:, :-1, :-1]), spatial
 
 
 def qnr(hrms: Image, lms: AnyImage, pan: AnyImage, pan_lp: AnyImage, block: int = BLOCK) -> Scores:

@@ -21,7 +21,7 @@ def far_windows(pair: ScenePair) -> list[PairWindow]:
         for length in (pair.height, pair.width)
     ]
     kept: list[tuple[float, PairWindow]] = []
-    for top, left in _far_apart(list(product(*starts))):
+    for top, left in far_apart(list(product(*starts))):
         bottom, right = min(top + SIDE, pair.height), min(left + SIDE, pair.width)
         window = pair.read(slice(top, bottom), slice(left, right))
         kept.append((held(window).double().mean().item(), window))
@@ -31,7 +31,7 @@ def far_windows(pair: ScenePair) -> list[PairWindow]:
     return [window for _, window in kept]
 
 
-def _far_apart(places: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def far_apart(places: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """All of them; the first four evenly spread, then those between, and so on."""
     last = len(places) - 1
     counts = [3 * 2**level + 1 for level in range(len(places).bit_length())]

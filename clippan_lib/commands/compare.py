@@ -1,0 +1,51 @@
+"""clippan compare."""
+
+import argparse
+import sys
+import warnings
+
+from rasterio.errors import NotGeoreferencedWarning
+
+from clippan_lib.commands import stop
+from clippan_lib.errors import OutputError
+from clippan_lib.runs.progress import bars
+from clippan_lib.sensors import get_sensor
+from clippan_lib.sharpening.certificate import KEPT, write_certificate
+from clippan_lib.sharpening.contest import plan_contest, run_contest
+from clippan_lib.sharpening.verdict import verdict
+
+
+def act(options: argparse.Namespace) -> int:
+    warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    folder = options.out
+    try:
+        contest = plan_contest(
+            options.ms,
+            options.pan,
+            sensor=options.sensor and get_sensor(options.sensor),
+            bands=options.bands,
+            methods=options.methods or (),
+            networks=options.networks,
+            gains=options.gains,
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return stop(2, OutputError(f"{folder}: cannot be made ({error.strerror}); name another folder"))
+    except ValueError as error:
+        return stop(2, error)
+    print(f"{contest.areas.in_words}; {contest.optics.remark}", file=sys.stderr)
+    for remark in contest.absent:
+        print(f"Left out: {remark}", file=sys.stderr)
+    try:
+        rows = run_contest(contest, folder / KEPT, bars(sys.stderr, "methods"))
+        files = write_certificate(contest, rows, folder)
+    except OSError as error:
+        return stop(
+            1, OutputError(f"{folder}: cannot be written ({error.strerror}); make room or name another")
+        )
+    except ValueError as error:
+        return stop(1, error)
+    print(verdict(rows).sentence)
+    for file in files:
+        print(file)
+    return 0

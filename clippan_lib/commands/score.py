@@ -1,0 +1,33 @@
+"""clippan score."""
+
+import argparse
+import sys
+import warnings
+
+from rasterio.errors import NotGeoreferencedWarning
+
+from clippan_lib.commands import stop
+from clippan_lib.metrics import BETTER
+from clippan_lib.sensors import get_sensor
+from clippan_lib.sharpening.delivered import score_fused
+
+
+def act(options: argparse.Namespace) -> int:
+    warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    try:
+        scores, areas = score_fused(
+            options.fused,
+            options.ms,
+            options.pan,
+            reference=options.reference,
+            sensor=options.sensor and get_sensor(options.sensor),
+            bands=options.bands,
+            gains=options.gains,
+        )
+    except ValueError as error:
+        return stop(2, error)
+    print(areas.in_words, file=sys.stderr)
+    print("metric,value,better")
+    for name, value in scores.items():
+        print(f"{name},{value:.6g},{BETTER[name]}")
+    return 0

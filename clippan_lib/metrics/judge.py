@@ -1,0 +1,84 @@
+"""All scores without a reference, for many fused images of one pair."""
+
+from torch import Tensor
+
+from clippan_lib.metrics.no_reference import BLOCK, changes, pan_lowpass, quality_matrix
+from clippan_lib.metrics.reference import AnyImage, check_blocks, check_images, q2n
+from clippan_lib.metrics.reprojection import at_phase, phases, reprojected_scores
+from clippan_lib.metrics.spatial import d_rho, d_s_r, detail_quality, ideal_lowpass, low_details
+from clippan_lib.mtf import Border, filter_image, mtf_kernel, upsample
+from clippan_lib.sensors import Sensor
+from clippan_lib.shapes import LRMS, Image, Scores, check_pair
+
+
+class Judge:
+    """Scores any number of fused images of one pair; what does not depend on them is computed once.
+
+    Args:
+        lrms: (b, c, H/ratio, W/ratio), [0, 1].
+        pan: (b, 1, H, W), [0, 1], sides multiples of 32.
+        sensor: gives the MTF gains, and its own largest digital number.
+        ratio: PAN-to-MS scale.
+        dn_max: largest digital number of the data, if not the sensor's; D_lambda_K and R_Q2n round to digital numbers.
+        border: of EXP, as in `mtf.upsample`, in the images that are compared with; "circular" is the toolbox's.
+    Raises: ValueError on sizes or bands that do not belong together, or values that are not finite.
+    """
+
+    def __init__(
+        self,
+        lrms: LRMS,
+        pan: AnyImage,
+        sensor: Sensor,
+        ratio: int,
+        dn_max: float | int | None = None,
+        border: Border = "replicate",
+    ) -> None:
+        check_pair(lrms, pan, ratio)
+        if lrms.shape[1] != sensor.n_bands:
+            raise ValueError(
+                f"lrms has {lrms.shape[1]} bands and sensor {sensor.name} {sensor.n_bands}; they must agree"
+            )
+        check_blocks(pan.shape[-2], pan.shape[-1], BLOCK)
+        check_images(lrms=lrms)
+        check_images(pan=pan)
+        self.lrms, self.pan, self.ratio = lrms, pan, ratio
+        self.dn_max = dn_max or sensor.max_value
+        self._kernels = mtf_kernel(sensor.gnyq, ratio)
+        self._lms = upsample(lrms, ratio, border)
+        self._low = quality_matrix(self._lms, pan_lowpass(pan, ratio, border))
+        self._phases = phases(lrms, pan, sensor.gnyq, ratio)
+        self._pan_details = pan - ideal_lowpass(pan, ratio)
+        self._low_details = low_details(lrms, pan, sensor.gnyq, sensor.gnyq_pan, ratio)
+
+    def seen(self, hrms: Image) -> Tensor:
+        """The fused image as the sensor would see it, each band on its own phase (b, c, H/ratio, W/ratio)."""
+        return at_phase(filter_image(hrms, self._kernels), self.ratio, self._phases)
+
+    def scores(self, hrms: Image) -> dict[str, Scores]:
+        """All scores of one fused image.
+
+        Args:
+            hrms: (b, c, H, W), [0, 1].
+        Returns: name to (b,): D_rho, R_Q2n, R_SAM, R_ERGAS, D_s_R, D_s_F, D_lambda, D_s, QNR, D_lambda_K, HQNR, RQNR.
+        Raises: ValueError on another size than the pair's, or where one of the scores does.
+        """
+        check_images(lms=self._lms, hrms=hrms)
+        blurred = filter_image(hrms, self._kernels)
+        spectral, spatial = changes(quality_matrix(hrms, self.pan), self._low)
+        khan = 1 - q2n(blurred, self._lms, BLOCK, self.dn_max)
+        unexplained = d_s_r(hrms, self.pan)
+        details = detail_quality(hrms - blurred, self._pan_details, BLOCK)
+        return {
+            "D_rho": d_rho(hrms, self.pan, self.ratio),
+            **reprojected_scores(
+                at_phase(blurred, self.ratio, self._phases), self.lrms, self.ratio, self.dn_max
+            ),
+            "D_s_R": unexplained,
+            "D_s_F": (details - self._low_details).abs().mean(1),
+            "D_lambda": spectral,
+            "D_s": spatial,
+            "QNR": (1 - spectral) * (1 - spatial),
+            "D_lambda_K": khan,
+            "HQNR": (1 - khan) * (1 - spatial),
+            "RQNR": (1 - khan) * (1 - unexplained),
+        }
