@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from clippan_lib.data.pair.scene import ScenePair, open_pair
 from clippan_lib.data.pair.sources import states_read
@@ -238,7 +240,7 @@ def _scores(judged: Judged, contest: Contest) -> Scored:
     return scored
 
 
-def in_blocks(image: HRMS) -> HRMS:
+def in_blocks(image: HRMS) -> Float[Tensor, "n c s s"]:
     """Equal square parts of images, as a batch; what does not fill one at the bottom and right is left out.
 
     Args:

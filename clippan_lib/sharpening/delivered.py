@@ -43,8 +43,8 @@ class OnGrid:
         if min(starts) < 0 or rows.stop > self.raster.size[0] or columns.stop > self.raster.size[1]:
             raise DataError(
                 f"{self.raster.path}: {self.raster.size[0]} x {self.raster.size[1]} px do not cover rows {rows.start} "
-                f"to {rows.stop - 1} and columns {columns.start} to {columns.stop - 1} of it, which are judged; give the "
-                "whole image"
+                f"to {rows.stop - 1} and columns {columns.start} to {columns.stop - 1} of it, which are judged; give "
+                "the whole image"
             )
         image, valid = self.raster.read(rows, columns)
         if not valid.all():
