@@ -43,6 +43,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "L_spec with bicubic": {"spec_degradation": "bicubic"},
     "rate .0003": {"stage2_lr": 3e-4},
     "rate .002": {"stage2_lr": 2e-3},
+    "20 iterations": {"stage2_iterations": 20},
+    "60 iterations": {"stage2_iterations": 60},
     "120 iterations": {"stage2_iterations": 120},
     "language .003": {"w_language": 0.003},
     "language .02": {"w_language": 0.02},

@@ -231,6 +231,14 @@ def _add_compare(commands: Any) -> None:
     comparing.add_argument(
         "--networks", type=Path, nargs="+", default=[], metavar="FILE", help="files of a run's networks/"
     )
+    comparing.add_argument(
+        "--adapt",
+        nargs="?",
+        const="demo",
+        metavar="PRESET",
+        help="train on the scene, too, without its truth, as sharpen --adapt does: smoke or demo (default)",
+    )
+    comparing.add_argument("--seed", type=int, default=0, metavar="S", help="of the training")
 
 
 def _add_score(commands: Any) -> None:

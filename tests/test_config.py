@@ -36,7 +36,7 @@ def test_the_demo_preset_holds_the_recipe_that_was_measured():
     assert (config.tau_inter, config.tau_intra) == (0.07, 0.1)
     assert (config.w_inter, config.w_intra, config.w_fusion) == (1, 1, 0.05)
     assert (config.stage1_iterations, config.stage1_batch, config.schedule) == (100, 12, "cosine")
-    assert (config.pseudo_iterations, config.stage2_iterations, config.stage2_batch) == (60, 60, 8)
+    assert (config.pseudo_iterations, config.stage2_iterations, config.stage2_batch) == (60, 30, 8)
     assert (config.warm_start, config.stage2_lr, config.clip_norm) == (True, 1e-3, 1)
     weights = (config.w_spat, config.w_pseudo, config.w_qnr, config.w_language)
     assert weights == (1.0, 0.1, 0.0, 0.003)

@@ -23,6 +23,7 @@ from clippan_lib.fusion import CLASSICAL, get_method, network_for
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.metrics import BETTER, full_scores, reduced_scores
 from clippan_lib.sensors import get_sensor
+from clippan_lib.sharpening.adapted import adapted
 from clippan_lib.sharpening.areas import choose_areas, settings_of
 from clippan_lib.sharpening.certificate import known_trust, write_certificate
 from clippan_lib.sharpening.contest import colours, images, in_blocks, plan_contest, run_contest
@@ -159,15 +160,16 @@ def test_the_rows_are_the_scores_of_each_setting_and_what_was_scored_is_kept(tmp
     table = run_contest(contest, tmp_path / "kept.json", lambda *told: seen.append(told[:3]))
     assert seen[0] == ("one scale down", 1, 3) and len(seen) == 9
     reduced, _, full = contest.settings
+    largest = contest.areas.largest
     gsa = table[(table.method == "gsa") & (table.consistency == "none")]
     hrms = get_method("gsa", contest.sensor, 4)(reduced.lrms, reduced.pan).clamp(0, 1)
     values = gsa[gsa.setting == "reduced"].set_index("metric")
-    expected = reduced_scores(hrms, reduced.gt, 4, 2047)
+    expected = reduced_scores(hrms, reduced.gt, 4, largest)
     assert values.value.to_dict() == pytest.approx({name: score.item() for name, score in expected.items()})
-    parts = reduced_scores(in_blocks(hrms), in_blocks(reduced.gt), 4, 2047)["MPSNR"]
+    parts = reduced_scores(in_blocks(hrms), in_blocks(reduced.gt), 4, largest)["MPSNR"]
     assert values.blocks["MPSNR"] == pytest.approx(parts.tolist(), abs=1e-5)
     hrms = get_method("gsa", contest.sensor, 4)(full.lrms, full.pan).clamp(0, 1)
-    expected = full_scores(hrms, full.lrms, full.pan, contest.sensor, 4, 2047)
+    expected = full_scores(hrms, full.lrms, full.pan, contest.sensor, 4, largest)
     values = gsa[gsa.setting == "full"].set_index("metric").value
     assert values.to_dict() == pytest.approx({name: score.item() for name, score in expected.items()})
     assert set(table.metric) == set(BETTER) and table.value.notna().all()
@@ -335,6 +337,13 @@ def test_auto_sharpens_with_the_best_one_scale_down(tmp_path, capsys, monkeypatc
     assert not list(tmp_path.glob(".fused*json"))
 
 
+def test_auto_refuses_a_folder_that_is_not_there(tmp_path, capsys):
+    ms, pan = scene(tmp_path)
+    command = ["sharpen", "--ms", str(ms), "--pan", str(pan), "--out", str(tmp_path / "no" / "x.tif")]
+    assert cli.main([*command, "--method", "auto"]) == 2
+    assert "no: no such folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [(["--consistent", "2"], "leave --consistent out"), (["--adapt", "smoke"], "leave one of the two out")],
@@ -377,10 +386,11 @@ def test_the_score_of_a_file_is_that_of_its_pixels(tmp_path, capsys):
     scores, areas = score_fused(fused, ms, pan, sensor=QB)
     height, width = areas.pan.shape[-2:]
     hrms, reference = (
-        torch.from_numpy(rasterio.open(file).read()[:, :height, :width].astype(np.float32))[None] / 2047
+        torch.from_numpy(rasterio.open(file).read()[:, :height, :width].astype(np.float32))[None]
+        / areas.largest
         for file in (fused, truth)
     )
-    expected = reduced_scores(hrms, reference, 4, 2047)
+    expected = reduced_scores(hrms, reference, 4, areas.largest)
     assert float(found["MPSNR"]["value"]) == pytest.approx(expected["MPSNR"].item(), rel=1e-5)
     assert "MPSNR" not in scores and scores["D_rho"] == pytest.approx(
         float(found["D_rho"]["value"]), rel=1e-5
@@ -448,3 +458,50 @@ def test_an_image_without_a_georeference_must_have_the_pairs_size(tmp_path):
     bare = save(tmp_path / "bare.tif", noise(4, 100, 100), None)
     with pytest.raises(DataError, match=r"without a georeference, 100 x 100 px must be \d+ x \d+"):
         open_on_grid(bare, open_pair(ms, pan))
+
+
+# The package's own network, trained on the scene
+
+
+def test_adapting_trains_on_what_each_setting_shows_and_takes_part(tmp_path):
+    ms, pan = scene(tmp_path, gains=(0.3,) * 4)
+    out = tmp_path / "compared"
+    command = ["compare", "--ms", str(ms), "--pan", str(pan), "--sensor", "QB", "--out", str(out)]
+    assert cli.main([*command, "--methods", "exp", "--adapt", "smoke", "--seed", "3"]) == 0
+    table = pd.read_csv(out / "scores.csv")
+    ours = table[table.method == "adapted"]
+    assert {*ours.setting} == {"reduced", "full"} and {*ours.seed} == {3}
+    scores = scores_of(table, "reduced").MPSNR
+    assert scores[("adapted", "none")] > scores[("exp", "none")] + 3
+
+
+def test_the_truth_that_judges_reaches_no_training(tmp_path):
+    ms, pan = scene(tmp_path, gains=(0.3,) * 4)
+    contest = plan_contest(ms, pan, sensor=QB, methods=["exp"])
+    entrant = adapted(contest, tmp_path / "out", bands=None, preset="smoke")
+    patches = [
+        training.dataset.patches("train", "full", training.config.patch) for training in trainings(entrant)
+    ]
+    assert not any(each.has_gt for each in patches)
+    reduced = contest.settings[0]
+    cut = patches[0].batch([0])
+    size = cut.lrms.shape[-1]
+    torch.testing.assert_close(cut.lrms, reduced.lrms[..., :size, :size], atol=2e-3, rtol=0)
+
+
+def trainings(entrant):
+    """What its closure holds, in the order of the settings."""
+    held = dict(zip(entrant.fused.__code__.co_freevars, entrant.fused.__closure__, strict=True))
+    return [*held["trainings"].cell_contents.values()]
+
+
+def test_a_preset_that_is_not_trained_one_scale_down_and_a_scene_too_small_are_refused(tmp_path, capsys):
+    ms, pan = scene(tmp_path)
+    command = ["compare", "--ms", str(ms), "--pan", str(pan), "--sensor", "QB", "--out", str(tmp_path / "x")]
+    assert cli.main([*command, "--methods", "exp", "--adapt", "paper"]) == 2
+    assert (
+        "preset 'paper' is not trained one scale down; choose one of smoke, demo" in capsys.readouterr().err
+    )
+    assert cli.main([*command, "--methods", "exp", "--adapt", "smoke"]) == 2  # soft bands are halved first
+    assert "one scale down 9 LRMS px are left of the scene" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()

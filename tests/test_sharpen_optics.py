@@ -359,7 +359,7 @@ def test_the_command_says_which_gains_it_used(tmp_path, capsys):
         (["--adapt", "smoke", "--method", "stack"], "give another --method"),
         (["--method", "stack", "--consistent", "2"], "stack has its own steps of consistency"),
         (["--method", "stack"], "give another --method, or register the pair first"),
-        (["--method", "gone"], "stack is a weighted mean of several, and bandwise a network that comes with"),
+        (["--method", "gone"], "stack is a weighted mean of several, bandwise a network that comes with"),
     ],
 )
 def test_the_command_refuses_before_anything_is_written(tmp_path, capsys, shipped, options, said):

@@ -3,6 +3,7 @@
 import argparse
 import sys
 import warnings
+from dataclasses import replace
 
 from rasterio.errors import NotGeoreferencedWarning
 
@@ -11,7 +12,7 @@ from clippan_lib.errors import OutputError
 from clippan_lib.runs.progress import bars
 from clippan_lib.sensors import get_sensor
 from clippan_lib.sharpening.certificate import KEPT, write_certificate
-from clippan_lib.sharpening.contest import plan_contest, run_contest
+from clippan_lib.sharpening.contest import Contest, plan_contest, run_contest
 from clippan_lib.sharpening.verdict import verdict
 
 
@@ -28,6 +29,8 @@ def act(options: argparse.Namespace) -> int:
             networks=options.networks,
             gains=options.gains,
         )
+        if options.adapt:
+            contest = _with_adapted(contest, options)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         return stop(2, OutputError(f"{folder}: cannot be made ({error.strerror}); name another folder"))
@@ -49,3 +52,10 @@ def act(options: argparse.Namespace) -> int:
     for file in files:
         print(file)
     return 0
+
+
+def _with_adapted(contest: Contest, options: argparse.Namespace) -> Contest:
+    from clippan_lib.sharpening.adapted import adapted  # training: seconds to import
+
+    entrant = adapted(contest, options.out, bands=options.bands, preset=options.adapt, seed=options.seed)
+    return replace(contest, entrants=[*contest.entrants, entrant])

@@ -90,6 +90,8 @@ def _best(
         )
     contest = plan_contest(options.ms, options.pan, sensor=sensor, bands=options.bands, gains=options.gains)
     one_scale_down = replace(contest, settings=contest.settings[:1])
+    if not options.out.parent.is_dir():
+        raise ValueError(f"{options.out.parent}: no such folder; make it, or name an output in another")
     result = verdict(run_contest(one_scale_down, _kept(options.out), bars(sys.stderr, "methods")))
     print(result.sentence, file=sys.stderr)
     if is_classical(result.best.method):

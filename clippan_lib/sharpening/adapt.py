@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,7 @@ def plan_adaptation(
     if sensor is None:
         raise Refusal("adapting needs the scene's sensor: give --sensor, or a run to begin with as --method")
     files = [Path(path).resolve() for path in (ms, pan)]
-    root = Path(os.path.commonpath([file.parent for file in files]))
-    manifest = _manifest(files, root, out, sensor, bands, trained.max_value if trained else None)
+    manifest, root = scene_manifest(files, out, sensor, bands, trained.max_value if trained else None)
     _refuse_unfit(manifest, root, make_config(preset).patch)
     network, changes = (trained.name if trained else None), dict[str, Any](n_seeds=1)
     if start:
@@ -93,21 +92,32 @@ def plan_adaptation(
     )
 
 
-def _manifest(
+def scene_manifest(
     files: Sequence[Path],
-    root: Path,
     out: Path,
     sensor: Sensor,
     bands: Sequence[int] | Sequence[str] | None,
     max_value: float | None,
-) -> Manifest:
+    split: Mapping[str, float] = SPLIT,
+) -> tuple[Manifest, Path]:
+    """Two files as a data set, and the folder that its paths are relative to.
+
+    Args:
+        files: MS and PAN, resolved.
+        out: gives its name.
+        sensor, bands: as for `open_pair`.
+        max_value: what digital numbers are divided by; None is the sensor's largest.
+        split: shares of the scene.
+    Raises: ManifestError where the two make no data set, DataError where one cannot be read.
+    """
+    root = Path(os.path.commonpath([file.parent for file in files]))
     ms, pan = (file.relative_to(root).as_posix() for file in files)
     content: dict[str, Any] = {
         "name": re.sub("[^a-z0-9]+", "_", out.stem.lower()).strip("_") or "scene",
         "title": f"{ms} and {pan}, for {out.name}",
         "sensor": sensor.name if SENSORS.get(sensor.name) == sensor else sensor,
         "source": {"kind": "geotiff", "ms": ms, "pan": pan, "bands": bands and tuple(bands)},
-        "split": SPLIT,
+        "split": dict(split),
         "max_value": max_value,
         "licence": "that of the files",
         "citation": "none",
@@ -121,7 +131,7 @@ def _manifest(
         raise ManifestError(f"{files[0]} and {files[1]} make no data set: {found}") from None
     state = json.dumps([manifest.digest(), states_read(files)], sort_keys=True)
     mark = hashlib.sha256(state.encode()).hexdigest()[:6]
-    return manifest.model_copy(update={"name": f"{manifest.name}_{mark}"})
+    return manifest.model_copy(update={"name": f"{manifest.name}_{mark}"}), root
 
 
 def _told(file: Path) -> str:

@@ -55,7 +55,7 @@ def choose_areas(pair: ScenePair, sensor: Sensor | None) -> Areas:
 
     Args:
         pair: the scene.
-        sensor: its largest digital number is the peak of MPSNR, if no pixel is larger; None: the largest pixel is.
+        sensor: its largest digital number is the peak of MPSNR, if no pixel is larger; else the largest pixel is.
     Raises: DataError if no square of `SIDES` is free of NoData, or the scene is smaller than the smallest.
     """
     whole = _rows_and_columns(pair)
@@ -94,10 +94,10 @@ def _gathered(
     pair: ScenePair, sensor: Sensor | None, windows: list[PairWindow], corners: list[tuple[int, int]]
 ) -> Areas:
     lrms, pan = (torch.cat([getattr(window, name) for window in windows]) for name in ("lrms", "pan"))
-    seen = lrms.max().item()
+    seen = max(lrms.max().item(), pan.max().item())
     largest = float(sensor.max_value) if sensor and 1 < seen <= sensor.max_value else seen
     if not largest > 0:
-        raise DataError(f"the largest value of MS is {largest}; nothing can be compared")
+        raise DataError(f"the largest value of MS and PAN is {largest}; nothing can be compared")
     share = lrms[:, 0].numel() / (pair.height * pair.width)
     return Areas((lrms / largest).clamp(min=0), (pan / largest).clamp(min=0), corners, largest, share)
 

@@ -23,7 +23,7 @@ _DEMO = {
     "pseudo_iterations": 60,
     "pseudo_batch": 8,
     "pseudo_lr": 1e-3,
-    "stage2_iterations": 60,
+    "stage2_iterations": 30,
     "stage2_batch": 8,
     "stage2_lr": 1e-3,
     "schedule": "cosine",

@@ -1,0 +1,113 @@
+"""Stage II on the very scene that is compared, as `clippan sharpen --adapt` has it, at each scale, without truth."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clippan_lib.data import Dataset, open_dataset
+from clippan_lib.errors import DataError
+from clippan_lib.fusion.registry import BANDWISE, load_bandwise
+from clippan_lib.runs.run import Run
+from clippan_lib.runs.settings import as_configured
+from clippan_lib.shapes import HRMS
+from clippan_lib.sharpening.adapt import FROM_BANDWISE, scene_manifest
+from clippan_lib.sharpening.areas import Judged, Setting
+from clippan_lib.sharpening.contest import Contest, Entrant
+from clippan_lib.training.config import RunConfig, make_config
+
+PRESETS = ("smoke", "demo")
+NAME = "adapted"
+_PATCH = 12  # LRMS px, at most: one scale down little is left of a scene
+_LEAST = 11  # LRMS px: what the structure term of Stage I needs
+_ALL: dict[Setting, dict[str, float]] = {
+    "reduced": {"train": 0.0, "val": 0.0, "test": 1.0},
+    "as_delivered": {"train": 0.0, "val": 0.0, "test": 1.0},
+    "full": {"train": 1.0, "val": 0.0, "test": 0.0},
+}
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What one setting trains on."""
+
+    dataset: Dataset
+    config: RunConfig
+
+    def fused(self, judged: Judged, seed: int) -> HRMS:
+        """Train with language, from the band-wise network of the package, and fuse."""
+        with torch.enable_grad(), tempfile.TemporaryDirectory() as folder:
+            run = Run(self.dataset, self.config, seed, torch.device("cpu"), Path(folder))
+            supervisor = run.new_supervisor()
+            run.stage1(supervisor, "supervisor")
+            start = load_bandwise(self.dataset.sensor, self.dataset.ratio)
+            network = run.stage2({NAME: supervisor}, start, "full", 1)[NAME][0].network
+        with torch.no_grad():
+            return network(judged.lrms, judged.pan)
+
+
+def adapted(
+    contest: Contest,
+    out: Path,
+    *,
+    bands: Sequence[int] | Sequence[str] | None,
+    preset: str = "demo",
+    seed: int = 0,
+) -> Entrant:
+    """The network that the package would adapt to this scene, trained on what each setting shows.
+
+    One scale down that is all of the degraded pair, without the truth that judges; at full resolution all of the pair.
+
+    Args:
+        contest: the scene, and the settings.
+        out: names the data set.
+        bands: as for `open_pair`.
+        preset: "smoke" or "demo".
+        seed: of the training.
+    Raises: DataError for another preset, or a scene of which too little is left one scale down.
+    """
+    if preset not in PRESETS:
+        raise DataError(
+            f"preset {preset!r} is not trained one scale down; choose one of {', '.join(PRESETS)}, or leave --adapt "
+            "out"
+        )
+    trainings = {
+        judged.setting: _prepared(contest, judged.setting, out, bands, preset) for judged in contest.settings
+    }
+    return Entrant(NAME, lambda judged: trainings[judged.setting].fused(judged, seed), seed=seed)
+
+
+def _prepared(
+    contest: Contest,
+    setting: Setting,
+    out: Path,
+    bands: Sequence[int] | Sequence[str] | None,
+    preset: str,
+) -> _Training:
+    manifest, root = scene_manifest(
+        contest.files, out, contest.sensor, bands, contest.areas.largest, _ALL[setting]
+    )
+    changes: dict[str, Any] = {"network": BANDWISE, "gains": "table", **FROM_BANDWISE}
+    if setting != "full":
+        side = min(next(judged for judged in contest.settings if judged.setting == setting).lrms.shape[-2:])
+        patch = min(make_config(preset).patch, _PATCH, side - 1)  # so that there are two at least
+        if patch < _LEAST:
+            raise DataError(
+                f"one scale down {side} LRMS px are left of the scene, and training there needs {_LEAST + 1}; give a "
+                "larger scene, or leave --adapt out"
+            )
+        truth = "sharp" if setting == "reduced" else "delivered"
+        changes |= {
+            "scale": "reduced",
+            "patches_from": "judged",
+            "truth": truth,
+            "patch": patch,
+            "stride_full": min(patch, side - patch),
+        }
+    config = make_config(preset, **changes)
+    dataset = as_configured(open_dataset(manifest, root), config, None)
+    dataset.patches("train", "full", config.patch)
+    return _Training(dataset, config)
