@@ -139,10 +139,12 @@ def main() -> None:
     torch.set_num_threads(1)
     ranks: list[dict[str, Any]] = []
     won: list[dict[str, Any]] = []
+    count = len(CLASSICAL) * 3 + 3 + 1  # see `fusions`
 
     def keep() -> None:
         if options.out:
-            write_json(options.out, {"ranks": ranks, "winners": won})
+            about = {"size": SIZE, "fusions": count}
+            write_json(options.out, about | {"ranks": ranks, "winners": won})
 
     for name in SCENES if options.shared else ():
         ms, pan, table, largest = native(options.shared, name)

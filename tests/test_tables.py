@@ -11,7 +11,7 @@ import pytest
 import write_results
 
 from clippan_lib.campaign import paper, record, tables
-from clippan_lib.metrics import BETTER
+from clippan_lib.metrics import BETTER, TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 WITHOUT = "without language"
@@ -42,12 +42,12 @@ MPSNR = {
 
 def line(row, seed, value, judged="reduced", dataset="wv2_grip", baseline=None, **scores):
     status = "done" if value is not None else "failed"
-    metrics = {"reduced": ("MPSNR", "ERGAS", "SAM", "Q2n", "SCC")}.get(judged, [*BETTER][5:])
+    metrics = {"reduced": ("MPSNR", "ERGAS", "SAM", "Q2n", "SCC")}.get(judged, TABLES[5:])
     found = dict.fromkeys(metrics, value) if status == "done" else {}
     baseline = ("" if row == WITHOUT else WITHOUT) if baseline is None else baseline
     keys = {"dataset": dataset, "row": row, "baseline": baseline, "seed": seed, "judged": judged}
     return (
-        keys | {"status": status, "run": f"{dataset}/a_seed{seed}"} | dict.fromkeys(BETTER) | found | scores
+        keys | {"status": status, "run": f"{dataset}/a_seed{seed}"} | dict.fromkeys(TABLES) | found | scores
     )
 
 

@@ -17,7 +17,7 @@ from clippan_lib.campaign.rows import TITLES
 from clippan_lib.campaign.task import CLASSICAL, NOTEBOOKS, Task, file_of
 from clippan_lib.errors import RunFailed
 from clippan_lib.files import read_json, write_json, write_text
-from clippan_lib.metrics import BETTER
+from clippan_lib.metrics import TABLES
 from clippan_lib.runs import results
 from clippan_lib.runs.folder import RECORD as RECORD_OF_RUN
 from clippan_lib.runs.folder import RunFolder
@@ -105,12 +105,12 @@ def _line(entry: Entry, status: str, scores: pd.DataFrame | None) -> dict[str, A
         "run": entry.task.place,
     }
     if scores is None:
-        return line | dict.fromkeys(BETTER)
+        return line | dict.fromkeys(TABLES)
     mine = scores[scores["resolution"] == ("full" if entry.judged == "lowered" else entry.judged)]
     if entry.task.notebook == CLASSICAL:
         mine = mine[mine["method"] == entry.row]
     means = {metric: values.mean(skipna=False) for metric, values in mine.groupby("metric")["value"]}
-    return line | {metric: means.get(metric) for metric in BETTER}
+    return line | {metric: means.get(metric) for metric in TABLES}
 
 
 def _read_scores(folder: Path) -> tuple[str, pd.DataFrame | None]:

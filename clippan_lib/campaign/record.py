@@ -9,7 +9,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clippan_lib.evaluation.intervals import confidence_interval
-from clippan_lib.metrics import BETTER
+from clippan_lib.metrics import BETTER, TABLES
 
 RECORD, SCORES = "campaign.json", "scores.csv"
 KEYS = ("dataset", "row", "baseline", "seed", "judged", "status", "run")
@@ -207,9 +207,9 @@ def load(folder: str | Path) -> Results:
 
 
 def _read(path: Path, record: Record) -> pd.DataFrame:
-    types = dict.fromkeys(KEYS, str) | {"seed": int} | dict.fromkeys(BETTER, float)
+    types = dict.fromkeys(KEYS, str) | {"seed": int} | dict.fromkeys(TABLES, float)
     scores = pd.read_csv(
-        path, dtype=types, keep_default_na=False, na_values={metric: [""] for metric in BETTER}
+        path, dtype=types, keep_default_na=False, na_values={metric: [""] for metric in TABLES}
     )
     if missing := [name for name in types if name not in scores]:
         raise ValueError(f"it lacks the columns {missing}")
@@ -221,7 +221,7 @@ def _read(path: Path, record: Record) -> pd.DataFrame:
         raise ValueError("two lines have the same dataset, row, seed and judged")
     if unknown := set(scores["baseline"]) - set(scores["row"]) - {""}:
         raise ValueError(f"baselines {sorted(unknown)} are no rows")
-    metrics, done = list(BETTER), scores["status"] == "done"
+    metrics, done = list(TABLES), scores["status"] == "done"
     scores.loc[~done, metrics] = np.nan
     expected = scores[metrics].notna().groupby([scores["dataset"], scores["judged"]]).transform("any")
     scores.loc[done & (scores[metrics].isna() & expected).any(axis=1), "status"] = "failed"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clippan_lib.data import Batch, Dataset, Scene
 from clippan_lib.fusion import Method, get_method, title_of
-from clippan_lib.metrics import Judge, reduced_scores
+from clippan_lib.metrics import TABLES, Judge, reduced_scores
 
 # An interpolation, and one method of each family: what every table has.
 BASELINES = ("exp", "gsa", "bdsd_pc", "mtf_glp_hpm_r")
@@ -60,8 +60,8 @@ class Scorer:
 
         Args:
             hrms: (1, c, H, W), [0, 1].
-        Returns: metric name to value; conventions of the public toolbox (see `metrics`), but border pixels repeated
-            instead of opposite borders joined; nothing is cut.
+        Returns: name to value, of those in `metrics.TABLES`; conventions of the public toolbox (see `metrics`), but
+            border pixels repeated instead of opposite borders joined; nothing is cut.
         """
         hrms = hrms.double()
         scores: dict[str, Tensor] = {}
@@ -69,7 +69,7 @@ class Scorer:
             scores |= reduced_scores(hrms, self._truth, self._scene.ratio, self._scene.dn_max)
         if self._judge is not None:
             scores |= self._judge.scores(hrms)
-        return {name: value.item() for name, value in scores.items()}
+        return {name: scores[name].item() for name in TABLES if name in scores}
 
 
 def score(hrms: Tensor, batch: Batch, scene: Scene) -> dict[str, float]:

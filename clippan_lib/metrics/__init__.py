@@ -6,6 +6,7 @@ from clippan_lib.mtf import Border
 from clippan_lib.sensors import Sensor
 from clippan_lib.shapes import LRMS, Image, Scores
 
+# Every score, with the direction that is better
 BETTER = {
     "MPSNR": "high",
     "ERGAS": "low",
@@ -25,6 +26,10 @@ BETTER = {
     "HQNR": "high",
     "RQNR": "high",
 }
+# What tables of methods have, in their order: scores against a truth; then, without one, those that ranked methods best
+# (docs/indices.md) and D_rho; then the paper's and the toolbox's. `Judge` gives the rest, too
+TABLES = ("MPSNR", "ERGAS", "SAM", "Q2n", "SCC")
+TABLES += ("R_Q2n", "RQNR", "D_rho", "D_lambda", "D_s", "QNR", "D_lambda_K", "HQNR")
 # The others have none
 UNITS = {"MPSNR": "dB", "SAM": "°", "R_SAM": "°"}
 
