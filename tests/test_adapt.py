@@ -301,7 +301,9 @@ def test_a_scene_is_adapted_to_and_sharpened_by_the_notebooks_themselves(here, c
     save(here / "ms.tif", ms.numpy().astype("uint16"), grid(4))
     save(here / "pan.tif", truth.mean(0, keepdim=True).numpy().astype("uint16"), grid())
     assert command(here, "smoke") == 0
-    report = Path(capsys.readouterr().out.split("\n")[0].removeprefix("Report: "))
+    said = capsys.readouterr()
+    report = Path(said.out.split("\n")[0].removeprefix("Report: "))
+    assert "No certificate: one scale down 10 LRMS px are left" in said.err
     judged = load(report.parent).query("notebook == '04_stage2_training' and resolution == 'full'")
     assert {"D_lambda", "D_s", "QNR", "HQNR"} <= {*judged["metric"]}
     assert {"GSA", "MTF-GLP-HPM-R", "bandwise", "bandwise-C", "bandwise, as given"} <= {*judged["method"]}

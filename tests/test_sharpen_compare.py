@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from argparse import Namespace
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from scenes import HEIGHT, WIDTH, land, scene
 from scipy import stats
 
 from clippan_lib import cli
+from clippan_lib.commands.adapt import certify
 from clippan_lib.data import wald
 from clippan_lib.data.pair import open_pair
 from clippan_lib.errors import DataError
@@ -505,3 +507,24 @@ def test_a_preset_that_is_not_trained_one_scale_down_and_a_scene_too_small_are_r
     assert cli.main([*command, "--methods", "exp", "--adapt", "smoke"]) == 2  # soft bands are halved first
     assert "one scale down 9 LRMS px are left of the scene" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def test_adapting_ends_with_a_certificate_of_its_own_network(tmp_path):
+    ms, pan = scene(tmp_path, gains=(0.3,) * 4)
+    file = tmp_path / "run" / "networks" / "full" / "bandwise-C-0.safetensors"
+    trained = TrainedNetwork(network_for("bandwise", QB, seed=0), "bandwise", QB, 2047.0, {})
+    trained.save(file)
+    options = Namespace(
+        ms=ms, pan=pan, out=tmp_path / "fused.tif", bands=None, gains="measured", adapt="smoke", seed=0
+    )
+    page = certify(options, file)
+    assert page == tmp_path / "run" / "certificate" / "index.html"
+    table = pd.read_csv(page.with_name("scores.csv"))
+    assert {*table[table.method == "adapted"].setting} == {"reduced", "full"}
+    assert {*CLASSICAL} < {*table.method}
+    # at full resolution it is the network of the file, which is not trained again
+    full = scores_of(table, "full").loc[("adapted", "none")]
+    contest = plan_contest(ms, pan, sensor=QB, methods=["exp"], networks=[file])
+    again = scores_of(run_contest(contest, tmp_path / "kept.json"), "full")
+    name = "bandwise of bandwise-C-0.safetensors"
+    assert again.loc[(name, "none")].to_dict() == pytest.approx(full.to_dict(), rel=1e-4)

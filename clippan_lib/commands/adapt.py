@@ -2,15 +2,23 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from clippan_lib.errors import Refusal
 from clippan_lib.fusion import STACK
 from clippan_lib.fusion.registry import BANDWISE
+from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.runs.folder import PAGE, find_network
+from clippan_lib.runs.progress import bars
 from clippan_lib.runs.runner import execute
 from clippan_lib.sensors import Sensor
 from clippan_lib.sharpening.adapt import plan_adaptation
+from clippan_lib.sharpening.adapted import adapted
+from clippan_lib.sharpening.certificate import KEPT, write_certificate
+from clippan_lib.sharpening.contest import plan_contest, run_contest
+
+CERTIFICATE = "certificate"
 
 
 def adapt(options: argparse.Namespace, sensor: Sensor | None, start: Path | str | None) -> Path:
@@ -39,3 +47,24 @@ def adapt(options: argparse.Namespace, sensor: Sensor | None, start: Path | str 
     execute(plan, sys.stderr)
     print(f"Report: {plan.folder / PAGE}")
     return find_network(plan.folder)
+
+
+def certify(options: argparse.Namespace, file: Path) -> Path:
+    """Repeat the training one scale down, where MS is the truth, and compare with every method; into the run's folder.
+
+    Args:
+        options: of `clippan sharpen`.
+        file: of the network, in its run's folder.
+    Returns: the page.
+    Raises: DataError or another ValueError where the scene allows no comparison.
+    """
+    trained, folder = TrainedNetwork.load(file), file.parents[2] / CERTIFICATE
+    scene = {"sensor": trained.sensor, "bands": options.bands}
+    contest = plan_contest(options.ms, options.pan, gains=options.gains, **scene)
+    ours = adapted(
+        contest, options.out, bands=options.bands, preset=options.adapt, seed=options.seed, trained=trained
+    )
+    contest = replace(contest, entrants=[*contest.entrants, ours])
+    folder.mkdir(exist_ok=True)
+    rows = run_contest(contest, folder / KEPT, bars(sys.stderr, "methods"))
+    return write_certificate(contest, rows, folder)[0]

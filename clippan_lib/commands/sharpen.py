@@ -77,7 +77,19 @@ def act(options: argparse.Namespace) -> int:
         return stop(1, error)
     _kept(options.out).unlink(missing_ok=True)
     print(options.out)
+    if options.adapt and isinstance(method, Path):
+        _certify(options, method)
     return 0
+
+
+def _certify(options: argparse.Namespace, network: Path) -> None:
+    """The output is there; a scene that allows no certificate takes nothing from it."""
+    from clippan_lib.commands.adapt import certify  # the notebooks' runner: seconds to import
+
+    try:
+        print(f"Certificate: {certify(options, network)}")
+    except (ValueError, OSError) as error:
+        print(f"No certificate: {error}", file=sys.stderr)
 
 
 def _best(

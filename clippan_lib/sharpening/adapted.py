@@ -11,12 +11,13 @@ import torch
 from clippan_lib.data import Dataset, open_dataset
 from clippan_lib.errors import DataError
 from clippan_lib.fusion.registry import BANDWISE, load_bandwise
+from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.runs.run import Run
 from clippan_lib.runs.settings import as_configured
 from clippan_lib.shapes import HRMS
 from clippan_lib.sharpening.adapt import FROM_BANDWISE, scene_manifest
 from clippan_lib.sharpening.areas import Judged, Setting
-from clippan_lib.sharpening.contest import Contest, Entrant
+from clippan_lib.sharpening.contest import Contest, Entrant, in_units
 from clippan_lib.training.config import RunConfig, make_config
 
 PRESETS = ("smoke", "demo")
@@ -56,6 +57,7 @@ def adapted(
     bands: Sequence[int] | Sequence[str] | None,
     preset: str = "demo",
     seed: int = 0,
+    trained: TrainedNetwork | None = None,
 ) -> Entrant:
     """The network that the package would adapt to this scene, trained on what each setting shows.
 
@@ -67,6 +69,7 @@ def adapted(
         bands: as for `open_pair`.
         preset: "smoke" or "demo".
         seed: of the training.
+        trained: what was trained on the scene at full resolution already, and is not trained again.
     Raises: DataError for another preset, or a scene of which too little is left one scale down.
     """
     if preset not in PRESETS:
@@ -77,7 +80,13 @@ def adapted(
     trainings = {
         judged.setting: _prepared(contest, judged.setting, out, bands, preset) for judged in contest.settings
     }
-    return Entrant(NAME, lambda judged: trainings[judged.setting].fused(judged, seed), seed=seed)
+
+    def fused(judged: Judged) -> HRMS:
+        if judged.setting == "full" and trained is not None:
+            return in_units(trained, contest.areas.largest)(judged)
+        return trainings[judged.setting].fused(judged, seed)
+
+    return Entrant(NAME, fused, seed=seed)
 
 
 def _prepared(

@@ -126,7 +126,7 @@ def plan_contest(
         chosen = [name for name in chosen if name not in without]
         absent += [f"{name}: it needs PAN's gain, which is not measured; give a sensor" for name in without]
     entrants = [_by_name(name, told, behind) for name in chosen]
-    entrants += [_of_file(path, network, areas, told, behind) for path, network in trained.items()]
+    entrants += [_of_file(path, network, areas, behind) for path, network in trained.items()]
     if not entrants:
         raise DataError("no method is left to compare: " + "; ".join(absent))
     decisive = [
@@ -182,16 +182,24 @@ def _by_name(name: str, sensor: Sensor, behind: Sequence[Steps]) -> Entrant:
     )
 
 
-def _of_file(
-    path: Path, trained: TrainedNetwork, areas: Areas, sensor: Sensor, behind: Sequence[Steps]
-) -> Entrant:
-    """A trained network; its images are in the units of its training."""
-    unit = areas.largest / trained.max_value
+def _of_file(path: Path, trained: TrainedNetwork, areas: Areas, behind: Sequence[Steps]) -> Entrant:
+    fused = in_units(trained, areas.largest)
+    return Entrant(f"{trained.name} of {path.name}", fused, behind[:1] if trained.consistency else behind[:2])
+
+
+def in_units(trained: TrainedNetwork, largest: float) -> Callable[[Judged], HRMS]:
+    """A trained network, called with images in other units than those of its training.
+
+    Args:
+        trained: the network.
+        largest: the digital number that is 1 in what it is called with.
+    """
+    unit = largest / trained.max_value
 
     def fused(judged: Judged) -> HRMS:
         return trained.network(judged.lrms * unit, judged.pan * unit) / unit
 
-    return Entrant(f"{trained.name} of {path.name}", fused, behind[:1] if trained.consistency else behind[:2])
+    return fused
 
 
 def run_contest(contest: Contest, kept: Path, progress: Progress | None = None) -> pd.DataFrame:
