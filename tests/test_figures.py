@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from clippan_lib import figures as fig
+from clippan_lib.figures.maps import index_maps
 from clippan_lib.figures.style import COLUMN, WIDTH
 from clippan_lib.figures.tables import decimals, header
 from clippan_lib.optics import Optics, Spectrum
@@ -669,3 +670,24 @@ def test_the_best_method_is_named_on_top_and_every_dot_lies_at_its_numbers():
 def test_quality_and_speed_of_different_methods_are_refused():
     with pytest.raises(ValueError, match=r"quality is of \['EXP'\], speed of \['GSA'\]"):
         fig.quality_and_speed(pd.Series({"EXP": 0.6}), pd.Series({"GSA": 1.0}))
+
+
+def test_maps_of_an_index_share_a_scale_and_their_means_stand_below():
+    one, other = torch.rand(12, 16), 3 * torch.rand(12, 16)
+    small = torch.rand(3, 4)
+    figure = index_maps({"D_rho": {"a": one, "b": other}, "error (DN)": {"a": small, "b": small}}, "where")
+    images = [ax.images[0] for ax in figure.axes if ax.images]
+    assert len(images) == 4 and images[0].get_clim() == images[1].get_clim() != images[2].get_clim()
+    assert images[0].get_clim()[1] == pytest.approx(np.percentile(torch.stack([one, other]).numpy(), 99))
+    labels = [ax.get_xlabel() for ax in figure.axes if ax.images]
+    assert labels[:2] == [f"mean {one.mean():.3g}", f"mean {other.mean():.3g}"]
+    assert {ax.get_ylabel() for ax in figure.axes} >= {"D_rho", "error (DN)"}
+    assert index_maps({"flat": {"a": torch.zeros(4, 4)}}).axes[0].images[0].get_clim() == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "maps", [{}, {"D_rho": {}}, {"a": {"x": torch.ones(2, 2)}, "b": {"y": torch.ones(2, 2)}}]
+)
+def test_maps_that_do_not_fit_one_another_are_refused(maps):
+    with pytest.raises(ValueError, match="give every index the same methods, at least one"):
+        index_maps(maps)

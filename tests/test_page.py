@@ -1,10 +1,15 @@
 """The one page: whatever a manifest or a file is called, it is text, and it is one template for all three pages."""
 
+import base64
+import io
 import tomllib
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import PIL.Image
+from matplotlib.figure import Figure
 from tiny import tiny_manifest
 
 from clippan_lib.figures.page import (
@@ -14,6 +19,7 @@ from clippan_lib.figures.page import (
     PageTable,
     Picture,
     Section,
+    drawn,
     inline,
     render,
     table_of,
@@ -91,3 +97,15 @@ def test_the_template_is_shipped_with_the_package():
 def test_no_other_file_of_ours_writes_a_page():
     sources = [*(ROOT / "clippan_lib").rglob("*.py"), *(ROOT / "docs").glob("*.py")]
     assert [path.name for path in sources if "<!doctype" in path.read_text(encoding="utf-8").lower()] == []
+
+
+def test_a_figure_of_few_colours_is_smaller_and_looks_the_same():
+    figure = Figure(figsize=(4, 3))
+    figure.subplots().imshow(np.random.default_rng(0).random((60, 80)), cmap="magma")
+    whole, few = drawn(figure, "noise"), drawn(figure, "noise", 256)
+    assert len(few.source) < 0.6 * len(whole.source)
+    bytes_of = (base64.b64decode(picture.source.partition(",")[2]) for picture in (whole, few))
+    one, other = (
+        np.asarray(PIL.Image.open(io.BytesIO(each)).convert("RGB")).astype(int) for each in bytes_of
+    )
+    assert np.abs(one - other).mean() < 3

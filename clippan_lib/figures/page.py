@@ -11,6 +11,7 @@ from functools import cache
 from importlib.resources import files
 
 import pandas as pd
+import PIL.Image
 from jinja2 import Environment, StrictUndefined, Template
 from matplotlib.figure import Figure
 
@@ -161,8 +162,18 @@ def inline(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def drawn(figure: Figure, caption: str) -> Picture:
-    """A figure inside the page itself."""
+def drawn(figure: Figure, caption: str, colours: int | None = None) -> Picture:
+    """A figure inside the page itself.
+
+    Args:
+        figure: what is drawn.
+        caption: of the picture.
+        colours: at most so many, up to 256, for a third of the size; None keeps all.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
+    if colours:
+        image = PIL.Image.open(buffer).convert("RGB").quantize(colours, dither=PIL.Image.Dither.NONE)
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", optimize=True)
     return Picture(inline(buffer.getvalue(), "png"), caption)

@@ -33,6 +33,7 @@ from clippan_lib.sharpening.verdict import (
 PAGE, TABLE, KEPT = "index.html", "scores.csv", ".kept.json"
 COLUMNS = ["method", "consistency", "setting", "seed", "metric", "value"]
 SHOWN = 4  # methods in pictures
+COLOURS = 256  # of a picture, so that a page stays below 3 MB
 _ALWAYS = (
     "stack",
     "bandwise",
@@ -158,18 +159,23 @@ def _pictures(contest: Contest, shown: list[Place]) -> Iterator[Section]:
     caption = (
         "One scale down: inputs, fusions and the truth; the box magnified; absolute errors, all on one scale."
     )
-    yield Section("One scale down", pictures=[drawn(picture, caption)])
+    yield Section("One scale down", pictures=[drawn(picture, caption, COLOURS)])
     fused = {title: image[:1] for title, image in _fused(contest, full, shown).items()}
     picture = figures.zooms(fused, full.lrms[:1], full.pan[:1], sensor, columns=SHOWN + 2)
     maps = index_maps(_maps(contest, full, fused), "Where indices without a truth find fault")
     yield Section(
         "Full resolution",
         pictures=[
-            drawn(picture, "Full resolution: the scene as it is, the middle of an area; the box magnified."),
+            drawn(
+                picture,
+                "Full resolution: the scene as it is, the middle of an area; the box magnified.",
+                COLOURS,
+            ),
             drawn(
                 maps,
                 "D_rho: how little the surroundings of a pixel follow PAN. Reprojection: how far the fusion, seen as "
                 "the sensor would see it, is from MS. Dark is good.",
+                COLOURS,
             ),
         ],
     )
