@@ -200,9 +200,9 @@ def _add_scene(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--sensor",
-        metavar="S",
-        help=f"names the bands, and its MTF gains serve where none are measured ({', '.join(SENSORS)}); a network "
-        "knows its own",
+        metavar="NAME|FILE",
+        help=f"names the bands, and its MTF gains serve where none are measured ({', '.join(SENSORS)}, or a YAML file "
+        "with the fields of a manifest's sensor block); a network knows its own",
     )
     parser.add_argument(
         "--bands",

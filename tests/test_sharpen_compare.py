@@ -16,6 +16,7 @@ from scenes import HEIGHT, WIDTH, land, scene
 from scipy import stats
 
 from clippan_lib import cli
+from clippan_lib.commands import sensor_of
 from clippan_lib.commands.adapt import certify
 from clippan_lib.data import wald
 from clippan_lib.data.pair import open_pair
@@ -24,7 +25,7 @@ from clippan_lib.files import read_json
 from clippan_lib.fusion import CLASSICAL, get_method, network_for
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.metrics import BETTER, full_scores, reduced_scores
-from clippan_lib.sensors import get_sensor
+from clippan_lib.sensors import Sensor, get_sensor
 from clippan_lib.sharpening.adapted import adapted
 from clippan_lib.sharpening.areas import choose_areas, settings_of
 from clippan_lib.sharpening.certificate import known_trust, write_certificate
@@ -210,6 +211,22 @@ def test_a_trained_network_takes_part_in_the_units_of_its_training(tmp_path):
         torch.testing.assert_close(entrant.fused(full), expected)
     with pytest.raises(ValueError, match="was trained for sensor QB, not IKONOS"):
         plan_contest(*scene(tmp_path), sensor=get_sensor("IKONOS"), networks=[file])
+
+
+def test_a_sensor_of_ones_own_is_read_from_a_file(tmp_path, capsys):
+    ms, pan = scene(tmp_path)
+    own = tmp_path / "mine.yaml"
+    fields = "bands: [a, b, c, d]\nbits: 12\nratio: 4\ngnyq: [0.3, 0.3, 0.3, 0.2]\ngnyq_pan: 0.2\n"
+    own.write_text(f"name: MINE\n{fields}rgb: [2, 1, 0]\ngbnir: [1, 0, 3]\n")
+    command = ["score", "--fused", str(ms), "--ms", str(ms), "--pan", str(pan), "--sensor", str(own)]
+    assert sensor_of(str(own)) == Sensor(
+        "MINE", ("a", "b", "c", "d"), 12, 4, (0.3, 0.3, 0.3, 0.2), 0.2, (2, 1, 0), (1, 0, 3)
+    )
+    own.write_text(f"name: MINE\n{fields}rgb: [2, 1, 0]\ngbnir: [1, 0, 3]\ngain: 3\n")
+    assert cli.main(command) == 2
+    assert "field gain = 3 is unknown; correct its spelling or remove it" in capsys.readouterr().err
+    assert cli.main([*command[:-1], str(tmp_path / "none.yaml")]) == 2
+    assert "none.yaml: cannot be read" in capsys.readouterr().err
 
 
 # The verdict
@@ -482,19 +499,14 @@ def test_the_truth_that_judges_reaches_no_training(tmp_path):
     contest = plan_contest(ms, pan, sensor=QB, methods=["exp"])
     entrant = adapted(contest, tmp_path / "out", bands=None, preset="smoke")
     patches = [
-        training.dataset.patches("train", "full", training.config.patch) for training in trainings(entrant)
+        training.dataset.patches("train", "full", training.config.patch)
+        for training in entrant.fused.trainings.values()
     ]
     assert not any(each.has_gt for each in patches)
     reduced = contest.settings[0]
     cut = patches[0].batch([0])
     size = cut.lrms.shape[-1]
     torch.testing.assert_close(cut.lrms, reduced.lrms[..., :size, :size], atol=2e-3, rtol=0)
-
-
-def trainings(entrant):
-    """What its closure holds, in the order of the settings."""
-    held = dict(zip(entrant.fused.__code__.co_freevars, entrant.fused.__closure__, strict=True))
-    return [*held["trainings"].cell_contents.values()]
 
 
 def test_a_preset_that_is_not_trained_one_scale_down_and_a_scene_too_small_are_refused(tmp_path, capsys):

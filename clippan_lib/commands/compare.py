@@ -7,10 +7,9 @@ from dataclasses import replace
 
 from rasterio.errors import NotGeoreferencedWarning
 
-from clippan_lib.commands import stop
+from clippan_lib.commands import sensor_of, stop
 from clippan_lib.errors import OutputError
 from clippan_lib.runs.progress import bars
-from clippan_lib.sensors import get_sensor
 from clippan_lib.sharpening.certificate import KEPT, write_certificate
 from clippan_lib.sharpening.contest import Contest, plan_contest, run_contest
 from clippan_lib.sharpening.verdict import verdict
@@ -23,7 +22,7 @@ def act(options: argparse.Namespace) -> int:
         contest = plan_contest(
             options.ms,
             options.pan,
-            sensor=options.sensor and get_sensor(options.sensor),
+            sensor=sensor_of(options.sensor),
             bands=options.bands,
             methods=options.methods or (),
             networks=options.networks,

@@ -6,9 +6,8 @@ import warnings
 
 from rasterio.errors import NotGeoreferencedWarning
 
-from clippan_lib.commands import stop
+from clippan_lib.commands import sensor_of, stop
 from clippan_lib.metrics import BETTER
-from clippan_lib.sensors import get_sensor
 from clippan_lib.sharpening.delivered import score_fused
 
 
@@ -20,7 +19,7 @@ def act(options: argparse.Namespace) -> int:
             options.ms,
             options.pan,
             reference=options.reference,
-            sensor=options.sensor and get_sensor(options.sensor),
+            sensor=sensor_of(options.sensor),
             bands=options.bands,
             gains=options.gains,
         )

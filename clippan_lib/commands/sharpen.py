@@ -9,14 +9,14 @@ from pathlib import Path
 
 from rasterio.errors import NotGeoreferencedWarning
 
-from clippan_lib.commands import stop
+from clippan_lib.commands import sensor_of, stop
 from clippan_lib.errors import OutputError
 from clippan_lib.fusion import CLASSICAL, STACK, is_classical
 from clippan_lib.fusion.registry import BANDWISE
 from clippan_lib.runs.devices import find_device
 from clippan_lib.runs.folder import find_network
 from clippan_lib.runs.progress import bars
-from clippan_lib.sensors import Sensor, get_sensor
+from clippan_lib.sensors import Sensor
 from clippan_lib.sharpening import Job, plan_job, sharpen
 from clippan_lib.sharpening.contest import plan_contest, run_contest
 from clippan_lib.sharpening.verdict import verdict
@@ -29,7 +29,7 @@ def act(options: argparse.Namespace) -> int:
     warnings.simplefilter("ignore", NotGeoreferencedWarning)
     try:
         method = _method(options.method)
-        sensor = options.sensor and get_sensor(options.sensor)
+        sensor = sensor_of(options.sensor)
         job_with = partial(
             plan_job,
             options.ms,

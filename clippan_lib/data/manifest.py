@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from clippan_lib.errors import ManifestError
-from clippan_lib.sensors import Sensor, get_sensor
+from clippan_lib.sensors import Sensor, get_sensor, read_sensor
 
 SPLITS = ("train", "val", "test")
 
@@ -296,16 +296,7 @@ def load_manifest(path: str | Path) -> Manifest:
     ('synthetic_wv3', 'WV3')
     """
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ManifestError(f"{path}: cannot be read ({error.strerror}); give a manifest's path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ManifestError(
-            f"{path}: holds {type(content).__name__}, not fields; see data_manifests/README.md"
-        )
+    content = _fields(path, "a manifest")
     try:
         # through JSON, whose strict mode still takes a list for a tuple
         manifest = Manifest.model_validate_json(json.dumps(content, default=str))
@@ -313,6 +304,34 @@ def load_manifest(path: str | Path) -> Manifest:
         raise ManifestError("\n".join(_explain(path, item) for item in error.errors())) from error
     manifest._file = path
     return manifest
+
+
+def load_sensor(path: str | Path) -> Sensor:
+    """Read a sensor that the package does not know: the block `sensor` of a manifest, as a file of its own.
+
+    Args:
+        path: a YAML file with name, bands, bits, ratio, gnyq, gnyq_pan, rgb and gbnir.
+    Raises: ManifestError naming file, field, value and remedy.
+    """
+    path = Path(path)
+    try:
+        return read_sensor(_fields(path, "a sensor"))
+    except ValidationError as error:
+        raise ManifestError("\n".join(_explain(path, item) for item in error.errors())) from error
+
+
+def _fields(path: Path, what: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read ({error.strerror}); give {what}'s path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ManifestError(
+            f"{path}: holds {type(content).__name__}, not fields; see data_manifests/README.md"
+        )
+    return content
 
 
 def _explain(path: Path, item: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Stage II on the very scene that is compared, as `clippan sharpen --adapt` has it, at each scale, without truth."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ _ALL: dict[Setting, dict[str, float]] = {
 
 
 @dataclass(frozen=True)
-class _Training:
+class Training:
     """What one setting trains on."""
 
     dataset: Dataset
@@ -48,6 +48,28 @@ class _Training:
             network = run.stage2({NAME: supervisor}, start, "full", 1)[NAME][0].network
         with torch.no_grad():
             return network(judged.lrms, judged.pan)
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """Trains, and fuses, when it is called with a setting.
+
+    Args:
+        trainings: what each setting trains on.
+        seed: of the training.
+        largest: the digital number that is 1 in the images.
+        trained: of full resolution, if it is there already.
+    """
+
+    trainings: Mapping[Setting, Training]
+    seed: int
+    largest: float
+    trained: TrainedNetwork | None
+
+    def __call__(self, judged: Judged) -> HRMS:
+        if judged.setting == "full" and self.trained is not None:
+            return in_units(self.trained, self.largest)(judged)
+        return self.trainings[judged.setting].fused(judged, self.seed)
 
 
 def adapted(
@@ -80,13 +102,7 @@ def adapted(
     trainings = {
         judged.setting: _prepared(contest, judged.setting, out, bands, preset) for judged in contest.settings
     }
-
-    def fused(judged: Judged) -> HRMS:
-        if judged.setting == "full" and trained is not None:
-            return in_units(trained, contest.areas.largest)(judged)
-        return trainings[judged.setting].fused(judged, seed)
-
-    return Entrant(NAME, fused, seed=seed)
+    return Entrant(NAME, Adapted(trainings, seed, contest.areas.largest, trained), seed=seed)
 
 
 def _prepared(
@@ -95,7 +111,7 @@ def _prepared(
     out: Path,
     bands: Sequence[int] | Sequence[str] | None,
     preset: str,
-) -> _Training:
+) -> Training:
     manifest, root = scene_manifest(
         contest.files, out, contest.sensor, bands, contest.areas.largest, _ALL[setting]
     )
@@ -119,4 +135,4 @@ def _prepared(
     config = make_config(preset, **changes)
     dataset = as_configured(open_dataset(manifest, root), config, None)
     dataset.patches("train", "full", config.patch)
-    return _Training(dataset, config)
+    return Training(dataset, config)
