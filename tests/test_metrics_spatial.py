@@ -12,6 +12,7 @@ from clippan_lib.metrics.spatial import (
     d_rho,
     d_rho_map,
     d_s_f,
+    d_s_f_map,
     d_s_r,
     d_s_r_map,
     detail_quality,
@@ -162,6 +163,27 @@ def test_d_s_f_is_what_its_equation_says():
         low_details(image(14, h=32, w=32), odd, GNYQ, 0.15, 3),
         low_details(image(14, h=32, w=32), odd, GNYQ, 0.15, 3, block=30),
     )
+
+
+def test_the_map_of_d_s_f_has_a_value_for_each_block():
+    hrms, pan, lrms = image(21, h=64, w=96), image(22, c=1, h=64, w=96), image(23, h=16, w=24)
+    found = d_s_f_map(hrms, lrms, pan, GNYQ, 0.15, 4)
+    assert found.shape == (2, 1, 2, 3)
+    kernels = mtf_kernel(GNYQ, 4)
+    seen = decimate(filter_image(pan, mtf_kernel((0.15,), 4)), 4)
+    pairs = {
+        32: (hrms - filter_image(hrms, kernels), pan - ideal_lowpass(pan, 4)),
+        8: (lrms - filter_image(lrms, kernels), seen - ideal_lowpass(seen, 4)),
+    }
+    # the second block of the last row
+    high, low = (
+        detail_quality(*(part[..., -block:, block : 2 * block] for part in pair), block)
+        for block, pair in pairs.items()
+    )
+    torch.testing.assert_close(found[:, 0, 1, 1], (high - low).abs().mean(1))
+    assert (d_s_f(hrms, lrms, pan, GNYQ, 0.15, 4) <= found.mean((1, 2, 3)) + 1e-12).all()
+    with pytest.raises(ValueError, match="block 32 is no multiple of ratio 3"):
+        d_s_f_map(hrms, lrms, pan, GNYQ, 0.15, 3)
 
 
 @pytest.mark.parametrize(

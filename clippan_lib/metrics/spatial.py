@@ -217,6 +217,33 @@ def d_s_f(
     return (detail_quality(details, pan - ideal_lowpass(pan, ratio), block) - low).abs().mean(1)
 
 
+def d_s_f_map(
+    hrms: Image,
+    lrms: LRMS,
+    pan: AnyImage,
+    gnyq: Sequence[float],
+    gnyq_pan: float,
+    ratio: int,
+    block: int = BLOCK,
+) -> Float[Tensor, "b 1 rows columns"]:
+    """How far the details of each block moved away from PAN's: mean over bands of |Q - Q at the scale of LRMS|.
+
+    `d_s_f` compares the means over blocks, so it is at most the mean of this map.
+
+    Args:
+        hrms, lrms, pan, gnyq, gnyq_pan, ratio, block: as in `d_s_f`; `block` is a multiple of `ratio`.
+    Returns: (b, 1, H/block, W/block), in [0, 1].
+    Raises: ValueError where `d_s_f` does, or on another block.
+    """
+    _check(hrms, pan)
+    if block % ratio:
+        raise ValueError(f"block {block} is no multiple of ratio {ratio}: blocks of LRMS would lie elsewhere")
+    low = _block_quality(*_low_pair(lrms, pan, gnyq, gnyq_pan, ratio), block // ratio)
+    details = hrms - filter_image(hrms, mtf_kernel(tuple(gnyq), ratio))
+    high = _block_quality(details, pan - ideal_lowpass(pan, ratio), block)
+    return (high - low).abs().mean(-1).view(len(hrms), 1, hrms.shape[-2] // block, hrms.shape[-1] // block)
+
+
 def low_details(
     lrms: LRMS, pan: PAN, gnyq: Sequence[float], gnyq_pan: float, ratio: int, block: int = BLOCK
 ) -> Float[Tensor, "b c"]:
@@ -227,13 +254,20 @@ def low_details(
     Returns: (b, c), in [0, 1].
     Raises: ValueError on sizes that do not fit.
     """
-    check_pair(lrms, pan, ratio)
-    seen = decimate(filter_image(pan, mtf_kernel((gnyq_pan,), ratio)), ratio)
-    pairs = lrms - filter_image(lrms, mtf_kernel(tuple(gnyq), ratio)), seen - ideal_lowpass(seen, ratio)
     side = block // ratio
     height, width = (length - length % side for length in lrms.shape[-2:])
-    details, pan_details = (image[..., :height, :width] for image in pairs)
+    pair = _low_pair(lrms, pan, gnyq, gnyq_pan, ratio)
+    details, pan_details = (image[..., :height, :width] for image in pair)
     return detail_quality(details, pan_details, side)
+
+
+def _low_pair(
+    lrms: LRMS, pan: PAN, gnyq: Sequence[float], gnyq_pan: float, ratio: int
+) -> tuple[LRMS, AnyImage]:
+    """Details of LRMS, and of PAN degraded with its own MTF."""
+    check_pair(lrms, pan, ratio)
+    seen = decimate(filter_image(pan, mtf_kernel((gnyq_pan,), ratio)), ratio)
+    return lrms - filter_image(lrms, mtf_kernel(tuple(gnyq), ratio)), seen - ideal_lowpass(seen, ratio)
 
 
 def detail_quality(details: Image, pan_details: AnyImage, block: int) -> Float[Tensor, "b c"]:
@@ -246,6 +280,10 @@ def detail_quality(details: Image, pan_details: AnyImage, block: int) -> Float[T
     Returns: (b, c), in [0, 1]; 1 for a block where both are flat.
     Raises: ValueError on sides that are no multiples of `block`.
     """
+    return _block_quality(details, pan_details, block).mean(1)
+
+
+def _block_quality(details: Image, pan_details: AnyImage, block: int) -> Float[Tensor, "b n c"]:
     x, y = block_moments(details, block), block_moments(pan_details, block)
     spread = x.variance.unsqueeze(-1) + y.variance.unsqueeze(-2)
-    return quotient_or_one(2 * block_covariance(x, y), spread).clamp(min=0).mean(1).squeeze(-1)
+    return quotient_or_one(2 * block_covariance(x, y), spread).clamp(min=0).squeeze(-1)
