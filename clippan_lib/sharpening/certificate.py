@@ -64,12 +64,12 @@ def write_certificate(contest: Contest, rows: pd.DataFrame, folder: Path) -> lis
     result = verdict(rows)
     shown = _shown(contest, rows)
     sections = [
-        Section("Which method is best here?", f"{result.sentence} {trust(known_trust())}"),
         _standings(rows, result.best),
         *_pictures(contest, shown),
         Section("What this page cannot say", _limits(contest)),
     ]
-    write_text(page, render(f"Pansharpening compared: {contest.files[0].name}", sections, _facts(contest)))
+    facts = {"result": result.sentence, "how far to trust it": trust(known_trust()), **_facts(contest)}
+    write_text(page, render(f"Pansharpening compared: {contest.files[0].name}", sections, facts))
     return [page, table]
 
 
