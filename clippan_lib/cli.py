@@ -191,6 +191,19 @@ def _add_scene(parser: argparse.ArgumentParser) -> None:
     """The options that say what a scene is."""
     parser.add_argument("--ms", type=Path, required=True, metavar="FILE", help="the bands")
     parser.add_argument("--pan", type=Path, required=True, metavar="FILE", help="the sharp image")
+    placing = parser.add_mutually_exclusive_group()
+    placing.add_argument(
+        "--register",
+        action="store_true",
+        help="measure by how much PAN lies off MS, and move MS by it first; refused where they have nothing in common",
+    )
+    placing.add_argument(
+        "--shift",
+        type=_shift,
+        default=(0.0, 0.0),
+        metavar="ROWS,COLUMNS",
+        help="move MS by so many PAN pixels down and right first (up and left are negative: --shift=-2.4,1)",
+    )
     parser.add_argument(
         "--gains",
         choices=("measured", "table"),
@@ -252,6 +265,16 @@ def _add_score(commands: Any) -> None:
     )
     _add_scene(scoring)
     scoring.add_argument("--reference", type=Path, metavar="FILE", help="the truth, on the same pixels")
+
+
+def _shift(text: str) -> tuple[float, float]:
+    try:
+        rows, columns = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: give rows and columns in PAN px, such as -2.4,1") from None
+    if not abs(rows) + abs(columns) < 1e6:
+        raise argparse.ArgumentTypeError(f"{text}: is no shift of a scene")
+    return rows, columns
 
 
 def _bands(text: str) -> list[int] | list[str]:

@@ -3,6 +3,7 @@
 Importing all of the package takes seconds, which a command that needs little of it should not.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -25,3 +26,15 @@ def sensor_of(given: str | None) -> Sensor | None:
     from clippan_lib.data.manifest import load_sensor  # seconds to import
 
     return load_sensor(Path(given))
+
+
+def refuse_moved(options: argparse.Namespace) -> None:
+    """Training reads the files as they are.
+
+    Raises: ValueError where MS is to be moved first.
+    """
+    if options.register or options.shift != (0.0, 0.0):
+        raise ValueError(
+            "--adapt trains on the files as they are, and --register or --shift moves MS; leave one of the two out, or "
+            "write a registered MS first"
+        )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rasterio.errors import NotGeoreferencedWarning
 
-from clippan_lib.commands import sensor_of, stop
+from clippan_lib.commands import refuse_moved, sensor_of, stop
 from clippan_lib.errors import OutputError
 from clippan_lib.runs.progress import bars
 from clippan_lib.sharpening.certificate import KEPT, write_certificate
@@ -27,15 +27,19 @@ def act(options: argparse.Namespace) -> int:
             methods=options.methods or (),
             networks=options.networks,
             gains=options.gains,
+            register=options.register,
+            shift=options.shift,
         )
         if options.adapt:
+            refuse_moved(options)
             contest = _with_adapted(contest, options)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         return stop(2, OutputError(f"{folder}: cannot be made ({error.strerror}); name another folder"))
     except ValueError as error:
         return stop(2, error)
-    print(f"{contest.areas.in_words}; {contest.optics.remark}", file=sys.stderr)
+    for said in (contest.placed.remark, f"{contest.areas.in_words}; {contest.optics.remark}"):
+        print(said, end="\n" * bool(said), file=sys.stderr)
     for remark in contest.absent:
         print(f"Left out: {remark}", file=sys.stderr)
     try:

@@ -22,6 +22,8 @@ def act(options: argparse.Namespace) -> int:
             sensor=sensor_of(options.sensor),
             bands=options.bands,
             gains=options.gains,
+            register=options.register,
+            shift=options.shift,
         )
     except ValueError as error:
         return stop(2, error)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rasterio.errors import NotGeoreferencedWarning
 
-from clippan_lib.commands import sensor_of, stop
+from clippan_lib.commands import refuse_moved, sensor_of, stop
 from clippan_lib.errors import OutputError
 from clippan_lib.fusion import CLASSICAL, STACK, is_classical
 from clippan_lib.fusion.registry import BANDWISE
@@ -40,8 +40,11 @@ def act(options: argparse.Namespace) -> int:
             device=find_device(options.device),
             gains=options.gains,
             consistent=options.consistent,
+            register=options.register,
+            shift=options.shift,
         )
         if options.adapt:
+            refuse_moved(options)
             if method == AUTO:
                 raise ValueError(
                     "--adapt trains a network, and --method auto chooses a method; leave one of the two out"
@@ -63,6 +66,8 @@ def act(options: argparse.Namespace) -> int:
         f"{job.title}: {rows} x {columns} px of PAN, {job.pair.n_bands} bands, ratio {job.pair.ratio}",
         file=sys.stderr,
     )
+    if job.placed.remark:
+        print(job.placed.remark, file=sys.stderr)
     if job.optics:
         print(job.optics.remark, file=sys.stderr)
     if not job.exact:
@@ -100,7 +105,15 @@ def _best(
         raise ValueError(
             "--method auto compares methods with and without consistency; leave --consistent out"
         )
-    contest = plan_contest(options.ms, options.pan, sensor=sensor, bands=options.bands, gains=options.gains)
+    contest = plan_contest(
+        options.ms,
+        options.pan,
+        sensor=sensor,
+        bands=options.bands,
+        gains=options.gains,
+        register=options.register,
+        shift=options.shift,
+    )
     one_scale_down = replace(contest, settings=contest.settings[:1])
     if not options.out.parent.is_dir():
         raise ValueError(f"{options.out.parent}: no such folder; make it, or name an output in another")

@@ -83,6 +83,7 @@ def _facts(contest: Contest) -> dict[str, str]:
         "optics": optics.remark
         + ("" if optics.sensor.measured else " (assumed: no published measurement is known)"),
         "compared": contest.areas.in_words,
+        **({"place": contest.placed.remark} if contest.placed.remark else {}),
         "made by": f"CLIPPan {__version__}",
     }
     return facts | ({"left out": "; ".join(contest.absent)} if contest.absent else {})

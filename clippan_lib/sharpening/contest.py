@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clippan_lib.data.pair.scene import ScenePair, open_pair
+from clippan_lib.data.pair.scene import ScenePair
 from clippan_lib.data.pair.sources import states_read
 from clippan_lib.errors import DataError
 from clippan_lib.files import file_digest, library_digest, read_json, write_json
@@ -25,6 +25,7 @@ from clippan_lib.sensors import Sensor
 from clippan_lib.shapes import HRMS, Progress, Scores
 from clippan_lib.sharpening.areas import Areas, Judged, choose_areas, settings_of
 from clippan_lib.sharpening.optics import FARTHEST, Gains, SceneOptics, refuse_other_kind, scene_optics
+from clippan_lib.sharpening.registration import Placed, place
 
 # Behind a method: nothing, LRMS alone, LRMS and PAN
 BEHIND = (Steps(0, False), Steps(3, False), Steps(1, True))
@@ -63,7 +64,7 @@ class Contest:
 
     Args:
         files: MS and PAN.
-        pair: the two on one grid.
+        placed: the two on one grid, and how far MS was moved.
         optics: gains and shift.
         sensor: with these gains, and the pair's ratio.
         areas: what is compared.
@@ -74,7 +75,7 @@ class Contest:
     """
 
     files: tuple[Path, Path]
-    pair: ScenePair
+    placed: Placed
     optics: SceneOptics
     sensor: Sensor
     areas: Areas
@@ -82,6 +83,10 @@ class Contest:
     entrants: list[Entrant]
     absent: list[str]
     key: str
+
+    @property
+    def pair(self) -> ScenePair:
+        return self.placed.pair
 
 
 def plan_contest(
@@ -93,6 +98,8 @@ def plan_contest(
     methods: Sequence[str] = (),
     networks: Sequence[Path] = (),
     gains: Gains = "measured",
+    register: bool = False,
+    shift: tuple[float, float] = (0.0, 0.0),
 ) -> Contest:
     """Look at the scene and say what will be compared; nothing is fused or written.
 
@@ -101,7 +108,7 @@ def plan_contest(
         sensor: its MTF gains serve where those of the scene cannot be measured.
         methods: names of classical methods, "bandwise" or "stack"; none means all of them.
         networks: files of a run's folder networks/, trained for this sensor.
-        gains: as for `plan_job`.
+        gains, register, shift: as for `plan_job`.
     Raises: DataError, CheckpointError or another ValueError that says what was seen and what to do.
     """
     paths = (Path(ms).resolve(), Path(pan).resolve())
@@ -112,7 +119,8 @@ def plan_contest(
     known = [*CLASSICAL, BANDWISE, STACK]
     if unknown := [name for name in methods if name not in known]:
         raise DataError(f"unknown methods {', '.join(unknown)}; known: {', '.join(known)}")
-    pair = open_pair(*paths, bands=bands, sensor=sensor)
+    placed = place(*paths, bands=bands, sensor=sensor, register=register, shift=shift)
+    pair = placed.pair
     optics = scene_optics(pair, sensor, gains, 0, "comparing")
     told = replace(optics.sensor, ratio=pair.ratio, rgb=colours(pair.band_names))
     areas = choose_areas(pair, sensor)
@@ -133,12 +141,13 @@ def plan_contest(
         library_digest(),
         states_read(paths),
         bands,
+        placed.shift,
         asdict(told),
         areas.corners,
         [file_digest(path) for path in trained],
     ]
     key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-    return Contest(paths, pair, optics, told, areas, settings_of(areas, told), entrants, absent, key)
+    return Contest(paths, placed, optics, told, areas, settings_of(areas, told), entrants, absent, key)
 
 
 def colours(names: Sequence[str]) -> tuple[int, int, int]:
@@ -162,7 +171,9 @@ def _allowed(optics: SceneOptics) -> tuple[Sequence[Steps], list[str]]:
     down, right = optics.found.shift
     if max(abs(down), abs(right)) > FARTHEST:
         off = f"PAN lies {down:+.2f} rows and {right:+.2f} columns off MS (PAN px)"
-        return BEHIND[:1], [f"steps of consistency: {off}, and they need {FARTHEST} or less"]
+        return BEHIND[:1], [
+            f"steps of consistency: {off}, and they need {FARTHEST} or less; --register moves MS"
+        ]
     return BEHIND, []
 
 
@@ -217,7 +228,7 @@ def run_contest(contest: Contest, kept: Path, progress: Progress | None = None) 
     table: list[dict[str, Any]] = []
     for judged in contest.settings:
         scored = None
-        for place, entrant in enumerate(contest.entrants, 1):
+        for number, entrant in enumerate(contest.entrants, 1):
             name = f"{judged.setting} {entrant.name}"
             if name not in rows:
                 scored = scored or _scores(judged, contest)
@@ -225,7 +236,7 @@ def run_contest(contest: Contest, kept: Path, progress: Progress | None = None) 
                 write_json(kept, {"key": contest.key, "rows": rows})
             table += rows[name]
             if progress:
-                progress(_IN_WORDS[judged.setting], place, len(contest.entrants), {})
+                progress(_IN_WORDS[judged.setting], number, len(contest.entrants), {})
     return pd.DataFrame(table)
 
 

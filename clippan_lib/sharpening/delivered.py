@@ -7,13 +7,14 @@ from pathlib import Path
 import torch
 
 from clippan_lib.data.pair.raster import Raster, alpha_bands, open_raster
-from clippan_lib.data.pair.scene import ScenePair, open_pair
+from clippan_lib.data.pair.scene import ScenePair
 from clippan_lib.errors import DataError
 from clippan_lib.metrics import Judge, reduced_scores
 from clippan_lib.sensors import Sensor
 from clippan_lib.shapes import HRMS
 from clippan_lib.sharpening.areas import Areas, choose_areas
 from clippan_lib.sharpening.optics import Gains, scene_optics
+from clippan_lib.sharpening.registration import place
 
 _OFF = 0.05  # px; less is rounding of a georeference
 
@@ -105,6 +106,8 @@ def score_fused(
     sensor: Sensor | None = None,
     bands: Sequence[int] | Sequence[str] | None = None,
     gains: Gains = "measured",
+    register: bool = False,
+    shift: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[dict[str, float], Areas]:
     """All scores of a fused image: without a reference, and with one if it is given.
 
@@ -113,11 +116,12 @@ def score_fused(
         ms, pan, bands: as for `open_pair`.
         reference: the truth, on the same pixels.
         sensor: its gains serve where those of the scene cannot be measured.
-        gains: as for `plan_job`.
+        gains, register, shift: as for `plan_job`.
     Returns: metric to its mean over the areas; and these areas.
     Raises: DataError or another ValueError that says what does not fit.
     """
-    pair = open_pair(Path(ms).resolve(), Path(pan).resolve(), bands=bands, sensor=sensor)
+    paths = Path(ms).resolve(), Path(pan).resolve()
+    pair = place(*paths, bands=bands, sensor=sensor, register=register, shift=shift).pair
     files = [open_on_grid(Path(path), pair) for path in (fused, reference) if path is not None]
     optics = scene_optics(pair, sensor, gains, 0, "scoring")
     told, areas = replace(optics.sensor, ratio=pair.ratio), choose_areas(pair, sensor)

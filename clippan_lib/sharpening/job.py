@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import lcm
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from clippan_lib.data.pair.scene import ScenePair, open_pair
+from clippan_lib.data.pair.scene import ScenePair
 from clippan_lib.data.pair.sources import states_read
 from clippan_lib.errors import DataError
 from clippan_lib.files import file_digest, library_digest
@@ -30,6 +31,7 @@ from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.sensors import Sensor
 from clippan_lib.sharpening.optics import Gains, SceneOptics, refuse_other_kind, scene_optics
 from clippan_lib.sharpening.output import BLOCK, DTYPES
+from clippan_lib.sharpening.registration import Placed, place
 from clippan_lib.sharpening.tiles import TileFuser
 from clippan_lib.sharpening.windows import far_windows, held, scaled
 
@@ -50,6 +52,7 @@ class Job:
             image in such a way that every tile is an image of its own, and the output depends on `side`.
         optics: the gains that are used, and what was measured; None where the method uses none of the scene.
         key: SHA-256 of all this, of the state of the files and of the library itself.
+        placed: whether, and how far, MS was moved.
     """
 
     files: tuple[Path, Path]
@@ -59,6 +62,7 @@ class Job:
     exact: bool
     optics: SceneOptics | None
     key: str
+    placed: Placed
 
     @property
     def pair(self) -> ScenePair:
@@ -72,7 +76,10 @@ class Job:
     @property
     def tags(self) -> dict[str, str]:
         """What the output says of its making."""
-        return {"CLIPPAN_METHOD": self.title} | (self.optics.tags if self.optics else {})
+        tags = {"CLIPPAN_METHOD": self.title} | (self.optics.tags if self.optics else {})
+        if self.placed.shift != (0.0, 0.0):
+            tags["CLIPPAN_MOVED"] = "{:.3f} {:.3f}".format(*self.placed.shift)
+        return tags
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,8 @@ def plan_job(
     device: str | torch.device = "cpu",
     gains: Gains = "measured",
     consistent: int = 0,
+    register: bool = False,
+    shift: tuple[float, float] = (0.0, 0.0),
 ) -> Job:
     """Check what can be checked before the scene is fused; nothing is written.
 
@@ -115,6 +124,7 @@ def plan_job(
         gains: "measured" on the scene, where the fit is good, or those of the sensor's "table". The layers of a
             trained network keep those that it was trained with.
         consistent: steps of `fusion.consistency` behind the method.
+        register, shift: move MS onto PAN first, see `registration.place`.
     Raises: DataError, CheckpointError or another ValueError naming what was seen and what to do.
     """
     if tile < MIN_TILE:
@@ -122,18 +132,20 @@ def plan_job(
     if consistent < 0:
         raise DataError(f"{consistent} steps of consistency: give 0 or more")
     paths, device = (Path(ms).resolve(), Path(pan).resolve()), torch.device(device)
+    placing = partial(place, *paths, bands=bands, register=register, shift=shift)
     if method in (BANDWISE, STACK):
-        pair = open_pair(*paths, bands=bands, sensor=sensor)
+        placed = placing(sensor=sensor)
         bind = _bandwise if method == BANDWISE else _stack
-        bound = bind(pair, sensor, gains, consistent, device)
+        bound = bind(placed.pair, sensor, gains, consistent, device)
     elif is_classical(str(method)):
-        pair = open_pair(*paths, bands=bands, sensor=sensor)
-        bound = _classical(str(method), pair, sensor, gains, consistent)
+        placed = placing(sensor=sensor)
+        bound = _classical(str(method), placed.pair, sensor, gains, consistent)
     else:
         trained = TrainedNetwork.load(method)
         refuse_other_kind(sensor, trained.sensor, method)
-        pair = open_pair(*paths, bands=bands, sensor=trained.sensor)
-        bound = _of_file(method, trained, pair, gains, consistent, device)
+        placed = placing(sensor=trained.sensor)
+        bound = _of_file(method, trained, placed.pair, gains, consistent, device)
+    pair = placed.pair
     staged = bound.staged
     if pair.dtype not in DTYPES:
         raise DataError(f"{paths[0]}: values are {pair.dtype}; convert them to one of {', '.join(DTYPES)}")
@@ -145,10 +157,19 @@ def plan_job(
     if staged.reach is not None and max(pair.height, pair.width) <= side + 2 * apron:
         side = max(pair.height, pair.width)  # one tile, no larger than others are with their aprons
     optics = bound.optics and bound.optics.record
-    decisive = [library_digest(), states_read(paths), bands, bound.identity, optics, apron, side]
+    decisive = [
+        library_digest(),
+        states_read(paths),
+        bands,
+        placed.shift,
+        bound.identity,
+        optics,
+        apron,
+        side,
+    ]
     key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     fuser = TileFuser(pair, staged, apron, bound.max_value, device)
-    return Job(paths, fuser, side, bound.title, staged.reach is not None, bound.optics, key)
+    return Job(paths, fuser, side, bound.title, staged.reach is not None, bound.optics, key, placed)
 
 
 def _classical(name: str, pair: ScenePair, sensor: Sensor | None, gains: Gains, consistent: int) -> _Bound:

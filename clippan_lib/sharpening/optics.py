@@ -143,7 +143,7 @@ def _refuse_unregistered(found: Optics | None, fault: str, steps: int, remedy: s
     if max(abs(down), abs(right)) > FARTHEST:
         raise DataError(
             f"{needed}, and it is off by {_place(found.shift, 2)} ({_r2(found)}); {remedy}, or register the pair "
-            f"first: move PAN {_place((-down, -right), 2)}"
+            f"first (--register): move PAN {_place((-down, -right), 2)}"
         )
 
 

@@ -35,16 +35,21 @@ class Axis:
         return self.origin + self.step * np.arange(part.start, part.stop)
 
 
-def common_grid(pan: DatasetReader, ms: DatasetReader) -> tuple[int, Affine, tuple[Axis, Axis]]:
+def common_grid(
+    pan: DatasetReader, ms: DatasetReader, shift: tuple[float, float] = (0.0, 0.0)
+) -> tuple[int, Affine, tuple[Axis, Axis]]:
     """Put MS on the grid that begins at a PAN pixel and has the phase of `clippan_lib.mtf`.
 
+    Args:
+        pan, ms: the files.
+        shift: rows and columns, PAN px, by which MS is moved down and right first.
     Returns: the ratio, the transform of the grid's PAN pixels, and its rows and columns.
     Raises: DataError naming both files and the numbers seen if they do not fit each other.
     """
     high, low = _transforms(pan, ms)
     ratio = _ratio(pan, ms, high, low)
-    rows = _axis(ratio, (low.f - high.f) / high.e, low.e / high.e, pan.height, ms.height)
-    columns = _axis(ratio, (low.c - high.c) / high.a, low.a / high.a, pan.width, ms.width)
+    rows = _axis(ratio, (low.f - high.f) / high.e + shift[0], low.e / high.e, pan.height, ms.height)
+    columns = _axis(ratio, (low.c - high.c) / high.a + shift[1], low.a / high.a, pan.width, ms.width)
     if min(rows.length, columns.length) < MIN_SIDE:
         both = rows.length and columns.length
         common = f"have only {rows.length} x {columns.length} MS px in common" if both else "do not overlap"

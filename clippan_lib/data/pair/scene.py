@@ -148,6 +148,7 @@ def open_pair(
     *,
     bands: Sequence[int] | Sequence[str] | None = None,
     sensor: Sensor | None = None,
+    shift: tuple[float, float] = (0.0, 0.0),
 ) -> ScenePair:
     """Open an MS and a PAN file as delivered; only headers are read.
 
@@ -161,6 +162,7 @@ def open_pair(
             is), or names, looked up in the file's band descriptions, else in `sensor`. None: those of `sensor`,
             else all. An alpha channel is no band, unless `sensor` or these numbers count it as one.
         sensor: names the bands, in file order unless the file's descriptions say otherwise.
+        shift: rows and columns, PAN px, by which MS is moved down and right: where PAN lies off MS.
     Raises: DataError naming the numbers seen where the files are unreadable or do not fit each other, or MS
         lacks the bands or has only one.
     """
@@ -173,7 +175,7 @@ def open_pair(
                 f"{pan}: PAN has {len(of_pan)} bands, not one; are PAN and MS swapped? Else extract its band"
             )
         numbers, names = _select(low, bands, sensor)
-        ratio, transform, axes = common_grid(high, low)
+        ratio, transform, axes = common_grid(high, low, shift)
         if sensor is not None and ratio != sensor.ratio:
             raise DataError(
                 f"{pan} and {ms} have ratio {ratio}, but sensor {sensor.name} has {sensor.ratio}; correct `sensor`"

@@ -1,0 +1,133 @@
+"""MS put where PAN shows it: measured or by hand, refused where the two have nothing in common."""
+
+import re
+
+import numpy as np
+import pytest
+import rasterio
+from rasters import save
+from scenes import scene
+from scipy import ndimage
+
+from clippan_lib import cli
+from clippan_lib.data.pair import open_pair
+from clippan_lib.errors import DataError
+from clippan_lib.sensors import get_sensor
+from clippan_lib.sharpening import plan_job
+from clippan_lib.sharpening.contest import plan_contest
+from clippan_lib.sharpening.registration import place
+
+QB = get_sensor("QB")
+
+
+@pytest.mark.parametrize("shift", [(3, -2), (-6, 5), (20, 11)])
+def test_a_shift_of_whole_pixels_is_found_and_undone(tmp_path, shift):
+    ms, pan = scene(tmp_path, shift=shift)
+    placed = place(ms, pan, register=True)
+    assert placed.shift == pytest.approx(shift, abs=0.1)
+    assert re.match(
+        rf"registered: PAN lay \{shift[0]:+d}\.\d\d rows|registered: PAN lay [+-]\d+\.\d\d rows",
+        placed.remark,
+    )
+    # PAN is as it was: its pixels from some row and column on
+    window = placed.pair.read(slice(0, 8), slice(0, 8)).pan[0, 0].numpy()
+    with rasterio.open(pan) as file:
+        whole, corner = file.read(1), ~file.transform @ (placed.pair.transform @ (0, 0))
+    left, top = map(round, corner)
+    assert np.array_equal(window, whole[top : top + 32, left : left + 32])
+
+
+def test_what_is_read_of_a_moved_ms_is_what_lies_there(tmp_path):
+    ms, pan = scene(tmp_path)
+    there, moved = open_pair(ms, pan), open_pair(ms, pan, shift=(4.0, -8.0))  # one MS px down, two left
+    grids = [~pair.transform @ (0, 0) for pair in (there, moved)]
+    assert np.subtract(*grids) == pytest.approx(
+        [0, 4]
+    )  # its first row has no MS any more; on the left PAN ends
+    found = moved.read(slice(0, 10), slice(0, 10)).lrms
+    assert np.allclose(found, there.read(slice(0, 10), slice(2, 12)).lrms, atol=1e-3)
+
+
+def test_part_of_a_pixel_is_interpolated(tmp_path):
+    ms, pan = scene(tmp_path)
+    there, moved = open_pair(ms, pan), open_pair(ms, pan, shift=(0.0, 1.0))
+    expected = ndimage.shift(there.read(slice(8, 40), slice(None)).lrms[0].numpy(), (0, 0, 0.25), order=5)
+    found = moved.read(slice(8, 40), slice(None)).lrms[0].numpy()
+    # the grid begins at the PAN pixel nearest to MS's own: a whole pixel of shift moves the grid
+    assert found.shape[0] == 4
+    inner = (slice(None), slice(None), slice(8, 60))
+    same = np.abs(found[inner] - there.read(slice(8, 40), slice(None)).lrms[0].numpy()[inner]).mean()
+    assert min(same, np.abs(found[inner] - expected[inner]).mean()) < 1.0
+
+
+def test_the_real_pair_as_found_comes_out_where_its_corrected_one_lies(shared):
+    folder = shared / "scenes" / "phr_urban"
+    placed = place(folder / "ms_as_found.tif", folder / "pan.tif", register=True)
+    assert placed.shift == pytest.approx((-2.4, -2.25), abs=0.1)
+    again = place(folder / "ms.tif", folder / "pan.tif", register=True)
+    assert again.shift == pytest.approx((0, 0), abs=0.15)
+
+
+def test_pans_of_other_places_are_refused_with_the_evidence(tmp_path, shared):
+    with pytest.raises(
+        DataError, match=r"no common structure within 48 PAN px .* R² is 0\.\d\d, .*another place"
+    ):
+        place(*scene(tmp_path, other_place=True), register=True)
+
+
+def test_a_pan_turned_bright_for_dark_is_noticed(tmp_path):
+    ms, pan = scene(tmp_path)
+    with rasterio.open(pan) as file:
+        image, transform = file.read(), file.transform
+    turned = save(tmp_path / "turned.tif", (image.max() + 1 - image).astype(image.dtype), transform, nodata=0)
+    with pytest.raises(
+        DataError, match=r"turned.tif: is bright where MS is dark \(correlation of their detail -0.\d\d\)"
+    ):
+        place(ms, turned, register=True)
+
+
+def test_register_and_a_shift_exclude_one_another(tmp_path, capsys):
+    ms, pan = scene(tmp_path)
+    with pytest.raises(DataError, match=r"register measures the shift, and \(1.0, 0.0\) is given"):
+        place(ms, pan, register=True, shift=(1.0, 0.0))
+    command = ["sharpen", "--ms", str(ms), "--pan", str(pan), "--out", str(tmp_path / "o.tif")]
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--register", "--shift", "1,0"])
+    assert "not allowed with argument --register" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["1", "a,b", "1,2,3", "nan,0", "1e9,0"])
+def test_a_shift_that_is_none_is_refused_with_the_usage(tmp_path, capsys, text):
+    with pytest.raises(SystemExit):
+        cli.main(["sharpen", "--ms", "m", "--pan", "p", "--out", "o", f"--shift={text}"])
+    assert text in capsys.readouterr().err
+
+
+def test_the_command_registers_says_so_and_writes_it_down(tmp_path, capsys):
+    ms, pan = scene(tmp_path, shift=(3, -2))
+    out = tmp_path / "o.tif"
+    command = ["sharpen", "--ms", str(ms), "--pan", str(pan), "--out", str(out), "--method", "bt_h+3"]
+    assert cli.main(command) == 2
+    assert "need PAN to lie on MS" in capsys.readouterr().err
+    assert cli.main([*command, "--register"]) == 0
+    assert "registered: PAN lay +" in capsys.readouterr().err
+    with rasterio.open(out) as file:
+        down, right = map(float, file.tags()["CLIPPAN_MOVED"].split())
+    assert (down, right) == pytest.approx((3, -2), abs=0.1)
+    assert cli.main([*command, "--shift=3,-2"]) == 0
+
+
+def test_moved_files_are_another_job_and_another_contest(tmp_path):
+    ms, pan = scene(tmp_path, shift=(2, 0))
+    keys = {plan_job(ms, pan, "gsa", shift=shift).key for shift in ((0.0, 0.0), (2.0, 0.0))}
+    contests = [plan_contest(ms, pan, sensor=QB, shift=shift) for shift in ((0.0, 0.0), (2.0, 0.0))]
+    assert len(keys) == 2 == len({contest.key for contest in contests})
+    assert [bool(contest.absent) for contest in contests] == [True, False]  # consistency takes part again
+
+
+def test_training_is_refused_on_files_that_would_be_moved(tmp_path, capsys):
+    ms, pan = scene(tmp_path)
+    for command, out in (("sharpen", "o.tif"), ("compare", "d")):
+        told = [command, "--ms", str(ms), "--pan", str(pan), "--out", str(tmp_path / out), "--sensor", "QB"]
+        assert cli.main([*told, "--adapt", "smoke", "--register"]) == 2
+        assert "leave one of the two out, or write a registered MS first" in capsys.readouterr().err
