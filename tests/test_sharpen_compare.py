@@ -195,7 +195,12 @@ def test_a_stopped_contest_goes_on_where_it_was(tmp_path):
     cut = [contest.entrants[0], replace(contest.entrants[1], fused=stopped)]
     with pytest.raises(KeyboardInterrupt):
         run_contest(replace(contest, entrants=cut), tmp_path / "kept.json")
-    assert [*read_json(tmp_path / "kept.json")["rows"]] == ["reduced exp"]
+    kept = tmp_path / "kept.json"
+    assert [*read_json(kept)["rows"]] == ["reduced exp"]
+    # one that is cut short is made again
+    kept.write_text(kept.read_text()[:-30])
+    run_contest(replace(contest, entrants=contest.entrants[:1]), kept)
+    assert [*read_json(kept)["rows"]] == ["reduced exp", "as_delivered exp", "full exp"]
 
 
 def test_a_trained_network_takes_part_in_the_units_of_its_training(tmp_path):
@@ -487,6 +492,7 @@ def test_adapting_trains_on_what_each_setting_shows_and_takes_part(tmp_path):
     out = tmp_path / "compared"
     command = ["compare", "--ms", str(ms), "--pan", str(pan), "--sensor", "QB", "--out", str(out)]
     assert cli.main([*command, "--methods", "exp", "--adapt", "smoke", "--seed", "3"]) == 0
+    assert "adapted" in (out / "index.html").read_text(encoding="utf-8")
     table = pd.read_csv(out / "scores.csv")
     ours = table[table.method == "adapted"]
     assert {*ours.setting} == {"reduced", "full"} and {*ours.seed} == {3}
@@ -498,6 +504,7 @@ def test_the_truth_that_judges_reaches_no_training(tmp_path):
     ms, pan = scene(tmp_path, gains=(0.3,) * 4)
     contest = plan_contest(ms, pan, sensor=QB, methods=["exp"])
     entrant = adapted(contest, tmp_path / "out", bands=None, preset="smoke")
+    assert not entrant.fused.networks  # nothing is trained before it is asked for
     patches = [
         training.dataset.patches("train", "full", training.config.patch)
         for training in entrant.fused.trainings.values()

@@ -2,11 +2,12 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from clippan_lib.data import Dataset, open_dataset
 from clippan_lib.errors import DataError
@@ -38,38 +39,41 @@ class Training:
     dataset: Dataset
     config: RunConfig
 
-    def fused(self, judged: Judged, seed: int) -> HRMS:
-        """Train with language, from the band-wise network of the package, and fuse."""
+    def network(self, seed: int) -> nn.Module:
+        """Trained with language, from the band-wise network of the package."""
         with torch.enable_grad(), tempfile.TemporaryDirectory() as folder:
             run = Run(self.dataset, self.config, seed, torch.device("cpu"), Path(folder))
             supervisor = run.new_supervisor()
             run.stage1(supervisor, "supervisor")
             start = load_bandwise(self.dataset.sensor, self.dataset.ratio)
-            network = run.stage2({NAME: supervisor}, start, "full", 1)[NAME][0].network
-        with torch.no_grad():
-            return network(judged.lrms, judged.pan)
+            return run.stage2({NAME: supervisor}, start, "full", 1)[NAME][0].network
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """Trains, and fuses, when it is called with a setting.
+    """Trains, once per setting, and fuses, when it is called with one.
 
     Args:
         trainings: what each setting trains on.
         seed: of the training.
         largest: the digital number that is 1 in the images.
         trained: of full resolution, if it is there already.
+        networks: what was trained so far.
     """
 
     trainings: Mapping[Setting, Training]
     seed: int
     largest: float
     trained: TrainedNetwork | None
+    networks: dict[Setting, nn.Module] = field(default_factory=dict, compare=False, repr=False)
 
     def __call__(self, judged: Judged) -> HRMS:
         if judged.setting == "full" and self.trained is not None:
             return in_units(self.trained, self.largest)(judged)
-        return self.trainings[judged.setting].fused(judged, self.seed)
+        if judged.setting not in self.networks:
+            self.networks[judged.setting] = self.trainings[judged.setting].network(self.seed)
+        with torch.no_grad():
+            return self.networks[judged.setting](judged.lrms, judged.pan)
 
 
 def adapted(

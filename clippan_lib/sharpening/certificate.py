@@ -34,12 +34,8 @@ PAGE, TABLE, KEPT = "index.html", "scores.csv", ".kept.json"
 COLUMNS = ["method", "consistency", "setting", "seed", "metric", "value"]
 SHOWN = 4  # methods in pictures
 COLOURS = 256  # of a picture, so that a page stays below 3 MB
-_ALWAYS = (
-    "stack",
-    "bandwise",
-    "bt_h",
-    "sr_d",
-)  # after the best and the best classical method, while there is room
+# In pictures after the best and the best classical method, while there is room
+_ALWAYS = ("adapted", "stack", "bandwise", "bt_h", "sr_d")
 _WITH_TRUTH = {"MPSNR": 2, "SAM": 2, "Q2n": 4}
 _WITHOUT = {"D_rho": 3, "R_Q2n": 4, "HQNR": 3}
 
@@ -132,7 +128,7 @@ def _shown(contest: Contest, rows: pd.DataFrame) -> list[Place]:
 
 @torch.no_grad()
 def _fused(contest: Contest, judged: Judged, shown: list[Place]) -> dict[str, Tensor]:
-    """Title to image of the first area."""
+    """Title to images of all areas."""
     found = {}
     entrants = {entrant.name: entrant for entrant in contest.entrants}
     for place in shown:

@@ -223,8 +223,7 @@ def run_contest(contest: Contest, kept: Path, progress: Progress | None = None) 
     Returns: columns method, consistency ("none", "+3", "++1"), setting, seed, metric, value, blocks (values of that
         metric in parts of the areas; empty where it has none).
     """
-    found = read_json(kept) if kept.is_file() else None
-    rows = found["rows"] if found and found.get("key") == contest.key else {}
+    rows = _rows_of(kept, contest.key)
     table: list[dict[str, Any]] = []
     for judged in contest.settings:
         scored = None
@@ -238,6 +237,15 @@ def run_contest(contest: Contest, kept: Path, progress: Progress | None = None) 
             if progress:
                 progress(_IN_WORDS[judged.setting], number, len(contest.entrants), {})
     return pd.DataFrame(table)
+
+
+def _rows_of(kept: Path, key: str) -> dict[str, list[dict[str, Any]]]:
+    """What was scored of this contest; nothing if the file is another's, or cut short."""
+    try:
+        found = read_json(kept)
+    except ValueError:
+        return {}
+    return found["rows"] if isinstance(found, dict) and found.get("key") == key else {}
 
 
 def _scores(judged: Judged, contest: Contest) -> Scored:

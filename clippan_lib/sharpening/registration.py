@@ -31,7 +31,7 @@ class Placed:
     Args:
         pair: MS moved by `shift`.
         shift: rows and columns, PAN px, by which PAN lay too far down and right of MS.
-        remark: what was measured, in words; "" if nothing was.
+        remark: why it was moved, in words; "" if it was not.
     """
 
     pair: ScenePair
@@ -61,7 +61,9 @@ def place(
         `REACHES`, or one is the other's negative, or as `open_pair` does.
     """
     if not register:
-        return Placed(open_pair(ms, pan, bands=bands, sensor=sensor, shift=shift), shift)
+        by_hand = f"MS was moved by {shift[0]:+g} rows and {shift[1]:+g} columns (PAN px), as given"
+        pair = open_pair(ms, pan, bands=bands, sensor=sensor, shift=shift)
+        return Placed(pair, shift, by_hand if shift != (0.0, 0.0) else "")
     if shift != (0.0, 0.0):
         raise DataError(f"register measures the shift, and {shift} is given; leave one of the two out")
     pair = open_pair(ms, pan, bands=bands, sensor=sensor)
