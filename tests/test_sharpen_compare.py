@@ -493,6 +493,7 @@ def test_adapting_trains_on_what_each_setting_shows_and_takes_part(tmp_path):
     command = ["compare", "--ms", str(ms), "--pan", str(pan), "--sensor", "QB", "--out", str(out)]
     assert cli.main([*command, "--methods", "exp", "--adapt", "smoke", "--seed", "3"]) == 0
     assert "adapted" in (out / "index.html").read_text(encoding="utf-8")
+    assert "adapted,none,reduced,3,MPSNR," in (out / "scores.csv").read_text()
     table = pd.read_csv(out / "scores.csv")
     ours = table[table.method == "adapted"]
     assert {*ours.setting} == {"reduced", "full"} and {*ours.seed} == {3}

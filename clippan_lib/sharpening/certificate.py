@@ -56,7 +56,7 @@ def write_certificate(contest: Contest, rows: pd.DataFrame, folder: Path) -> lis
     Returns: the files.
     """
     table, page = folder / TABLE, folder / PAGE
-    write_text(table, rows[COLUMNS].to_csv(index=False))
+    write_text(table, rows[COLUMNS].astype({"seed": "Int64"}).to_csv(index=False))
     result = verdict(rows)
     shown = _shown(contest, rows)
     sections = [
