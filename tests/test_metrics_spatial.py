@@ -113,6 +113,10 @@ def test_d_s_r_is_0_where_the_bands_explain_pan_even_if_two_are_alike():
     twice = torch.cat([hrms, hrms[:, :1]], 1)
     assert d_s_r(twice, pan).max() < 1e-10
     assert d_s_r(hrms.float(), pan.float()).max() < 1e-10
+    # a PAN of one value: explained by a band of one value, or not at all
+    flat = torch.full_like(pan, 0.1)
+    assert d_s_r(torch.cat([hrms, flat], 1), flat).tolist() == [0, 0]
+    assert d_s_r(hrms, flat.to(hrms)).tolist() == [1, 1] == d_s_r(hrms.float(), flat.float()).tolist()
     # no intercept: an offset is not explained away
     assert (d_s_r(hrms, pan + 1) > 1e-3).all()
 
@@ -216,5 +220,3 @@ def test_what_does_not_fit_is_refused():
         local_correlation(hrms, pan, 0)
     with pytest.raises(ValueError, match="must be of one shape, or the second of one band"):
         local_correlation(hrms, hrms[:, :2], 2)
-    with pytest.raises(ValueError, match="pan has one value; give an image"):
-        d_s_r(hrms, torch.ones_like(pan))

@@ -501,6 +501,22 @@ def test_adapting_trains_on_what_each_setting_shows_and_takes_part(tmp_path):
     assert scores[("adapted", "none")] > scores[("exp", "none")] + 3
 
 
+def test_what_was_kept_of_one_training_is_not_taken_for_anothers(tmp_path):
+    ms, pan = scene(tmp_path, gains=(0.3,) * 4)
+    contest = plan_contest(ms, pan, sensor=QB, methods=["exp"])
+    made = {
+        (preset, seed): adapted(contest, tmp_path / "out", bands=None, preset=preset, seed=seed)
+        for preset, seed in (("smoke", 0), ("smoke", 1), ("demo", 0))
+    }
+    assert len({entrant.identity for entrant in made.values()}) == 3
+    for entrant in made.values():
+        alone = replace(
+            contest, settings=contest.settings[:1], entrants=[replace(entrant, fused=lambda j: 0.9 * j.gt)]
+        )
+        run_contest(alone, tmp_path / "kept.json")
+    assert len(read_json(tmp_path / "kept.json")["rows"]) == 3
+
+
 def test_the_truth_that_judges_reaches_no_training(tmp_path):
     ms, pan = scene(tmp_path, gains=(0.3,) * 4)
     contest = plan_contest(ms, pan, sensor=QB, methods=["exp"])

@@ -68,7 +68,7 @@ class Scorer:
         if self._truth is not None:
             scores |= reduced_scores(hrms, self._truth, self._scene.ratio, self._scene.dn_max)
         if self._judge is not None:
-            scores |= self._judge.scores(hrms)
+            scores |= self._judge.scores(hrms, TABLES)
         return {name: scores[name].item() for name in TABLES if name in scores}
 
 

@@ -1,10 +1,10 @@
 """All scores without a reference, for many fused images of one pair."""
 
-from torch import Tensor
+from collections.abc import Collection
 
 from clippan_lib.metrics.no_reference import BLOCK, changes, pan_lowpass, quality_matrix
-from clippan_lib.metrics.reference import AnyImage, check_blocks, check_images, q2n
-from clippan_lib.metrics.reprojection import at_phase, phases, reprojected_scores
+from clippan_lib.metrics.reference import AnyImage, check_blocks, check_images, ergas, q2n, sam
+from clippan_lib.metrics.reprojection import at_phase, phases, r_q2n
 from clippan_lib.metrics.spatial import d_rho, d_s_r, detail_quality, ideal_lowpass, low_details
 from clippan_lib.mtf import Border, filter_image, mtf_kernel, upsample
 from clippan_lib.sensors import Sensor
@@ -50,15 +50,12 @@ class Judge:
         self._pan_details = pan - ideal_lowpass(pan, ratio)
         self._low_details = low_details(lrms, pan, sensor.gnyq, sensor.gnyq_pan, ratio)
 
-    def seen(self, hrms: Image) -> Tensor:
-        """The fused image as the sensor would see it, each band on its own phase (b, c, H/ratio, W/ratio)."""
-        return at_phase(filter_image(hrms, self._kernels), self.ratio, self._phases)
-
-    def scores(self, hrms: Image) -> dict[str, Scores]:
-        """All scores of one fused image.
+    def scores(self, hrms: Image, names: Collection[str] | None = None) -> dict[str, Scores]:
+        """The scores of one fused image.
 
         Args:
             hrms: (b, c, H, W), [0, 1].
+            names: of those that are wanted; others are not computed where that spares time. None: all.
         Returns: name to (b,): D_rho, R_Q2n, R_SAM, R_ERGAS, D_s_R, D_s_F, D_lambda, D_s, QNR, D_lambda_K, HQNR, RQNR.
         Raises: ValueError on another size than the pair's, or where one of the scores does.
         """
@@ -67,18 +64,22 @@ class Judge:
         spectral, spatial = changes(quality_matrix(hrms, self.pan), self._low)
         khan = 1 - q2n(blurred, self._lms, BLOCK, self.dn_max)
         unexplained = d_s_r(hrms, self.pan)
-        details = detail_quality(hrms - blurred, self._pan_details, BLOCK)
-        return {
-            "D_rho": d_rho(hrms, self.pan, self.ratio),
-            **reprojected_scores(
-                at_phase(blurred, self.ratio, self._phases), self.lrms, self.ratio, self.dn_max
-            ),
-            "D_s_R": unexplained,
-            "D_s_F": (details - self._low_details).abs().mean(1),
-            "D_lambda": spectral,
-            "D_s": spatial,
-            "QNR": (1 - spectral) * (1 - spatial),
-            "D_lambda_K": khan,
-            "HQNR": (1 - khan) * (1 - spatial),
-            "RQNR": (1 - khan) * (1 - unexplained),
+        seen = at_phase(blurred, self.ratio, self._phases)
+        found = {
+            "D_rho": lambda: d_rho(hrms, self.pan, self.ratio),
+            "R_Q2n": lambda: r_q2n(seen, self.lrms, self.dn_max),
+            "R_SAM": lambda: sam(seen, self.lrms),
+            "R_ERGAS": lambda: ergas(seen, self.lrms, self.ratio),
+            "D_s_R": lambda: unexplained,
+            "D_s_F": lambda: self._d_s_f(hrms - blurred),
+            "D_lambda": lambda: spectral,
+            "D_s": lambda: spatial,
+            "QNR": lambda: (1 - spectral) * (1 - spatial),
+            "D_lambda_K": lambda: khan,
+            "HQNR": lambda: (1 - khan) * (1 - spatial),
+            "RQNR": lambda: (1 - khan) * (1 - unexplained),
         }
+        return {name: score() for name, score in found.items() if names is None or name in names}
+
+    def _d_s_f(self, details: Image) -> Scores:
+        return (detail_quality(details, self._pan_details, BLOCK) - self._low_details).abs().mean(1)

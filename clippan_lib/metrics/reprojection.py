@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from clippan_lib.metrics.reference import AnyImage, check_images, ergas, q2n, sam
+from clippan_lib.metrics.reference import AnyImage, check_images, q2n
 from clippan_lib.metrics.spatial import local_correlation
 from clippan_lib.mtf import filter_image, mtf_kernel
 from clippan_lib.shapes import LRMS, Image, Scores, check_pair
@@ -77,26 +77,20 @@ def at_phase(image: Image, ratio: int, where: Phases) -> LRMS:
     return every.gather(2, index).squeeze(2)
 
 
-def reprojected_scores(
-    seen: LRMS, lrms: LRMS, ratio: int, dn_max: float | int | None = None
-) -> dict[str, Scores]:
-    """Scores of a reprojected image against LRMS; no border is cut.
+def r_q2n(seen: LRMS, lrms: LRMS, dn_max: float | int | None = None) -> Scores:
+    """Q2n of a reprojected image against LRMS; 1 is best. No border is cut.
 
-    Q2n has blocks of 32 LRMS px, or of the shorter side of a smaller image.
+    Blocks have 32 LRMS px, or the shorter side of a smaller image. R_SAM and R_ERGAS are `sam` and `ergas` of the same
+    images.
 
     Args:
         seen: from `reproject`.
         lrms: (b, c, h, w), in the units of `seen`.
-        ratio: PAN-to-MS scale.
         dn_max: as in `q2n`.
-    Returns: name to (b,): R_Q2n (1 is best), R_SAM (degrees) and R_ERGAS (0 is best).
-    Raises: ValueError where one of the scores does.
+    Returns: (b,), in [0, 1].
+    Raises: ValueError where `q2n` does.
     """
-    return {
-        "R_Q2n": q2n(seen, lrms, min(BLOCK, *lrms.shape[-2:]), dn_max),
-        "R_SAM": sam(seen, lrms),
-        "R_ERGAS": ergas(seen, lrms, ratio),
-    }
+    return q2n(seen, lrms, min(BLOCK, *lrms.shape[-2:]), dn_max)
 
 
 def reprojection_map(seen: LRMS, lrms: AnyImage) -> Float[Tensor, "b 1 h w"]:

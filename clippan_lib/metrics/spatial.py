@@ -135,14 +135,16 @@ def d_s_r(hrms: Image, pan: AnyImage) -> Scores:
     Args:
         hrms: (b, c, H, W), any scale.
         pan: (b, 1, H, W), any scale.
-    Returns: (b,), 0 or more, hardly ever over 1.
-    Raises: ValueError on sizes that differ, values that are not finite, or a PAN of one value, which has no R^2.
+    Returns: (b,), 0 or more, hardly ever over 1; of a PAN of one value 0 where the bands explain it, else 1.
+    Raises: ValueError on sizes that differ, or values that are not finite.
     """
     _check(hrms, pan)
-    spread = pan.var((1, 2, 3))
-    if (spread == 0).any():
-        raise ValueError("D_s_R divides by the variance of pan, and pan has one value; give an image")
-    return _residual(hrms, pan).var((1, 2, 3)) / spread
+    apart, spread = (image.var((1, 2, 3)) for image in (_residual(hrms, pan), pan))
+    rounding = torch.finfo(pan.dtype).eps * pan.mean((1, 2, 3))
+    varies = spread > (4 * rounding).square()
+    # the regression rounds more than PAN does
+    left = (apart > (1000 * rounding).square()).to(apart)
+    return torch.where(varies, apart / spread.where(varies, 1.0), left)
 
 
 def d_s_r_map(hrms: Image, pan: AnyImage, block: int = BLOCK) -> Float[Tensor, "b 1 H W"]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from clippan_lib.data import Dataset, open_dataset
 from clippan_lib.errors import DataError
+from clippan_lib.files import tensors_digest
 from clippan_lib.fusion.registry import BANDWISE, load_bandwise
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.runs.run import Run
@@ -106,7 +107,9 @@ def adapted(
     trainings = {
         judged.setting: _prepared(contest, judged.setting, out, bands, preset) for judged in contest.settings
     }
-    return Entrant(NAME, Adapted(trainings, seed, contest.areas.largest, trained), seed=seed)
+    fused = Adapted(trainings, seed, contest.areas.largest, trained)
+    identity = f"{preset} {seed}" + (f" {tensors_digest(trained.network.state_dict())}" if trained else "")
+    return Entrant(NAME, fused, seed=seed, identity=identity)
 
 
 def _prepared(

@@ -22,6 +22,7 @@ WITHOUT_TRUTH = (
     160  # LRMS px: as much, along a side, is judged at full resolution, where each pixel costs 16 times more
 )
 _BLOCK = 32  # PAN px that block-wise scores need
+_LEAST = 8  # LRMS px one scale lower, for which a truth is halved
 
 
 @dataclass(frozen=True)
@@ -142,9 +143,6 @@ def settings_of(areas: Areas, sensor: Sensor) -> list[Judged]:
     lrms = areas.lrms[..., top : top + rows, left : left + columns]
     pan = areas.pan[..., ratio * top : ratio * (top + rows), ratio * left : ratio * (left + columns)]
     return [*found, Judged("full", lrms, pan, None, 1.0)]
-
-
-_LEAST = 8  # LRMS px one scale lower, for which a truth is halved
 
 
 def _lower(areas: Areas, sensor: Sensor, setting: Setting, sharp: bool) -> Judged:

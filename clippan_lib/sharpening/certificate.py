@@ -15,8 +15,7 @@ from clippan_lib import __version__, figures
 from clippan_lib.figures.maps import index_maps
 from clippan_lib.figures.page import PageRow, PageTable, Section, drawn, render
 from clippan_lib.files import file_digest, write_text
-from clippan_lib.metrics import Judge
-from clippan_lib.metrics.reprojection import reprojection_map
+from clippan_lib.metrics.reprojection import phases, reproject, reprojection_map
 from clippan_lib.metrics.spatial import d_rho_map
 from clippan_lib.sharpening.areas import Judged
 from clippan_lib.sharpening.contest import Contest, images
@@ -180,10 +179,11 @@ def _pictures(contest: Contest, shown: list[Place]) -> Iterator[Section]:
 
 def _maps(contest: Contest, full: Judged, fused: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     ratio, scale = contest.sensor.ratio, contest.areas.largest
-    judge = Judge(full.lrms[:1], full.pan[:1], contest.sensor, ratio, scale)
+    gnyq, lrms = contest.sensor.gnyq, full.lrms[:1]
+    where = phases(lrms, full.pan[:1], gnyq, ratio)
     rho = {title: d_rho_map(image, full.pan[:1], ratio)[0, 0] for title, image in fused.items()}
     back = {
-        title: reprojection_map(judge.seen(image), full.lrms[:1])[0, 0] * scale
+        title: reprojection_map(reproject(image, gnyq, ratio, where), lrms)[0, 0] * scale
         for title, image in fused.items()
     }
     return {"D_rho": rho, "reprojection (DN)": back}

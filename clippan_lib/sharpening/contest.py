@@ -50,12 +50,14 @@ class Entrant:
         fused: (setting) → hrms.
         behind: steps of consistency behind it, each of which is an entrant of its own in the tables.
         seed: of its training, if it has one.
+        identity: what decides its images besides its name and the contest.
     """
 
     name: str
     fused: Callable[[Judged], HRMS]
     behind: Sequence[Steps] = BEHIND[:1]
     seed: int | None = None
+    identity: str = ""
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,7 @@ def run_contest(contest: Contest, kept: Path, progress: Progress | None = None) 
     for judged in contest.settings:
         scored = None
         for number, entrant in enumerate(contest.entrants, 1):
-            name = f"{judged.setting} {entrant.name}"
+            name = f"{judged.setting} {entrant.name} {entrant.identity}".rstrip()
             if name not in rows:
                 scored = scored or _scores(judged, contest)
                 rows[name] = list(_rows(entrant, judged, contest.sensor, scored))
