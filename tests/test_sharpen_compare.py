@@ -505,7 +505,7 @@ def test_what_was_kept_of_one_training_is_not_taken_for_anothers(tmp_path):
     ms, pan = scene(tmp_path, gains=(0.3,) * 4)
     contest = plan_contest(ms, pan, sensor=QB, methods=["exp"])
     made = {
-        (preset, seed): adapted(contest, tmp_path / "out", bands=None, preset=preset, seed=seed)
+        (preset, seed): adapted(contest, tmp_path / "out", preset=preset, seed=seed)
         for preset, seed in (("smoke", 0), ("smoke", 1), ("demo", 0))
     }
     assert len({entrant.identity for entrant in made.values()}) == 3
@@ -520,7 +520,7 @@ def test_what_was_kept_of_one_training_is_not_taken_for_anothers(tmp_path):
 def test_the_truth_that_judges_reaches_no_training(tmp_path):
     ms, pan = scene(tmp_path, gains=(0.3,) * 4)
     contest = plan_contest(ms, pan, sensor=QB, methods=["exp"])
-    entrant = adapted(contest, tmp_path / "out", bands=None, preset="smoke")
+    entrant = adapted(contest, tmp_path / "out", preset="smoke")
     assert not entrant.fused.networks  # nothing is trained before it is asked for
     patches = [
         training.dataset.patches("train", "full", training.config.patch)

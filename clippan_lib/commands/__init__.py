@@ -6,8 +6,12 @@ Importing all of the package takes seconds, which a command that needs little of
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clippan_lib.sensors import Sensor, get_sensor
+
+if TYPE_CHECKING:
+    from clippan_lib.data.pair.scene import Opening  # seconds to import
 
 
 def stop(status: int, reason: object) -> int:
@@ -26,6 +30,11 @@ def sensor_of(given: str | None) -> Sensor | None:
     from clippan_lib.data.manifest import load_sensor  # seconds to import
 
     return load_sensor(Path(given))
+
+
+def opening_of(options: argparse.Namespace) -> "Opening":
+    """What the options say of the two files."""
+    return {"bands": options.bands}
 
 
 def refuse_moved(options: argparse.Namespace) -> None:

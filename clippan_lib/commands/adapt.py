@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from clippan_lib.commands import opening_of
 from clippan_lib.errors import Refusal
 from clippan_lib.fusion import STACK
 from clippan_lib.fusion.registry import BANDWISE
@@ -38,7 +39,7 @@ def adapt(options: argparse.Namespace, sensor: Sensor | None, start: Path | str 
         options.pan,
         options.out,
         sensor=sensor,
-        bands=options.bands,
+        **opening_of(options),
         preset=options.adapt,
         seed=options.seed,
         device=options.device,
@@ -59,11 +60,10 @@ def certify(options: argparse.Namespace, file: Path) -> Path:
     Raises: DataError or another ValueError where the scene allows no comparison.
     """
     trained, folder = TrainedNetwork.load(file), file.parents[2] / CERTIFICATE
-    scene = {"sensor": trained.sensor, "bands": options.bands}
-    contest = plan_contest(options.ms, options.pan, gains=options.gains, **scene)
-    ours = adapted(
-        contest, options.out, bands=options.bands, preset=options.adapt, seed=options.seed, trained=trained
+    contest = plan_contest(
+        options.ms, options.pan, gains=options.gains, sensor=trained.sensor, **opening_of(options)
     )
+    ours = adapted(contest, options.out, preset=options.adapt, seed=options.seed, trained=trained)
     contest = replace(contest, entrants=[*contest.entrants, ours])
     folder.mkdir(exist_ok=True)
     rows = run_contest(contest, folder / KEPT, bars(sys.stderr, "methods"))

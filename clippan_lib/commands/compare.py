@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rasterio.errors import NotGeoreferencedWarning
 
-from clippan_lib.commands import refuse_moved, sensor_of, stop
+from clippan_lib.commands import opening_of, refuse_moved, sensor_of, stop
 from clippan_lib.errors import OutputError
 from clippan_lib.runs.progress import bars
 from clippan_lib.sharpening.certificate import KEPT, write_certificate
@@ -23,7 +23,7 @@ def act(options: argparse.Namespace) -> int:
             options.ms,
             options.pan,
             sensor=sensor_of(options.sensor),
-            bands=options.bands,
+            **opening_of(options),
             methods=options.methods or (),
             networks=options.networks,
             gains=options.gains,
@@ -60,5 +60,5 @@ def act(options: argparse.Namespace) -> int:
 def _with_adapted(contest: Contest, options: argparse.Namespace) -> Contest:
     from clippan_lib.sharpening.adapted import adapted  # training: seconds to import
 
-    entrant = adapted(contest, options.out, bands=options.bands, preset=options.adapt, seed=options.seed)
+    entrant = adapted(contest, options.out, preset=options.adapt, seed=options.seed)
     return replace(contest, entrants=[*contest.entrants, entrant])

@@ -6,7 +6,7 @@ import warnings
 
 from rasterio.errors import NotGeoreferencedWarning
 
-from clippan_lib.commands import sensor_of, stop
+from clippan_lib.commands import opening_of, sensor_of, stop
 from clippan_lib.metrics import BETTER
 from clippan_lib.sharpening.delivered import score_fused
 
@@ -20,7 +20,7 @@ def act(options: argparse.Namespace) -> int:
             options.pan,
             reference=options.reference,
             sensor=sensor_of(options.sensor),
-            bands=options.bands,
+            **opening_of(options),
             gains=options.gains,
             register=options.register,
             shift=options.shift,

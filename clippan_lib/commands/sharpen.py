@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rasterio.errors import NotGeoreferencedWarning
 
-from clippan_lib.commands import refuse_moved, sensor_of, stop
+from clippan_lib.commands import opening_of, refuse_moved, sensor_of, stop
 from clippan_lib.errors import OutputError
 from clippan_lib.fusion import CLASSICAL, STACK, is_classical
 from clippan_lib.fusion.registry import BANDWISE
@@ -35,7 +35,7 @@ def act(options: argparse.Namespace) -> int:
             options.ms,
             options.pan,
             sensor=sensor,
-            bands=options.bands,
+            **opening_of(options),
             tile=options.tile,
             device=find_device(options.device),
             gains=options.gains,
@@ -109,7 +109,7 @@ def _best(
         options.ms,
         options.pan,
         sensor=sensor,
-        bands=options.bands,
+        **opening_of(options),
         gains=options.gains,
         register=options.register,
         shift=options.shift,

@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import yaml
 from pydantic import ValidationError
 
 from clippan_lib.data import Manifest, open_dataset
+from clippan_lib.data.pair.scene import Opening
 from clippan_lib.data.pair.sources import states_read
 from clippan_lib.errors import DataError, ManifestError, Refusal
 from clippan_lib.files import write_text
@@ -35,13 +36,13 @@ def plan_adaptation(
     out: str | Path,
     *,
     sensor: Sensor | None = None,
-    bands: Sequence[int] | Sequence[str] | None = None,
     preset: str = "demo",
     seed: int = 0,
     device: str = "auto",
     start: Path | None = None,
     runs: Path = Path("runs"),
     notebooks: Path = NOTEBOOKS,
+    **opening: Unpack[Opening],
 ) -> Plan:
     """Plan the training of Stage II on a scene, without ground truth; Stage I and a report belong to it.
 
@@ -49,7 +50,7 @@ def plan_adaptation(
     from `out`, from the manifest's content and from the state of all files that are read: others get another folder.
 
     Args:
-        ms, pan, bands: as for `open_pair`.
+        ms, pan, opening: as for `open_pair`.
         out: what will be written in the end; its folder must be there.
         sensor: of the scene; may be left out with `start`, whose network has its own, with the gains that it was
             trained with.
@@ -69,7 +70,7 @@ def plan_adaptation(
     if sensor is None:
         raise Refusal("adapting needs the scene's sensor: give --sensor, or a run to begin with as --method")
     files = [Path(path).resolve() for path in (ms, pan)]
-    manifest, root = scene_manifest(files, out, sensor, bands, trained.max_value if trained else None)
+    manifest, root = scene_manifest(files, out, sensor, opening, trained.max_value if trained else None)
     _refuse_unfit(manifest, root, make_config(preset).patch)
     network, changes = (trained.name if trained else None), dict[str, Any](n_seeds=1)
     if start:
@@ -96,7 +97,7 @@ def scene_manifest(
     files: Sequence[Path],
     out: Path,
     sensor: Sensor,
-    bands: Sequence[int] | Sequence[str] | None,
+    opening: Opening,
     max_value: float | None,
     split: Mapping[str, float] = SPLIT,
 ) -> tuple[Manifest, Path]:
@@ -105,18 +106,19 @@ def scene_manifest(
     Args:
         files: MS and PAN, resolved.
         out: gives its name.
-        sensor, bands: as for `open_pair`.
+        sensor, opening: as for `open_pair`.
         max_value: what digital numbers are divided by; None is the sensor's largest.
         split: shares of the scene.
     Raises: ManifestError where the two make no data set, DataError where one cannot be read.
     """
     root = Path(os.path.commonpath([file.parent for file in files]))
     ms, pan = (file.relative_to(root).as_posix() for file in files)
+    bands = opening.get("bands")
     content: dict[str, Any] = {
         "name": re.sub("[^a-z0-9]+", "_", out.stem.lower()).strip("_") or "scene",
         "title": f"{ms} and {pan}, for {out.name}",
         "sensor": sensor.name if SENSORS.get(sensor.name) == sensor else sensor,
-        "source": {"kind": "geotiff", "ms": ms, "pan": pan, "bands": bands and tuple(bands)},
+        "source": {"kind": "geotiff", "ms": ms, "pan": pan, **opening, "bands": bands and tuple(bands)},
         "split": dict(split),
         "max_value": max_value,
         "licence": "that of the files",

@@ -1,7 +1,7 @@
 """Stage II on the very scene that is compared, as `clippan sharpen --adapt` has it, at each scale, without truth."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,6 @@ def adapted(
     contest: Contest,
     out: Path,
     *,
-    bands: Sequence[int] | Sequence[str] | None,
     preset: str = "demo",
     seed: int = 0,
     trained: TrainedNetwork | None = None,
@@ -93,7 +92,6 @@ def adapted(
     Args:
         contest: the scene, and the settings.
         out: names the data set.
-        bands: as for `open_pair`.
         preset: "smoke" or "demo".
         seed: of the training.
         trained: what was trained on the scene at full resolution already, and is not trained again.
@@ -105,7 +103,7 @@ def adapted(
             "out"
         )
     trainings = {
-        judged.setting: _prepared(contest, judged.setting, out, bands, preset) for judged in contest.settings
+        judged.setting: _prepared(contest, judged.setting, out, preset) for judged in contest.settings
     }
     fused = Adapted(trainings, seed, contest.areas.largest, trained)
     identity = f"{preset} {seed}" + (f" {tensors_digest(trained.network.state_dict())}" if trained else "")
@@ -116,11 +114,10 @@ def _prepared(
     contest: Contest,
     setting: Setting,
     out: Path,
-    bands: Sequence[int] | Sequence[str] | None,
     preset: str,
 ) -> Training:
     manifest, root = scene_manifest(
-        contest.files, out, contest.sensor, bands, contest.areas.largest, _ALL[setting]
+        contest.files, out, contest.sensor, contest.opening, contest.areas.largest, _ALL[setting]
     )
     changes: dict[str, Any] = {"network": BANDWISE, "gains": "table", **FROM_BANDWISE}
     if setting != "full":

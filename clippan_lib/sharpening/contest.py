@@ -5,14 +5,14 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from clippan_lib.data.pair.scene import ScenePair
+from clippan_lib.data.pair.scene import Opening, ScenePair
 from clippan_lib.data.pair.sources import states_read
 from clippan_lib.errors import DataError
 from clippan_lib.files import file_digest, library_digest, read_json, write_json
@@ -66,6 +66,7 @@ class Contest:
 
     Args:
         files: MS and PAN.
+        opening: what was said of them.
         placed: the two on one grid, and how far MS was moved.
         optics: gains and shift.
         sensor: with these gains, and the pair's ratio.
@@ -77,6 +78,7 @@ class Contest:
     """
 
     files: tuple[Path, Path]
+    opening: Opening
     placed: Placed
     optics: SceneOptics
     sensor: Sensor
@@ -96,17 +98,17 @@ def plan_contest(
     pan: str | Path,
     *,
     sensor: Sensor | None = None,
-    bands: Sequence[int] | Sequence[str] | None = None,
     methods: Sequence[str] = (),
     networks: Sequence[Path] = (),
     gains: Gains = "measured",
     register: bool = False,
     shift: tuple[float, float] = (0.0, 0.0),
+    **opening: Unpack[Opening],
 ) -> Contest:
     """Look at the scene and say what will be compared; nothing is fused or written.
 
     Args:
-        ms, pan, bands: as for `open_pair`.
+        ms, pan, opening: as for `open_pair`.
         sensor: its MTF gains serve where those of the scene cannot be measured.
         methods: names of classical methods, "bandwise" or "stack"; none means all of them.
         networks: files of a run's folder networks/, trained for this sensor.
@@ -121,7 +123,7 @@ def plan_contest(
     known = [*CLASSICAL, BANDWISE, STACK]
     if unknown := [name for name in methods if name not in known]:
         raise DataError(f"unknown methods {', '.join(unknown)}; known: {', '.join(known)}")
-    placed = place(*paths, bands=bands, sensor=sensor, register=register, shift=shift)
+    placed = place(*paths, sensor=sensor, register=register, shift=shift, **opening)
     pair = placed.pair
     optics = scene_optics(pair, sensor, gains, 0, "comparing")
     told = replace(optics.sensor, ratio=pair.ratio, rgb=colours(pair.band_names))
@@ -142,14 +144,16 @@ def plan_contest(
     decisive = [
         library_digest(),
         states_read(paths),
-        bands,
+        opening,
         placed.shift,
         asdict(told),
         areas.corners,
         [file_digest(path) for path in trained],
     ]
     key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-    return Contest(paths, placed, optics, told, areas, settings_of(areas, told), entrants, absent, key)
+    return Contest(
+        paths, opening, placed, optics, told, areas, settings_of(areas, told), entrants, absent, key
+    )
 
 
 def colours(names: Sequence[str]) -> tuple[int, int, int]:

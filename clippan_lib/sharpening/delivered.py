@@ -1,13 +1,13 @@
 """A fused image that another program wrote, judged on the pair that it was fused from."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Unpack
 
 import torch
 
 from clippan_lib.data.pair.raster import Raster, alpha_bands, open_raster
-from clippan_lib.data.pair.scene import ScenePair
+from clippan_lib.data.pair.scene import Opening, ScenePair
 from clippan_lib.errors import DataError
 from clippan_lib.metrics import Judge, reduced_scores
 from clippan_lib.sensors import Sensor
@@ -104,16 +104,16 @@ def score_fused(
     *,
     reference: str | Path | None = None,
     sensor: Sensor | None = None,
-    bands: Sequence[int] | Sequence[str] | None = None,
     gains: Gains = "measured",
     register: bool = False,
     shift: tuple[float, float] = (0.0, 0.0),
+    **opening: Unpack[Opening],
 ) -> tuple[dict[str, float], Areas]:
     """All scores of a fused image: without a reference, and with one if it is given.
 
     Args:
         fused: the image, on the pixels of PAN, with the bands of MS in their order.
-        ms, pan, bands: as for `open_pair`.
+        ms, pan, opening: as for `open_pair`.
         reference: the truth, on the same pixels.
         sensor: its gains serve where those of the scene cannot be measured.
         gains, register, shift: as for `plan_job`.
@@ -121,7 +121,7 @@ def score_fused(
     Raises: DataError or another ValueError that says what does not fit.
     """
     paths = Path(ms).resolve(), Path(pan).resolve()
-    pair = place(*paths, bands=bands, sensor=sensor, register=register, shift=shift).pair
+    pair = place(*paths, sensor=sensor, register=register, shift=shift, **opening).pair
     files = [open_on_grid(Path(path), pair) for path in (fused, reference) if path is not None]
     optics = scene_optics(pair, sensor, gains, 0, "scoring")
     told, areas = replace(optics.sensor, ratio=pair.ratio), choose_areas(pair, sensor)

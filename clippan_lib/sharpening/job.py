@@ -2,17 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import lcm
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import nn
 
-from clippan_lib.data.pair.scene import ScenePair
+from clippan_lib.data.pair.scene import Opening, ScenePair
 from clippan_lib.data.pair.sources import states_read
 from clippan_lib.errors import DataError
 from clippan_lib.files import file_digest, library_digest
@@ -99,13 +98,13 @@ def plan_job(
     method: str | Path = "gsa",
     *,
     sensor: Sensor | None = None,
-    bands: Sequence[int] | Sequence[str] | None = None,
     tile: int = 1024,
     device: str | torch.device = "cpu",
     gains: Gains = "measured",
     consistent: int = 0,
     register: bool = False,
     shift: tuple[float, float] = (0.0, 0.0),
+    **opening: Unpack[Opening],
 ) -> Job:
     """Check what can be checked before the scene is fused; nothing is written.
 
@@ -113,7 +112,7 @@ def plan_job(
     else only headers are read.
 
     Args:
-        ms, pan, bands: as for `open_pair`.
+        ms, pan, opening: as for `open_pair`.
         method: name of a classical method, with steps of consistency or without ("bt_h+3", "bt_h++3"); "bandwise",
             the network that comes with the package; "stack", the weighted mean of several methods; or a file of a
             run's folder networks/.
@@ -132,7 +131,7 @@ def plan_job(
     if consistent < 0:
         raise DataError(f"{consistent} steps of consistency: give 0 or more")
     paths, device = (Path(ms).resolve(), Path(pan).resolve()), torch.device(device)
-    placing = partial(place, *paths, bands=bands, register=register, shift=shift)
+    placing = partial(place, *paths, register=register, shift=shift, **opening)
     if method in (BANDWISE, STACK):
         placed = placing(sensor=sensor)
         bind = _bandwise if method == BANDWISE else _stack
@@ -160,7 +159,7 @@ def plan_job(
     decisive = [
         library_digest(),
         states_read(paths),
-        bands,
+        opening,
         placed.shift,
         bound.identity,
         optics,

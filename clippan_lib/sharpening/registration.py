@@ -1,14 +1,14 @@
 """MS put where PAN shows it: by hand, or measured on the scene. PAN is never resampled."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from clippan_lib.data.pair.scene import ScenePair, open_pair
+from clippan_lib.data.pair.scene import Opening, ScenePair, open_pair
 from clippan_lib.errors import DataError
 from clippan_lib.metrics.spatial import box_mean
 from clippan_lib.mtf import degrade
@@ -43,10 +43,10 @@ def place(
     ms: Path,
     pan: Path,
     *,
-    bands: Sequence[int] | Sequence[str] | None = None,
     sensor: Sensor | None = None,
     register: bool = False,
     shift: tuple[float, float] = (0.0, 0.0),
+    **opening: Unpack[Opening],
 ) -> Placed:
     """Open a pair as delivered, or with MS moved onto PAN.
 
@@ -54,7 +54,7 @@ def place(
     interpolated once, at its new place (`open_pair`); where one file no longer covers the other the scene is cut.
 
     Args:
-        ms, pan, bands, sensor: as for `open_pair`.
+        ms, pan, sensor, opening: as for `open_pair`.
         register: measure the shift and correct it.
         shift: correct this shift, rows and columns in PAN px.
     Raises: DataError where both are asked for, where MS and PAN show no common structure within the last of
@@ -62,22 +62,22 @@ def place(
     """
     if not register:
         by_hand = f"MS was moved by {shift[0]:+g} rows and {shift[1]:+g} columns (PAN px), as given"
-        pair = open_pair(ms, pan, bands=bands, sensor=sensor, shift=shift)
+        pair = open_pair(ms, pan, sensor=sensor, shift=shift, **opening)
         return Placed(pair, shift, by_hand if shift != (0.0, 0.0) else "")
     if shift != (0.0, 0.0):
         raise DataError(f"register measures the shift, and {shift} is given; leave one of the two out")
-    pair = open_pair(ms, pan, bands=bands, sensor=sensor)
+    pair = open_pair(ms, pan, sensor=sensor, **opening)
     found = _found(pair, ms, pan)
     down, right = found.shift
     left = found.shift
     for _ in range(_ROUNDS):
-        pair = open_pair(ms, pan, bands=bands, sensor=sensor, shift=(down, right))
+        pair = open_pair(ms, pan, sensor=sensor, shift=(down, right), **opening)
         left = _measured(pair, REACHES[0]).shift
         if max(map(abs, left)) < _STILL:
             break
         down, right = round(down + left[0], 3), round(right + left[1], 3)
     else:
-        pair = open_pair(ms, pan, bands=bands, sensor=sensor, shift=(down, right))
+        pair = open_pair(ms, pan, sensor=sensor, shift=(down, right), **opening)
     _refuse_inverted(pair, pan)
     remark = (
         f"registered: PAN lay {down:+.2f} rows and {right:+.2f} columns (PAN px) off MS (R² {found.r2:.2f}); MS was "

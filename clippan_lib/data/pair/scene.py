@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import floor
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -141,13 +142,19 @@ class ScenePair:
         return image, valid[np.ix_(*nearest)]
 
 
+class Opening(TypedDict, total=False):
+    """What a user may say of two files; `open_pair` explains it."""
+
+    bands: Sequence[int] | Sequence[str] | None
+
+
 def open_pair(
     ms: str | Path,
     pan: str | Path,
     *,
-    bands: Sequence[int] | Sequence[str] | None = None,
     sensor: Sensor | None = None,
     shift: tuple[float, float] = (0.0, 0.0),
+    **opening: Unpack[Opening],
 ) -> ScenePair:
     """Open an MS and a PAN file as delivered; only headers are read.
 
@@ -157,7 +164,8 @@ def open_pair(
 
     Args:
         ms, pan: GeoTIFFs (or whatever else GDAL reads, such as a VRT of single-band files), north up, in one CRS.
-        bands: which of MS and in what order: numbers in the file from 1 (with `sensor`: where each of its bands
+        opening: all may be left out.
+            `bands`: which of MS and in what order: numbers in the file from 1 (with `sensor`: where each of its bands
             is), or names, looked up in the file's band descriptions, else in `sensor`. None: those of `sensor`,
             else all. An alpha channel is no band, unless `sensor` or these numbers count it as one.
         sensor: names the bands, in file order unless the file's descriptions say otherwise.
@@ -173,7 +181,7 @@ def open_pair(
             raise DataError(
                 f"{pan}: PAN has {len(of_pan)} bands, not one; are PAN and MS swapped? Else extract its band"
             )
-        numbers, names = select_bands(low, bands, sensor)
+        numbers, names = select_bands(low, opening.get("bands"), sensor)
         ratio, transform, axes = common_grid(high, low, shift)
         if sensor is not None and ratio != sensor.ratio:
             raise DataError(
