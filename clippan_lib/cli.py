@@ -195,14 +195,15 @@ def _add_scene(parser: argparse.ArgumentParser) -> None:
     placing.add_argument(
         "--register",
         action="store_true",
-        help="measure by how much PAN lies off MS, and move MS by it first; refused where they have nothing in common",
+        help="move MS first by as much as PAN is measured to lie off it; without this, more than half a PAN pixel is "
+        "warned of, and more than a MS pixel refused",
     )
     placing.add_argument(
         "--shift",
         type=_shift,
-        default=(0.0, 0.0),
         metavar="ROWS,COLUMNS",
-        help="move MS by so many PAN pixels down and right first (up and left are negative: --shift=-2.4,1)",
+        help="move MS by so many PAN pixels down and right first (up and left are negative: --shift=-2.4,1); 0,0 takes "
+        "the two as they lie",
     )
     parser.add_argument(
         "--gains",

@@ -42,8 +42,10 @@ def here(tmp_path, monkeypatch) -> Path:
 
 def scene(folder: Path, width: int = 352, **options) -> Path:
     """A pair just large enough: 64 LRMS px are left to the smallest split, 16 at reduced resolution."""
-    save(folder / "ms.tif", noise(4, 64, width), grid(4), **options)
-    save(folder / "pan.tif", noise(1, 256, 4 * width), grid())
+    lrms = noise(4, 64, width)
+    seen = lrms.mean(0, keepdims=True).repeat(4, 1).repeat(4, 2)
+    save(folder / "ms.tif", lrms, grid(4), **options)
+    save(folder / "pan.tif", (seen + noise(1, 256, 4 * width) / 20).astype(lrms.dtype), grid())
     return folder
 
 

@@ -96,19 +96,31 @@ def test_of_a_fit_that_is_not_good_no_gain_is_judged():
         ((0.1, 1.9), ((0.0, 0.2), (1.8, 2.0)), 1.8, "warning"),
         ((0.0, 0.9), ((-0.1, 0.1), (0.49, 1.3)), 0.49, "ok"),
         ((0.02, -0.01), ((-0.1, 0.1), (-0.1, 0.1)), 0.0, "ok"),
+        ((0.1, 119.8), ((0.0, 0.2), (119.0, 120.6)), 119.0, "fault"),
     ],
 )
-def test_a_shift_that_is_more_than_half_a_pixel_for_certain_is_a_warning(at, ends, off, severity):
+def test_a_shift_that_is_more_than_half_a_pixel_for_certain_is_a_warning_and_half_a_ms_pixel_a_fault(
+    at, ends, off, severity
+):
     found = shift(part(shift=at, shift_interval=ends))
     assert said(found) == (severity, off)
-    if severity == "warning":
-        assert f"Move PAN by ({-at[0]:+.2f}, {-at[1]:+.2f}) px" in found.advice
+    if severity != "ok":
+        assert f"Move MS by ({at[0]:+.2f}, {at[1]:+.2f}) px of PAN" in found.advice
 
 
 def test_a_shift_at_the_end_of_what_was_looked_at_says_so_and_none_is_judged_without_likeness():
     far = {"shift": (4.1, 0.0), "shift_interval": ((4.0, 4.2), (-0.1, 0.1))}
-    assert shift(part(**far)).measured.endswith("no more than 4 px were looked at")
+    assert shift(part(**far)).measured.endswith("no more than 4 px were looked at: so far or farther")
     assert said(shift(part(**far, r2=0.2))) == ("not measured", None)
+
+
+def test_a_scene_far_off_is_a_fault_with_the_distance(tmp_path):
+    scene = render(3, QB, 512)
+    lrms, pan = scene["lrms"][:, 24:], scene["pan"][:, : 4 * (128 - 24)]  # PAN lies 24 LRMS px too far down
+    digital = [np.rint(2047 * image.numpy()).astype(np.uint16) for image in (lrms, pan)]
+    data = mat_dataset(tmp_path, digital[0].transpose(1, 2, 0), digital[1][0])
+    found = of(audit(data.manifest, tmp_path, sample=1).findings, "shift")
+    assert found.severity == "fault" and found.value == pytest.approx(96, abs=1)
 
 
 def test_other_splits_have_no_such_finding():

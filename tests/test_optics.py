@@ -14,6 +14,7 @@ from clippan_lib.data.synthetic import render
 from clippan_lib.mtf import degrade, filter_image, mtf_kernel
 from clippan_lib.optics import BOUNDS, Optics, fit, measure, measure_optics
 from clippan_lib.optics.peaks import STEPS, co_moments, explained, half_width, peak, vertex, without_each
+from clippan_lib.optics.search import far_shift
 from clippan_lib.sensors import get_sensor, read_sensor
 
 WEIGHTS = (0.1, 0.35, 0.35, 0.2)
@@ -342,3 +343,34 @@ def test_a_pair_of_two_places_as_delivered_is_not_good(shared):
     found = measure_optics(window.lrms, window.pan, 2)
     assert found.r2 < 0.1
     assert not found.good
+
+
+@pytest.mark.parametrize("off", [(20, -9), (-31, 14), (0, 40)])
+def test_a_wide_search_finds_a_pan_that_lies_far_off(off):
+    gt, pan = land()
+    lrms = degrade(gt, (0.25,) * 4, 4)
+    (top, left), (low, right) = ([max(0, sign * by) for by in off] for sign in (-1, 1))
+    height, width = (128 - abs(by) for by in off)
+    # what MS shows at k, PAN shows at 4 * (k + off)
+    pan = pan[..., 4 * top : 4 * (top + height), 4 * left : 4 * (left + width)]
+    lrms = lrms[..., low : low + height, right : right + width]
+    found = measure_optics(lrms, pan, 4, wide=True)
+    assert found.shift == pytest.approx([4 * by for by in off], abs=0.2) and found.good
+    np.testing.assert_allclose(found.gnyq, 0.25, rtol=0.2)
+    assert measure_optics(lrms, pan, 4).r2 < 0.3
+
+
+def test_a_wide_search_of_two_places_finds_nothing():
+    gt, pan = land()
+    found = measure_optics(degrade(gt, (0.3,) * 4, 4), pan.flip(-1), 4, wide=True)
+    assert found.r2 < 0.3 and not found.good
+
+
+def test_the_far_shift_of_an_image_that_is_its_own_band_explains_all():
+    image = torch.rand(1, 1, 40, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    low = degrade(image.repeat_interleave(3, -1).repeat_interleave(3, -2), (0.2,), 3)
+    valid = torch.ones_like(low, dtype=torch.bool)
+    fine = image.repeat_interleave(3, -1).repeat_interleave(3, -2)
+    assert far_shift(low, fine, valid, 3) == ((0, 0), pytest.approx(1, abs=1e-6))
+    moved_by, explained = far_shift(low[..., 5:, :-7], fine[..., : -5 * 3, 7 * 3 :], valid[..., 5:, :-7], 3)
+    assert moved_by == (5, -7) and explained > 0.9

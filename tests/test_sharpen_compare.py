@@ -553,7 +553,7 @@ def test_adapting_ends_with_a_certificate_of_its_own_network(tmp_path):
     options = Namespace(
         ms=ms, pan=pan, out=tmp_path / "fused.tif", bands=None, gains="measured", adapt="smoke", seed=0
     )
-    page = certify(options, file)
+    page = certify(options, file, (0.0, 0.0))
     assert page == tmp_path / "run" / "certificate" / "index.html"
     table = pd.read_csv(page.with_name("scores.csv"))
     assert {*table[table.method == "adapted"].setting} == {"reduced", "full"}

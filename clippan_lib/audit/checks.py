@@ -19,6 +19,9 @@ from clippan_lib.shapes import Image
 # and of the two real scenes) and what the planted fault gave.
 EXTREME = 0.01  # share of 0 or of the largest value; clean to 0.003
 APART = {"full": 1.0, "reduced": 0.5}  # px of PAN; clean to 0.81 (real WV2) and 0.17; one planted: 0.9
+APART_SHARE = (
+    0.375  # of a MS pixel, at most: under the half that is a fault, over the quarter of aligned areas
+)
 SCATTERED = 0.2  # share of windows over 1 px from the median; clean to 0.07 (16 px windows)
 FOLLOWS = 0.5  # R2 of PAN from the bands, in most windows; clean from 0.71; other ground: 1 window of 36
 OUT_OF_PHASE = 0.02  # share of windows; clean 0, one faulty window in twenty is 0.05
@@ -144,6 +147,11 @@ def offsets(part: SplitAudit) -> Float64[Tensor, "n 2"]:
     return torch.tensor(found, dtype=torch.float64).reshape(-1, 2)
 
 
+def _at_edge(part: SplitAudit, off: float) -> str:
+    reach = len(part.surfaces[0]) // 2
+    return f"{reach} px is the largest that was looked at: so far or farther; " if off > reach - 1 else ""
+
+
 def _registration(part: SplitAudit) -> Finding | None:
     """Where MS lies on PAN, in px of PAN.
 
@@ -156,7 +164,10 @@ def _registration(part: SplitAudit) -> Finding | None:
     if not part.surfaces:
         return unmeasured(part, "registration", f"windows of {part.side} LRMS px are too small or flat")
     if len(found) < len(part.surfaces) / 2:
-        measured = f"PAN follows the bands in {len(found)} of {len(part.surfaces)} windows only"
+        measured = (
+            f"PAN follows the bands in {len(found)} of {len(part.surfaces)} windows only, no more than "
+            f"{len(part.surfaces[0]) // 2} px of PAN off"
+        )
         advice = "PAN and LRMS do not show the same ground, or are noise: check how the files are paired."
         share = len(found) / len(part.surfaces)
         return judged(part, "registration", "fault", measured, share, "at least half", advice)
@@ -166,16 +177,17 @@ def _registration(part: SplitAudit) -> Finding | None:
     place = ", ".join(f"{ratio // 2 + value:.2f}" for value in middle.tolist())
     measured = (
         f"MS off by {middle[0]:+.2f} rows, {middle[1]:+.2f} columns of PAN (median of {len(found)} windows; "
-        f"half within {float(away.median()):.2f}), that is phase ({place}); "
+        f"half within {float(away.median()):.2f}), that is phase ({place}); {_at_edge(part, off)}"
         f"{scattered:.0%} over 1 px from the median"
     )
-    limit = f"at most {APART[part.resolution]} px, {SCATTERED:.0%} scattered"
+    apart = min(APART[part.resolution], APART_SHARE * ratio)
+    limit = f"at most {apart} px, {SCATTERED:.0%} scattered"
     if scattered > SCATTERED:
         advice = (
             "The windows do not agree: mixed phases, wrong pairs, relief or movement. Look at the pictures."
         )
         return judged(part, "registration", "warning", measured, scattered, limit, advice)
-    bad = "fault" if off > ratio / 2 else "warning" if off > APART[part.resolution] else None
+    bad = "fault" if off > ratio / 2 else "warning" if off > apart else None
     advice = (
         "Shift MS by this much, or register the pair, then cut patches; over half a MS pixel it is a fault."
     )
@@ -210,10 +222,10 @@ CHECKS = (
     _values,
     _phase,
     _simulation,
+    shift,
     _registration,
     likeness,
     sharpness,
-    shift,
     _order,
 )
 

@@ -72,14 +72,15 @@ def shift(part: SplitAudit) -> Finding | None:
         f"R² {optics.r2:.2f}"
     )
     if max(abs(down), abs(right)) >= optics.reach:
-        measured += f"; no more than {optics.reach} px were looked at"
+        measured += f"; no more than {optics.reach} px were looked at: so far or farther"
     advice = (
-        f"Move PAN by ({-down:+z.2f}, {-right:+z.2f}) px (rows, columns), or register the pair, before fusion: details "
-        "lie beside their colours otherwise."
+        f"Move MS by ({down:+z.2f}, {right:+z.2f}) px of PAN (rows, columns) before fusion: details lie beside their "
+        "colours otherwise. A geotiff source does that with `shift`, `clippan sharpen` with --register."
     )
     off = _certain(optics)
     limit = f"at most {SHIFTED} px, intervals included"
-    return judged(part, "shift", "warning" if off > SHIFTED else None, measured, off, limit, advice)
+    bad = "fault" if off > part.sensor.ratio / 2 else "warning" if off > SHIFTED else None
+    return judged(part, "shift", bad, measured, off, limit, advice)
 
 
 def _certain(optics: Optics) -> float:

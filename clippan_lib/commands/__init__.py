@@ -35,15 +35,3 @@ def sensor_of(given: str | None) -> Sensor | None:
 def opening_of(options: argparse.Namespace) -> "Opening":
     """What the options say of the two files."""
     return {"bands": options.bands}
-
-
-def refuse_moved(options: argparse.Namespace) -> None:
-    """Training reads the files as they are.
-
-    Raises: ValueError where MS is to be moved first.
-    """
-    if options.register or options.shift != (0.0, 0.0):
-        raise ValueError(
-            "--adapt trains on the files as they are, and --register or --shift moves MS; leave one of the two out, or "
-            "write a registered MS first"
-        )

@@ -22,9 +22,16 @@ from clippan_lib.sharpening.contest import plan_contest, run_contest
 CERTIFICATE = "certificate"
 
 
-def adapt(options: argparse.Namespace, sensor: Sensor | None, start: Path | str | None) -> Path:
+def adapt(
+    options: argparse.Namespace, sensor: Sensor | None, start: Path | str | None, shift: tuple[float, float]
+) -> Path:
     """Train on the scene itself.
 
+    Args:
+        options: of `clippan sharpen`.
+        sensor: of the scene, if it is known.
+        start: what --method says.
+        shift: by which MS is moved first, PAN px.
     Returns: the network's file.
     Raises: Refusal or another ValueError; RunFailed if a notebook fails.
     """
@@ -44,24 +51,31 @@ def adapt(options: argparse.Namespace, sensor: Sensor | None, start: Path | str 
         seed=options.seed,
         device=options.device,
         start=start,
+        shift=shift,
     )
     execute(plan, sys.stderr)
     print(f"Report: {plan.folder / PAGE}")
     return find_network(plan.folder)
 
 
-def certify(options: argparse.Namespace, file: Path) -> Path:
+def certify(options: argparse.Namespace, file: Path, shift: tuple[float, float]) -> Path:
     """Repeat the training one scale down, where MS is the truth, and compare with every method; into the run's folder.
 
     Args:
         options: of `clippan sharpen`.
         file: of the network, in its run's folder.
+        shift: by which MS is moved first, PAN px.
     Returns: the page.
     Raises: DataError or another ValueError where the scene allows no comparison.
     """
     trained, folder = TrainedNetwork.load(file), file.parents[2] / CERTIFICATE
     contest = plan_contest(
-        options.ms, options.pan, gains=options.gains, sensor=trained.sensor, **opening_of(options)
+        options.ms,
+        options.pan,
+        gains=options.gains,
+        sensor=trained.sensor,
+        shift=shift,
+        **opening_of(options),
     )
     ours = adapted(contest, options.out, preset=options.adapt, seed=options.seed, trained=trained)
     contest = replace(contest, entrants=[*contest.entrants, ours])

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rasterio.errors import NotGeoreferencedWarning
 
-from clippan_lib.commands import opening_of, refuse_moved, sensor_of, stop
+from clippan_lib.commands import opening_of, sensor_of, stop
 from clippan_lib.errors import OutputError
 from clippan_lib.runs.progress import bars
 from clippan_lib.sharpening.certificate import KEPT, write_certificate
@@ -31,7 +31,6 @@ def act(options: argparse.Namespace) -> int:
             shift=options.shift,
         )
         if options.adapt:
-            refuse_moved(options)
             contest = _with_adapted(contest, options)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

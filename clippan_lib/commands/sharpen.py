@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rasterio.errors import NotGeoreferencedWarning
 
-from clippan_lib.commands import opening_of, refuse_moved, sensor_of, stop
+from clippan_lib.commands import opening_of, sensor_of, stop
 from clippan_lib.errors import OutputError
 from clippan_lib.fusion import CLASSICAL, STACK, is_classical
 from clippan_lib.fusion.registry import BANDWISE
@@ -44,16 +44,16 @@ def act(options: argparse.Namespace) -> int:
             shift=options.shift,
         )
         if options.adapt:
-            refuse_moved(options)
             if method == AUTO:
                 raise ValueError(
                     "--adapt trains a network, and --method auto chooses a method; leave one of the two out"
                 )
-            job_with(method or "exp")  # whatever it refuses is refused before the training
+            # whatever it refuses is refused before the training
+            shift = job_with(method or "exp").placed.shift
             from clippan_lib.commands.adapt import adapt  # the notebooks' runner: seconds to import
 
             try:
-                method = adapt(options, sensor, method)
+                method = adapt(options, sensor, method, shift)
             except RuntimeError as error:  # of a notebook
                 return stop(1, error)
         if method == AUTO:
@@ -83,16 +83,16 @@ def act(options: argparse.Namespace) -> int:
     _kept(options.out).unlink(missing_ok=True)
     print(options.out)
     if options.adapt and isinstance(method, Path):
-        _certify(options, method)
+        _certify(options, method, job.placed.shift)
     return 0
 
 
-def _certify(options: argparse.Namespace, network: Path) -> None:
+def _certify(options: argparse.Namespace, network: Path, shift: tuple[float, float]) -> None:
     """The output is there; a scene that allows no certificate takes nothing from it."""
     from clippan_lib.commands.adapt import certify  # the notebooks' runner: seconds to import
 
     try:
-        print(f"Certificate: {certify(options, network)}")
+        print(f"Certificate: {certify(options, network, shift)}")
     except (ValueError, OSError) as error:
         print(f"No certificate: {error}", file=sys.stderr)
 

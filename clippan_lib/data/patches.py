@@ -149,7 +149,7 @@ class Dataset:
         chosen = {round(at) for at in torch.linspace(0, len(scenes) - 1, count).tolist()}
         read = [_middle(scenes[at]) for at in sorted(chosen)]
         lrms, pan = (torch.cat([getattr(batch, name) for batch in read]) for name in ("lrms", "pan"))
-        return measure_optics(lrms, pan, self.ratio)
+        return measure_optics(lrms, pan, self.ratio, wide=True)
 
     def through(self, gnyq: tuple[float, ...]) -> "Dataset":
         """The same dataset with other MTF gains than the sensor's, one per band, such as measured ones.

@@ -164,7 +164,9 @@ class GeoTiffReader(MeasuredReader):
         self.ms, self.pan = root / self.source.ms, root / self.source.pan
         for path in (self.ms, self.pan):
             check_exists(path)
-        self.pair = open_pair(self.ms, self.pan, bands=self.source.bands, sensor=self.sensor)
+        self.pair = open_pair(
+            self.ms, self.pan, bands=self.source.bands, sensor=self.sensor, shift=self.source.shift
+        )
         self._valid = cache(self._find_valid)
 
     def state(self) -> States:

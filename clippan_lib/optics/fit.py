@@ -11,7 +11,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 from clippan_lib.mtf import mtf_kernel
-from clippan_lib.optics.peaks import STEPS, BlockSums, Gains, explained
+from clippan_lib.optics.peaks import STEPS, BlockSums, Gains, explained, explained_by_blocks
 from clippan_lib.shapes import LRMS, PAN, Image
 
 _SEARCH_GAIN = 0.2  # for whole pixels of shift, whose best is the same at any gain
@@ -22,6 +22,9 @@ _LEAST_BLOCKS = 3  # per side of a window
 _LEAST_PIXELS = 400  # LRMS px
 _LEAST_IN_BLOCK = 25  # LRMS px, of those that are used
 _LEAST_USED = 4  # blocks: fewer have no jackknife
+_DOUBTFUL = 0.7  # R² of all pixels, below which blocks vote
+_FITS = 0.5  # R² of a block alone; by chance hardly any has it
+_LEAST_SHARE = 0.25  # of the blocks, which have to fit
 _FLAT = (
     1e-13  # variance of what is constant but for rounding; one 16-bit number in a thousand pixels has 2e-13
 )
@@ -144,12 +147,27 @@ def over_shifts(fit: Fit, gain: float, shift: Point) -> BlockSums:
     return torch.stack([sums(fit, degraded(fit, gain, shift + step)) for step in STEPS])
 
 
-def whole_shift(fit: Fit, reach: int) -> Point:
-    """The best of whole pixels: of one filtered image, each phase is another shift."""
+def whole_shift(fit: Fit, reach: int) -> tuple[Fit, Point]:
+    """The best of whole pixels: of one filtered image, each phase is another shift.
+
+    A cloud that moved between the two images has more detail than all land around it. So where all pixels together
+    contradict most blocks, or explain little of PAN, blocks vote, and those are left out that do not fit the winner.
+
+    Returns: the fit, of the blocks that count; and the shift.
+    """
     image = torch.fft.ifft2(_filtered(fit, _SEARCH_GAIN)).real[:, None]
     shifts = list(product(range(-reach, reach + 1), repeat=2))
-    pooled = [sums(fit, _phase(image, down, right, fit.ratio)).sum(0) for down, right in shifts]
-    return np.array(shifts[explained(torch.stack(pooled)).argmax()], dtype=float)
+    trials = torch.stack([sums(fit, _phase(image, down, right, fit.ratio)) for down, right in shifts])
+    of_blocks = explained_by_blocks(trials)
+    pooled = explained(trials.sum(1))
+    together, voted = pooled.argmax(), of_blocks.sum(1).argmax()
+    apart = max(abs(a - b) for a, b in zip(shifts[together], shifts[voted], strict=True))
+    fitting = of_blocks[voted] >= _FITS
+    enough = fitting.sum() >= max(_LEAST_USED, _LEAST_SHARE * len(fitting))
+    if (apart <= 1 and pooled[together] >= _DOUBTFUL) or not enough:
+        return fit, np.array(shifts[together], dtype=float)
+    kept = torch.from_numpy(fitting).to(fit.known)[:, None, None]
+    return fit._replace(known=fit.known * kept), np.array(shifts[voted], dtype=float)
 
 
 def _phase(image: PAN, down: int, right: int, ratio: int) -> LRMS:

@@ -6,7 +6,7 @@ one PAN pixel lowers a gain of .30 to about .23, so that both are found in one f
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from clippan_lib.optics.fit import over_gains, over_shifts, prepare, whole_shift
 from clippan_lib.optics.peaks import BlockSums, co_moments, explained, half_width, peak, vertex, without_each
+from clippan_lib.optics.search import far_shift
 from clippan_lib.shapes import LRMS, PAN, check_pair
 
 # Of gains: below, nothing is left at Nyquist; above, aliasing hides where the filter ends
@@ -88,6 +89,7 @@ def measure_optics(
     valid: Bool[Tensor, "_ 1 _ _"] | None = None,
     *,
     reach: int = 4,
+    wide: bool = False,
     windows: int = 4,
     side: int = 256,
 ) -> Optics:
@@ -109,6 +111,8 @@ def measure_optics(
         ratio: PAN-to-MS scale, at least 2.
         valid: (b, 1, h, w), False where MS or PAN is NoData; None: all hold data.
         reach: largest shift looked for, whole PAN px, at least 1.
+        wide: whether to look farther, over half of a window and more (`far_shift`), where the bands explain little of
+            PAN within `reach`, or most at its edge.
         windows: of more pixels than so many windows have, only so many windows are used, spread evenly.
         side: of such a window, LRMS px.
     Raises: ValueError if the pair does not fit `ratio`, holds too few pixels, NaN or infinite values where it is
@@ -123,10 +127,44 @@ def measure_optics(
             f"and side {side} at least 1"
         )
     chosen, sides = _windows(valid, windows, side)
-    fit = prepare(
-        _cut(lrms, chosen, sides), _cut(pan, chosen, sides, ratio), _cut(valid, chosen, sides), ratio, reach
-    )
-    shift = whole_shift(fit, reach)
+    lrms, pan, valid = _cut(lrms, chosen, sides), _cut(pan, chosen, sides, ratio), _cut(valid, chosen, sides)
+    found = _fitted(lrms, pan, valid, ratio, reach)
+    if not wide or (found.r2 >= LEAST_R2 and max(map(abs, found.shift)) < reach):
+        return found
+    off, _ = far_shift(lrms, pan, valid, ratio)
+    try:
+        farther = _fitted(*_overlapping(lrms, pan, valid, ratio, off), ratio, reach)
+    except ValueError:  # too little is left
+        return found
+    if farther.r2 <= found.r2:
+        return found
+    return _moved(farther, (ratio * off[0], ratio * off[1]))
+
+
+def _overlapping(
+    lrms: LRMS, pan: PAN, valid: Bool[Tensor, "b 1 h w"], ratio: int, off: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What both show if PAN lies so many MS pixels down and right."""
+    (top, left), (low, right) = ([max(0, sign * by) for by in off] for sign in (-1, 1))
+    height, width = (length - abs(by) for length, by in zip(lrms.shape[-2:], off, strict=True))
+    lrms, valid = (image[..., top : top + height, left : left + width] for image in (lrms, valid))
+    rows, columns = slice(ratio * low, ratio * (low + height)), slice(ratio * right, ratio * (right + width))
+    return lrms, pan[..., rows, columns], valid
+
+
+def _moved(found: Optics, by: tuple[int, int]) -> Optics:
+    """The same with a shift that much larger."""
+    down, right = (at + more for at, more in zip(found.shift, by, strict=True))
+    intervals = [
+        (lower + more, upper + more) for (lower, upper), more in zip(found.shift_interval, by, strict=True)
+    ]
+    reach = found.reach + max(map(abs, by))
+    return replace(found, shift=(down, right), shift_interval=(intervals[0], intervals[1]), reach=reach)
+
+
+def _fitted(lrms: LRMS, pan: PAN, valid: Bool[Tensor, "b 1 h w"], ratio: int, reach: int) -> Optics:
+    fit = prepare(lrms, pan, valid, ratio, reach)
+    fit, shift = whole_shift(fit, reach)
     for _ in range(_ROUNDS):
         gain = peak(_GAINS[::2], explained(over_gains(fit, _GAINS[::2], shift).sum(1)))[0].item()
         around = over_shifts(fit, gain, shift)

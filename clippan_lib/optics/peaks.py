@@ -31,6 +31,16 @@ def explained(sums: Float64[Tensor, "*n k k"]) -> Float64[np.ndarray, "*n"]:
     return ((weights * with_pan).sum((-2, -1)) / products[..., -1, -1]).numpy()
 
 
+def explained_by_blocks(sums: BlockSums) -> Float64[np.ndarray, "t n"]:
+    """R² of each block alone, for trials that differ in PAN; 0 where PAN shows nothing."""
+    products = co_moments(sums)
+    with_pan = products[..., :-1, -1:]
+    inverse = torch.linalg.pinv(products[0, :, :-1, :-1], rtol=1e-6, hermitian=True)  # the bands stay
+    energy = products[..., -1, -1]
+    share = ((inverse @ with_pan) * with_pan).sum((-2, -1)) / energy.clamp(min=torch.finfo(energy.dtype).tiny)
+    return share.clamp(0, 1).numpy()
+
+
 def without_each(blocks: Float64[Tensor, "t n *k"]) -> Float64[Tensor, "t n *k"]:
     """The sums over all blocks but one, for each."""
     return blocks.sum(1, keepdim=True) - blocks

@@ -42,6 +42,7 @@ def plan_adaptation(
     start: Path | None = None,
     runs: Path = Path("runs"),
     notebooks: Path = NOTEBOOKS,
+    shift: tuple[float, float] = (0.0, 0.0),
     **opening: Unpack[Opening],
 ) -> Plan:
     """Plan the training of Stage II on a scene, without ground truth; Stage I and a report belong to it.
@@ -55,6 +56,7 @@ def plan_adaptation(
         sensor: of the scene; may be left out with `start`, whose network has its own, with the gains that it was
             trained with.
         preset, seed, device, runs, notebooks: as for `plan_run`.
+        shift: rows and columns, PAN px, by which MS is moved first, from `registration.place`.
         start: a file of a trained network, with which Stage II begins; without it that is the band-wise network of the
             package, or at preset "paper" what the preset says.
     Returns: the plan, for `runner.execute`; `find_network` then knows the network in its folder.
@@ -70,7 +72,9 @@ def plan_adaptation(
     if sensor is None:
         raise Refusal("adapting needs the scene's sensor: give --sensor, or a run to begin with as --method")
     files = [Path(path).resolve() for path in (ms, pan)]
-    manifest, root = scene_manifest(files, out, sensor, opening, trained.max_value if trained else None)
+    manifest, root = scene_manifest(
+        files, out, sensor, opening, shift, trained.max_value if trained else None
+    )
     _refuse_unfit(manifest, root, make_config(preset).patch)
     network, changes = (trained.name if trained else None), dict[str, Any](n_seeds=1)
     if start:
@@ -98,6 +102,7 @@ def scene_manifest(
     out: Path,
     sensor: Sensor,
     opening: Opening,
+    shift: tuple[float, float],
     max_value: float | None,
     split: Mapping[str, float] = SPLIT,
 ) -> tuple[Manifest, Path]:
@@ -106,7 +111,7 @@ def scene_manifest(
     Args:
         files: MS and PAN, resolved.
         out: gives its name.
-        sensor, opening: as for `open_pair`.
+        sensor, opening, shift: as for `open_pair`.
         max_value: what digital numbers are divided by; None is the sensor's largest.
         split: shares of the scene.
     Raises: ManifestError where the two make no data set, DataError where one cannot be read.
@@ -118,7 +123,14 @@ def scene_manifest(
         "name": re.sub("[^a-z0-9]+", "_", out.stem.lower()).strip("_") or "scene",
         "title": f"{ms} and {pan}, for {out.name}",
         "sensor": sensor.name if SENSORS.get(sensor.name) == sensor else sensor,
-        "source": {"kind": "geotiff", "ms": ms, "pan": pan, **opening, "bands": bands and tuple(bands)},
+        "source": {
+            "kind": "geotiff",
+            "ms": ms,
+            "pan": pan,
+            **opening,
+            "bands": bands and tuple(bands),
+            "shift": shift,
+        },
         "split": dict(split),
         "max_value": max_value,
         "licence": "that of the files",

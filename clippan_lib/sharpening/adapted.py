@@ -117,7 +117,13 @@ def _prepared(
     preset: str,
 ) -> Training:
     manifest, root = scene_manifest(
-        contest.files, out, contest.sensor, contest.opening, contest.areas.largest, _ALL[setting]
+        contest.files,
+        out,
+        contest.sensor,
+        contest.opening,
+        contest.placed.shift,
+        contest.areas.largest,
+        _ALL[setting],
     )
     changes: dict[str, Any] = {"network": BANDWISE, "gains": "table", **FROM_BANDWISE}
     if setting != "full":

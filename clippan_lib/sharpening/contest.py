@@ -24,8 +24,8 @@ from clippan_lib.metrics import Judge, reduced_scores
 from clippan_lib.sensors import Sensor
 from clippan_lib.shapes import HRMS, Progress, Scores
 from clippan_lib.sharpening.areas import Areas, Judged, choose_areas, settings_of
-from clippan_lib.sharpening.optics import FARTHEST, Gains, SceneOptics, refuse_other_kind, scene_optics
-from clippan_lib.sharpening.registration import Placed, place
+from clippan_lib.sharpening.optics import Gains, SceneOptics, refuse_other_kind, scene_optics
+from clippan_lib.sharpening.registration import FARTHEST, Placed, place
 
 # Behind a method: nothing, LRMS alone, LRMS and PAN
 BEHIND = (Steps(0, False), Steps(3, False), Steps(1, True))
@@ -102,7 +102,7 @@ def plan_contest(
     networks: Sequence[Path] = (),
     gains: Gains = "measured",
     register: bool = False,
-    shift: tuple[float, float] = (0.0, 0.0),
+    shift: tuple[float, float] | None = None,
     **opening: Unpack[Opening],
 ) -> Contest:
     """Look at the scene and say what will be compared; nothing is fused or written.
@@ -125,7 +125,7 @@ def plan_contest(
         raise DataError(f"unknown methods {', '.join(unknown)}; known: {', '.join(known)}")
     placed = place(*paths, sensor=sensor, register=register, shift=shift, **opening)
     pair = placed.pair
-    optics = scene_optics(pair, sensor, gains, 0, "comparing")
+    optics = scene_optics(placed, sensor, gains, 0, "comparing")
     told = replace(optics.sensor, ratio=pair.ratio, rgb=colours(pair.band_names))
     areas = choose_areas(pair, sensor)
     behind, absent = _allowed(optics)

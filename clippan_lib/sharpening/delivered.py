@@ -106,7 +106,7 @@ def score_fused(
     sensor: Sensor | None = None,
     gains: Gains = "measured",
     register: bool = False,
-    shift: tuple[float, float] = (0.0, 0.0),
+    shift: tuple[float, float] | None = None,
     **opening: Unpack[Opening],
 ) -> tuple[dict[str, float], Areas]:
     """All scores of a fused image: without a reference, and with one if it is given.
@@ -121,9 +121,10 @@ def score_fused(
     Raises: DataError or another ValueError that says what does not fit.
     """
     paths = Path(ms).resolve(), Path(pan).resolve()
-    pair = place(*paths, sensor=sensor, register=register, shift=shift, **opening).pair
+    placed = place(*paths, sensor=sensor, register=register, shift=shift, **opening)
+    pair = placed.pair
     files = [open_on_grid(Path(path), pair) for path in (fused, reference) if path is not None]
-    optics = scene_optics(pair, sensor, gains, 0, "scoring")
+    optics = scene_optics(placed, sensor, gains, 0, "scoring")
     told, areas = replace(optics.sensor, ratio=pair.ratio), choose_areas(pair, sensor)
     ratio, (height, width) = pair.ratio, areas.lrms.shape[-2:]
     images = [

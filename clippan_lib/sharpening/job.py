@@ -76,6 +76,8 @@ class Job:
     def tags(self) -> dict[str, str]:
         """What the output says of its making."""
         tags = {"CLIPPAN_METHOD": self.title} | (self.optics.tags if self.optics else {})
+        if self.placed.shift_left is not None:
+            tags["CLIPPAN_SHIFT"] = "{:.2f} {:.2f}".format(*self.placed.shift_left)
         if self.placed.shift != (0.0, 0.0):
             tags["CLIPPAN_MOVED"] = "{:.3f} {:.3f}".format(*self.placed.shift)
         return tags
@@ -103,13 +105,12 @@ def plan_job(
     gains: Gains = "measured",
     consistent: int = 0,
     register: bool = False,
-    shift: tuple[float, float] = (0.0, 0.0),
+    shift: tuple[float, float] | None = None,
     **opening: Unpack[Opening],
 ) -> Job:
     """Check what can be checked before the scene is fused; nothing is written.
 
-    Where the method needs MTF gains, or has steps of consistency, a few windows of the scene are read and measured;
-    else only headers are read.
+    A few windows of the scene are read and measured, unless a shift is given and the method needs no gains of it.
 
     Args:
         ms, pan, opening: as for `open_pair`.
@@ -135,15 +136,15 @@ def plan_job(
     if method in (BANDWISE, STACK):
         placed = placing(sensor=sensor)
         bind = _bandwise if method == BANDWISE else _stack
-        bound = bind(placed.pair, sensor, gains, consistent, device)
+        bound = bind(placed, sensor, gains, consistent, device)
     elif is_classical(str(method)):
         placed = placing(sensor=sensor)
-        bound = _classical(str(method), placed.pair, sensor, gains, consistent)
+        bound = _classical(str(method), placed, sensor, gains, consistent)
     else:
         trained = TrainedNetwork.load(method)
         refuse_other_kind(sensor, trained.sensor, method)
         placed = placing(sensor=trained.sensor)
-        bound = _of_file(method, trained, placed.pair, gains, consistent, device)
+        bound = _of_file(method, trained, placed, gains, consistent, device)
     pair = placed.pair
     staged = bound.staged
     if pair.dtype not in DTYPES:
@@ -171,7 +172,7 @@ def plan_job(
     return Job(paths, fuser, side, bound.title, staged.reach is not None, bound.optics, key, placed)
 
 
-def _classical(name: str, pair: ScenePair, sensor: Sensor | None, gains: Gains, consistent: int) -> _Bound:
+def _classical(name: str, placed: Placed, sensor: Sensor | None, gains: Gains, consistent: int) -> _Bound:
     row, steps = find_method(name)
     if steps.count and consistent:
         raise DataError(
@@ -179,38 +180,40 @@ def _classical(name: str, pair: ScenePair, sensor: Sensor | None, gains: Gains, 
             "two out"
         )
     if "gnyq_pan" in row.needs:
-        row.settings(sensor, pair.ratio)  # refuses where there is no sensor: PAN's own gain is not measured
+        row.settings(
+            sensor, placed.pair.ratio
+        )  # refuses where there is no sensor: PAN's own gain is not measured
     steps, optics = steps if steps.count else Steps(consistent, False), None
     if row.needs or steps.count:
-        optics = scene_optics(pair, sensor, gains, steps.count, name)
+        optics = scene_optics(placed, sensor, gains, steps.count, name)
         sensor = optics.sensor
     title = f"{row.name}{steps}"
     identity = [title, sensor and asdict(sensor)]
-    return _Bound(staged_method(title, sensor, pair.ratio), 1.0, title, optics, identity)
+    return _Bound(staged_method(title, sensor, placed.pair.ratio), 1.0, title, optics, identity)
 
 
 def _bandwise(
-    pair: ScenePair, sensor: Sensor | None, gains: Gains, consistent: int, device: torch.device
+    placed: Placed, sensor: Sensor | None, gains: Gains, consistent: int, device: torch.device
 ) -> _Bound:
     """The network that comes with the package; its features are in units of the scene's own deviations."""
-    optics = scene_optics(pair, sensor, gains, consistent, BANDWISE)
-    network = _on(device, load_bandwise(optics.sensor, pair.ratio))
-    staged = as_staged(network).consistently(optics.gnyq, pair.ratio, consistent)
+    optics = scene_optics(placed, sensor, gains, consistent, BANDWISE)
+    network = _on(device, load_bandwise(optics.sensor, placed.pair.ratio))
+    staged = as_staged(network).consistently(optics.gnyq, placed.pair.ratio, consistent)
     title = _title(BANDWISE, consistent)
     return _Bound(staged, 1.0, title, optics, [title])
 
 
 def _stack(
-    pair: ScenePair, sensor: Sensor | None, gains: Gains, consistent: int, device: torch.device
+    placed: Placed, sensor: Sensor | None, gains: Gains, consistent: int, device: torch.device
 ) -> _Bound:
     """The weighted mean of several methods, its weights found on a few windows of the scene."""
     if consistent:
         raise DataError(
             f"{STACK} has its own steps of consistency, and --consistent asks for {consistent}; leave it out"
         )
-    optics = scene_optics(pair, sensor, gains, STEPS, STACK)
-    stack = load_stack(optics.sensor, pair.ratio)
-    weights = _weights(pair, stack)
+    optics = scene_optics(placed, sensor, gains, STEPS, STACK)
+    stack = load_stack(optics.sensor, placed.pair.ratio)
+    weights = _weights(placed.pair, stack)
     title = f"{STACK} of {in_words(weights)}"
     return _Bound(staged_stack(stack, weights, device), 1.0, title, optics, [STACK, weights])
 
@@ -227,7 +230,7 @@ def _weights(pair: ScenePair, stack: Stack) -> dict[str, float]:
 def _of_file(
     file: str | Path,
     trained: TrainedNetwork,
-    pair: ScenePair,
+    placed: Placed,
     gains: Gains,
     consistent: int,
     device: torch.device,
@@ -235,8 +238,8 @@ def _of_file(
     """A trained network, whose own layers keep the gains of its training."""
     staged, optics = as_staged(_on(device, trained.network)), None
     if consistent:
-        optics = scene_optics(pair, trained.sensor, gains, consistent, trained.name)
-        staged = staged.consistently(optics.gnyq, pair.ratio, consistent)
+        optics = scene_optics(placed, trained.sensor, gains, consistent, trained.name)
+        staged = staged.consistently(optics.gnyq, placed.pair.ratio, consistent)
     title = f"{_title(trained.name, consistent)} of {file}"
     return _Bound(staged, trained.max_value, title, optics, [file_digest(Path(file)), consistent])
 

@@ -1,6 +1,7 @@
-"""MS put where PAN shows it: by hand, or measured on the scene. PAN is never resampled."""
+"""Where MS lies on PAN: measured on every scene, and mended where that is asked for. PAN is never resampled."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Unpack
 
@@ -18,25 +19,65 @@ from clippan_lib.sensors import Sensor
 from clippan_lib.shapes import LRMS, PAN
 from clippan_lib.sharpening.windows import SIDE, WINDOWS, far_windows, held, scaled
 
-REACHES = (4, 16, 48)  # PAN px: the search widens until the best place is not at its edge
+FARTHEST = (
+    0.5  # PAN px; from about there on consistency does harm (`fusion.consistency`), and colours lie beside
+)
+UNLIKE = 0.3  # R²; pairs that belong together have .8 and more, pairs of two places at most .1
 _STILL = 0.05  # PAN px
 _ROUNDS = 3
 _DETAIL = 5  # LRMS px: side of the mean that is taken off
 
 
 @dataclass(frozen=True)
+class Look:
+    """What a few windows of a pair show.
+
+    Args:
+        optics: the fit, good or not; None if nothing could be measured.
+        fault: why it is none, or not good; "" if it is.
+        alike: the largest correlation of a band's detail with PAN's, as they lie.
+    """
+
+    optics: Optics | None
+    fault: str
+    alike: float = 0.0
+
+    @property
+    def found(self) -> Optics | None:
+        """The fit, if it is good."""
+        return None if self.fault else self.optics
+
+    @property
+    def shift_known(self) -> bool:
+        """Whether the shift may be relied on; gains need more (`Optics.good`)."""
+        optics = self.optics
+        return optics is not None and optics.r2 >= LEAST_R2 and max(map(abs, optics.shift)) < optics.reach
+
+
+@dataclass(frozen=True, eq=False)
 class Placed:
     """A pair, and how it was put together.
 
     Args:
         pair: MS moved by `shift`.
         shift: rows and columns, PAN px, by which PAN lay too far down and right of MS.
-        remark: why it was moved, in words; "" if it was not.
+        remark: how the two lie, in words.
     """
 
     pair: ScenePair
-    shift: tuple[float, float]
+    shift: tuple[float, float] = (0.0, 0.0)
     remark: str = ""
+
+    @cached_property
+    def look(self) -> Look:
+        """What the pair shows as it is put together; measured once, when it is asked for."""
+        return look(self.pair)
+
+    @property
+    def shift_left(self) -> tuple[float, float] | None:
+        """Rows and columns, PAN px, by which PAN lies off MS as they are put together; None if nobody looked."""
+        seen = self.__dict__.get("look")
+        return seen.optics.shift if seen is not None and seen.shift_known else None
 
 
 def place(
@@ -45,94 +86,165 @@ def place(
     *,
     sensor: Sensor | None = None,
     register: bool = False,
-    shift: tuple[float, float] = (0.0, 0.0),
+    shift: tuple[float, float] | None = None,
     **opening: Unpack[Opening],
 ) -> Placed:
-    """Open a pair as delivered, or with MS moved onto PAN.
+    """Open a pair and see how MS lies on PAN; move MS where that is asked for.
 
     The shift is that of `measure_optics`, one translation for the scene, from a few windows far apart. MS is
     interpolated once, at its new place (`open_pair`); where one file no longer covers the other the scene is cut.
+    A scene that is too small or too flat to be measured goes on as it lies, and the remark says so.
 
     Args:
         ms, pan, sensor, opening: as for `open_pair`.
-        register: measure the shift and correct it.
-        shift: correct this shift, rows and columns in PAN px.
-    Raises: DataError where both are asked for, where MS and PAN show no common structure within the last of
-        `REACHES`, or one is the other's negative, or as `open_pair` does.
+        register: correct the shift that is measured.
+        shift: correct this one, rows and columns in PAN px, and do not look; (0.0, 0.0) takes the pair as it lies.
+    Raises: DataError where both are asked for; where MS and PAN show no common structure, or one is the other's
+        negative; where nobody asks for a correction and the shift is larger than a MS pixel; or as `open_pair` does.
     """
-    if not register:
-        by_hand = f"MS was moved by {shift[0]:+g} rows and {shift[1]:+g} columns (PAN px), as given"
-        pair = open_pair(ms, pan, sensor=sensor, shift=shift, **opening)
-        return Placed(pair, shift, by_hand if shift != (0.0, 0.0) else "")
-    if shift != (0.0, 0.0):
-        raise DataError(f"register measures the shift, and {shift} is given; leave one of the two out")
-    pair = open_pair(ms, pan, sensor=sensor, **opening)
-    found = _found(pair, ms, pan)
+    if shift is not None:
+        if register:
+            raise DataError(f"register measures the shift, and {shift} is given; leave one of the two out")
+        return Placed(open_pair(ms, pan, sensor=sensor, shift=shift, **opening), shift, _by_hand(shift))
+    placed = Placed(open_pair(ms, pan, sensor=sensor, **opening))
+    seen = placed.look
+    if seen.optics is None:
+        if register:
+            raise DataError(f"the pair cannot be registered: {seen.fault}; give the shift by hand")
+        return replace(placed, remark=f"How PAN lies on MS was not measured: {seen.fault}")
+    _refuse_unlike(seen.optics, ms, pan)
+    if register:
+        if not seen.shift_known:
+            raise DataError(f"{ms} and {pan}: the shift could not be told, as {seen.fault}; give it by hand")
+        return _registered(ms, pan, sensor, opening, seen.optics)
+    _refuse_inverted(seen, pan)
+    if not seen.shift_known:
+        remark = f"Warning: how PAN lies on MS could not be told, as {seen.fault}; look at the result's edges"
+        return _seen(placed, remark)
+    lies = f"PAN lies {in_words(seen.optics.shift, 2)} off MS ({r2_of(seen.optics)})"
+    off = max(map(abs, seen.optics.shift))
+    if off > placed.pair.ratio:
+        raise DataError(
+            f"{ms} and {pan}: {lies}, more than a MS pixel, so that details would lie beside their colours; "
+            "--register moves MS by that, --shift=0,0 goes on with the pair as it lies"
+        )
+    if off > FARTHEST:
+        lies = f"Warning: {lies}, so that details lie beside their colours; --register moves MS by that"
+    return _seen(placed, lies)
+
+
+def _seen(placed: Placed, remark: str) -> Placed:
+    """With a remark, and not measured again."""
+    told = replace(placed, remark=remark)
+    told.__dict__["look"] = placed.look
+    return told
+
+
+def _by_hand(shift: tuple[float, float]) -> str:
+    if shift == (0.0, 0.0):
+        return "MS and PAN are taken as they lie, as told"
+    return f"MS was moved by {shift[0]:+g} rows and {shift[1]:+g} columns (PAN px), as given"
+
+
+def _registered(ms: Path, pan: Path, sensor: Sensor | None, opening: Opening, found: Optics) -> Placed:
+    """Moved until nothing is left to move."""
     down, right = found.shift
-    left = found.shift
     for _ in range(_ROUNDS):
-        pair = open_pair(ms, pan, sensor=sensor, shift=(down, right), **opening)
-        left = _measured(pair, REACHES[0]).shift
-        if max(map(abs, left)) < _STILL:
+        placed = Placed(open_pair(ms, pan, sensor=sensor, shift=(down, right), **opening), (down, right))
+        if (left := placed.look.optics) is None:
+            raise DataError(
+                f"{ms} and {pan}: PAN lies {in_words((down, right), 2)} off MS, and what is left in common cannot be "
+                f"measured: {placed.look.fault}; give the shift by hand"
+            )
+        if max(map(abs, left.shift)) < _STILL:
             break
-        down, right = round(down + left[0], 3), round(right + left[1], 3)
+        down, right = round(down + left.shift[0], 3), round(right + left.shift[1], 3)
     else:
-        pair = open_pair(ms, pan, sensor=sensor, shift=(down, right), **opening)
-    _refuse_inverted(pair, pan)
+        placed = Placed(open_pair(ms, pan, sensor=sensor, shift=(down, right), **opening), (down, right))
+    _refuse_inverted(placed.look, pan)
     remark = (
         f"registered: PAN lay {down:+.2f} rows and {right:+.2f} columns (PAN px) off MS (R² {found.r2:.2f}); MS was "
         "moved by that, PAN is as it was"
     )
-    return Placed(pair, (down, right), remark)
+    return _seen(placed, remark)
 
 
-def _found(pair: ScenePair, ms: Path, pan: Path) -> Optics:
-    """The shift as delivered, by a search that widens."""
-    for reach in REACHES:
-        found = _measured(pair, reach)
-        if found.good:
-            return found
-    if found.r2 < LEAST_R2:
-        raise DataError(
-            f"{ms} and {pan} show no common structure within {REACHES[-1]} PAN px of where they should: R² is "
-            f"{found.r2:.2f}, and pairs that belong together have .8 and more. Is PAN of another place? Look at both, "
-            "or give the shift by hand"
-        )
-    down, right = found.shift
+def _refuse_unlike(found: Optics, ms: Path, pan: Path) -> None:
+    if found.r2 >= UNLIKE:
+        return
     raise DataError(
-        f"{ms} and {pan}: the shift could not be told ({down:+.1f} rows, {right:+.1f} columns, R² {found.r2:.2f}, "
-        f"common gain {found.common:.2f}); give it by hand"
+        f"{ms} and {pan} show no common structure: R² is {found.r2:.2f} at best, wherever PAN is moved within half of "
+        "each window; pairs that belong together have .8 and more. Is PAN of another place? Look at both; --shift=0,0 "
+        "goes on with the pair as it lies"
     )
 
 
-def _refuse_inverted(pair: ScenePair, pan: Path) -> None:
+def _refuse_inverted(seen: Look, pan: Path) -> None:
     """The fit takes PAN for its negative just as well."""
-    lrms, high, valid = _read(pair)
-    low = degrade(high, (0.3,), pair.ratio)
-    ours, theirs = (image - box_mean(image, _DETAIL) for image in (lrms.mean(1, keepdim=True), low))
-    both = (ours * theirs)[valid].sum() / ((ours[valid].norm() * theirs[valid].norm()).item() or 1.0)
-    if both < 0:
+    if seen.optics is not None and seen.optics.r2 >= LEAST_R2 and seen.alike < 0:
         raise DataError(
-            f"{pan}: is bright where MS is dark (correlation of their detail {both:.2f}); it is no PAN of this scene, "
-            "or was turned for display"
+            f"{pan}: is bright where MS is dark (correlation of their detail {seen.alike:.2f} at most); it is no PAN "
+            "of this scene, or was turned for display"
         )
 
 
-def _read(pair: ScenePair) -> tuple[LRMS, PAN, Bool[Tensor, "_ 1 _ _"]]:
+def look(pair: ScenePair) -> Look:
+    """Measure gains and shift on a few windows far apart, a few seconds; where little fits, in a wide search.
+
+    Args:
+        pair: the scene.
+    """
     windows = far_windows(pair)
     if not windows:
-        raise DataError("no pixel that was read holds data in both files; they cannot be registered")
+        return Look(None, "no pixel that was read holds data in both files")
     lrms, pan = (torch.cat([getattr(window, name) for window in windows]) for name in ("lrms", "pan"))
-    return lrms, pan, torch.cat([held(window) for window in windows])
-
-
-def _measured(pair: ScenePair, reach: int) -> Optics:
-    lrms, pan, valid = _read(pair)
+    valid = torch.cat([held(window) for window in windows])
     try:
         found = measure_optics(
-            scaled(lrms), scaled(pan), pair.ratio, valid, reach=reach, windows=WINDOWS, side=SIDE
+            scaled(lrms), scaled(pan), pair.ratio, valid, wide=True, windows=WINDOWS, side=SIDE
         )
     except ValueError as error:
-        raise DataError(f"the pair cannot be registered: {error}; give the shift by hand") from error
-    down, right = (round(by, 3) for by in found.shift)  # so that numbers of threads do not tell
-    return replace(found, shift=(down, right))
+        return Look(None, f"they cannot be measured ({error})")
+    found = _rounded(found)
+    fault = f"the fit is not good: {r2_of(found)}, gains {numbers(found.gnyq)}, shift of PAN {in_words(found.shift)}"
+    return Look(found, "" if found.good else fault, _alike(lrms, pan, valid, pair.ratio))
+
+
+def _alike(lrms: LRMS, pan: PAN, valid: Bool[Tensor, "b 1 h w"], ratio: int) -> float:
+    low = degrade(pan, (0.3,), ratio)
+    bands, sharp = (valid * (image - box_mean(image, _DETAIL)) for image in (lrms, low))
+    lengths = bands.square().sum((0, 2, 3)).sqrt() * sharp.square().sum().sqrt()
+    return ((bands * sharp).sum((0, 2, 3)) / lengths.clamp(min=1e-30)).max().item()
+
+
+def _rounded(found: Optics) -> Optics:
+    """So that other numbers of threads, which add up in another order, mean the same job."""
+    down, right = (round(by, 3) for by in found.shift)
+    return replace(
+        found,
+        gnyq=tuple(round(gain, 4) for gain in found.gnyq),
+        shift=(down, right),
+        r2=round(found.r2, 3),
+    )
+
+
+def in_words(shift: tuple[float, float], digits: int = 1) -> str:
+    """A shift of PAN, such as "1.2 down, .4 left px"."""
+    down, right = (round(by, digits) for by in shift)
+    return (
+        f"{short(abs(down), digits)} {'down' if down >= 0 else 'up'}, "
+        f"{short(abs(right), digits)} {'right' if right >= 0 else 'left'} px"
+    )
+
+
+def r2_of(found: Optics) -> str:
+    return f"R² {short(found.r2, 2)}"
+
+
+def numbers(values: tuple[float, ...]) -> str:
+    return " ".join(short(value, 2) for value in values)
+
+
+def short(value: float, digits: int) -> str:
+    """Without the 0 before the point."""
+    return f"{value:.{digits}f}".removeprefix("0")
