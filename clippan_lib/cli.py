@@ -206,6 +206,13 @@ def _add_scene(parser: argparse.ArgumentParser) -> None:
         "the two as they lie",
     )
     parser.add_argument(
+        "--no-georeference",
+        dest="georeference",
+        action="store_false",
+        help="take upper left corner on upper left corner, whatever the files say of their place: for files that have "
+        "RPCs or GCPs only, which go into the output",
+    )
+    parser.add_argument(
         "--gains",
         choices=("measured", "table"),
         default="measured",

@@ -551,7 +551,14 @@ def test_adapting_ends_with_a_certificate_of_its_own_network(tmp_path):
     trained = TrainedNetwork(network_for("bandwise", QB, seed=0), "bandwise", QB, 2047.0, {})
     trained.save(file)
     options = Namespace(
-        ms=ms, pan=pan, out=tmp_path / "fused.tif", bands=None, gains="measured", adapt="smoke", seed=0
+        ms=ms,
+        pan=pan,
+        out=tmp_path / "fused.tif",
+        bands=None,
+        georeference=True,
+        gains="measured",
+        adapt="smoke",
+        seed=0,
     )
     page = certify(options, file, (0.0, 0.0))
     assert page == tmp_path / "run" / "certificate" / "index.html"

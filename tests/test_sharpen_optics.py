@@ -108,7 +108,9 @@ def test_a_fit_that_is_not_good_leaves_the_table_and_without_one_is_refused_with
     assert job.optics.gnyq == QB.gnyq and job.optics.found is None
     assert job.optics.remark.startswith("gains: the table's, .34 .32 .30 .22, as the fit is not good: R² .")
     assert job.tags["CLIPPAN_GAINS"].endswith("table") and "CLIPPAN_SHIFT" not in job.tags
-    with pytest.raises(DataError, match=r"mtf_glp needs MTF gains.*fit is not good: R² \.[01].*give --sensor"):
+    with pytest.raises(
+        DataError, match=r"mtf_glp needs MTF gains.*fit is not good: R² \.[01].*give --sensor"
+    ):
         plan_job(*paths, "mtf_glp", **told)
     with pytest.raises(
         DataError, match="3 steps .* which cannot be told, as the fit is not good: R² .*leave"

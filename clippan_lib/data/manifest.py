@@ -115,9 +115,9 @@ class MatPairSource(_Block):
 class GeoTiffSource(_Block):
     """One scene as delivered: an MS and a PAN GeoTIFF (or VRT) of one place, DN, read by `data.pair.open_pair`.
 
-    `bands` says which of the MS file each band of the sensor is, by number from 1 or by description; without
-    it descriptions decide, else the order. `shift` says by how many rows and columns, PAN px, PAN lies too far down and
-    right: MS is moved by that first. As scenes a split gives at most `areas` squares without NoData.
+    `bands`: of the MS file, which each band of the sensor is, by number from 1 or by description; without it
+    descriptions decide, else the order. `shift` and `georeference` are as for `open_pair`. As scenes a split gives at
+    most `areas` squares without NoData.
     """
 
     kind: Literal["geotiff"]
@@ -125,6 +125,7 @@ class GeoTiffSource(_Block):
     pan: _Path
     bands: tuple[Annotated[int, Field(ge=1)], ...] | tuple[str, ...] | None = None
     shift: tuple[float, float] = (0.0, 0.0)
+    georeference: bool = True
     areas: int = Field(default=20, ge=1)
 
     @property

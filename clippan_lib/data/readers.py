@@ -165,7 +165,12 @@ class GeoTiffReader(MeasuredReader):
         for path in (self.ms, self.pan):
             check_exists(path)
         self.pair = open_pair(
-            self.ms, self.pan, bands=self.source.bands, sensor=self.sensor, shift=self.source.shift
+            self.ms,
+            self.pan,
+            sensor=self.sensor,
+            shift=self.source.shift,
+            bands=self.source.bands,
+            georeference=self.source.georeference,
         )
         self._valid = cache(self._find_valid)
 

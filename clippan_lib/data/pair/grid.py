@@ -6,11 +6,13 @@ from math import floor
 import numpy as np
 from rasterio import Affine, DatasetReader
 
+from clippan_lib.data.pair.place import refuse_other_ground, refuse_unplaced, same_crs
 from clippan_lib.errors import DataError
 
 RATIOS = range(2, 9)
 MIN_SIDE = 16  # MS px
 RATIO_TOLERANCE = 1e-3
+SIZES_APART = 0.02  # of the ratio: without a georeference
 TOLERANCE = 1e-4  # px; smaller shifts are float rounding, or too small to matter
 
 
@@ -36,17 +38,21 @@ class Axis:
 
 
 def common_grid(
-    pan: DatasetReader, ms: DatasetReader, shift: tuple[float, float] = (0.0, 0.0)
+    pan: DatasetReader,
+    ms: DatasetReader,
+    shift: tuple[float, float] = (0.0, 0.0),
+    georeference: bool = True,
 ) -> tuple[int, Affine, tuple[Axis, Axis]]:
     """Put MS on the grid that begins at a PAN pixel and has the phase of `clippan_lib.mtf`.
 
     Args:
         pan, ms: the files.
         shift: rows and columns, PAN px, by which MS is moved down and right first.
+        georeference: False puts upper left corner on upper left corner, whatever the files say of their place.
     Returns: the ratio, the transform of the grid's PAN pixels, and its rows and columns.
     Raises: DataError naming both files and the numbers seen if they do not fit each other.
     """
-    high, low = _transforms(pan, ms)
+    high, low = _transforms(pan, ms) if georeference else _corner_on_corner(pan, ms)
     ratio = _ratio(pan, ms, high, low)
     rows = _axis(ratio, (low.f - high.f) / high.e + shift[0], low.e / high.e, pan.height, ms.height)
     columns = _axis(ratio, (low.c - high.c) / high.a + shift[1], low.a / high.a, pan.width, ms.width)
@@ -57,18 +63,18 @@ def common_grid(
             f"{pan.name} (corners {_corners(pan, high)}) and {ms.name} (corners {_corners(ms, low)}) {common}; "
             f"{MIN_SIDE} x {MIN_SIDE} are needed: give files of one place"
         )
-    x, y = high.c + columns.first * high.a, high.f + rows.first * high.e
-    return ratio, Affine(high.a, 0.0, x, 0.0, high.e, y), (rows, columns)
+    return ratio, pan.transform @ Affine.translation(columns.first, rows.first), (rows, columns)
 
 
 def _transforms(pan: DatasetReader, ms: DatasetReader) -> tuple[Affine, Affine]:
     """From pixels to coordinates, of PAN and of MS."""
     both = (pan, ms)
+    refuse_unplaced(pan, ms)
     located = [not dataset.transform.is_identity for dataset in both]
     if located[0] != located[1]:
         bare, other = both if located[1] else both[::-1]
         raise DataError(f"{bare.name}: has no georeference, but {other.name} has; give both, or neither, one")
-    if pan.crs != ms.crs:
+    if not same_crs(pan.crs, ms.crs):
         raise DataError(
             f"{pan.name} is in {pan.crs or 'no CRS'}, {ms.name} in {ms.crs or 'no CRS'}; "
             "assign the missing one, or reproject MS (gdalwarp -t_srs)"
@@ -80,15 +86,32 @@ def _transforms(pan: DatasetReader, ms: DatasetReader) -> tuple[Affine, Affine]:
                 f"{dataset.name}: is rotated or sheared (transform terms {t.b:g} and {t.d:g} must be 0); "
                 "make it north up with gdalwarp"
             )
-    if any(located):
-        return pan.transform, ms.transform
+    return (pan.transform, ms.transform) if any(located) else _whole_multiple(pan, ms)
+
+
+def _whole_multiple(pan: DatasetReader, ms: DatasetReader) -> tuple[Affine, Affine]:
     ratio = pan.width // ms.width
     if pan.shape != tuple(ratio * side for side in ms.shape):
         raise DataError(
             f"{pan.name}: PAN of {pan.height} x {pan.width} px is no whole multiple of MS of "
-            f"{ms.height} x {ms.width} px; without georeference it must be: add one, or crop the files"
+            f"{ms.height} x {ms.width} px; without georeference it must be: add one, crop the files, or give "
+            "--no-georeference, which fuses what they have in common, upper left corners together"
         )
     return pan.transform, Affine.scale(ratio)
+
+
+def _corner_on_corner(pan: DatasetReader, ms: DatasetReader) -> tuple[Affine, Affine]:
+    """Of files whose sizes are nearly a whole multiple: providers cut PAN and MS apart by some lines."""
+    quotients = [high / low for high, low in zip(pan.shape, ms.shape, strict=True)]
+    ratio = round(sum(quotients) / 2)
+    if max(abs(quotient / ratio - 1) if ratio else 1.0 for quotient in quotients) > SIZES_APART:
+        raise DataError(
+            f"{pan.name}: PAN of {pan.height} x {pan.width} px is {quotients[0]:.4g} x {quotients[1]:.4g} times MS of "
+            f"{ms.height} x {ms.width} px; without georeference both must be nearly one whole number: cut the files "
+            "to the same ground"
+        )
+    refuse_other_ground(pan, ms, ratio)
+    return Affine.identity(), Affine.scale(ratio)
 
 
 def _ratio(pan: DatasetReader, ms: DatasetReader, high: Affine, low: Affine) -> int:

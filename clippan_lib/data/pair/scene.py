@@ -146,6 +146,7 @@ class Opening(TypedDict, total=False):
     """What a user may say of two files; `open_pair` explains it."""
 
     bands: Sequence[int] | Sequence[str] | None
+    georeference: bool
 
 
 def open_pair(
@@ -168,6 +169,7 @@ def open_pair(
             `bands`: which of MS and in what order: numbers in the file from 1 (with `sensor`: where each of its bands
             is), or names, looked up in the file's band descriptions, else in `sensor`. None: those of `sensor`,
             else all. An alpha channel is no band, unless `sensor` or these numbers count it as one.
+            `georeference`: False puts upper left corner on upper left corner, whatever the files say of their place.
         sensor: names the bands, in file order unless the file's descriptions say otherwise.
         shift: rows and columns, PAN px, by which MS is moved down and right: where PAN lies off MS.
     Raises: DataError naming the numbers seen where the files are unreadable or do not fit each other, or MS
@@ -182,7 +184,7 @@ def open_pair(
                 f"{pan}: PAN has {len(of_pan)} bands, not one; are PAN and MS swapped? Else extract its band"
             )
         numbers, names = select_bands(low, opening.get("bands"), sensor)
-        ratio, transform, axes = common_grid(high, low, shift)
+        ratio, transform, axes = common_grid(high, low, shift, opening.get("georeference", True))
         if sensor is not None and ratio != sensor.ratio:
             raise DataError(
                 f"{pan} and {ms} have ratio {ratio}, but sensor {sensor.name} has {sensor.ratio}; correct `sensor`"
