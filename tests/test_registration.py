@@ -1,6 +1,7 @@
 """MS put where PAN shows it: measured or by hand, refused where the two have nothing in common."""
 
 import re
+from functools import cache
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from scipy import ndimage
 from clippan_lib import cli
 from clippan_lib.data.pair import open_pair
 from clippan_lib.data.readers import GeoTiffReader
+from clippan_lib.data.synthetic import render
 from clippan_lib.errors import DataError
+from clippan_lib.mtf import degrade
 from clippan_lib.sensors import get_sensor
 from clippan_lib.sharpening import plan_job
 from clippan_lib.sharpening.adapt import scene_manifest
@@ -204,3 +207,73 @@ def test_training_moves_ms_as_the_job_does(tmp_path, monkeypatch):
     assert manifest.source.shift == (3.0, -2.0)
     ours = GeoTiffReader(manifest, root).pair.read(slice(0, 20), slice(0, 20)).lrms
     assert torch.equal(ours, open_pair(ms, pan, shift=(3.0, -2.0)).read(slice(0, 20), slice(0, 20)).lrms)
+
+
+@cache
+def wide_land() -> tuple[np.ndarray, np.ndarray]:
+    """150 x 156 LRMS px, of which parts can be measured alone, and PAN at full size."""
+    gt = render(13, get_sensor("IKONOS"), 640)["gt"][None, ..., : 4 * 152, : 4 * 158]
+    pan = torch.einsum("bchw,c->bhw", gt, torch.tensor((0.1, 0.35, 0.35, 0.2)))[0]
+    return degrade(gt, (0.25,) * 4, 4)[0, :, 1:-1, 1:-1].numpy(), pan[4:-4, 4:-4].numpy()
+
+
+def bent(tmp_path, grown):
+    """A scene whose PAN lies off by (1.2, -0.8) px in the middle, and by what grows from there to the edges."""
+    lrms, image = wide_land()
+    middle = (np.array(image.shape) - 1) / 2
+    matrix = np.linalg.inv(np.eye(2) + np.array(grown))
+    offset = middle - matrix @ (middle + [1.2, -0.8])
+    warped = ndimage.affine_transform(image.astype(float), matrix, offset, order=5, mode="reflect")
+    ms, pan = (np.rint(2047 * each).clip(1, 4095).astype(np.uint16) for each in (lrms, warped[None]))
+    return save(tmp_path / "ms.tif", ms, grid(4, 0.5, 0.5)), save(tmp_path / "pan.tif", pan, grid())
+
+
+@pytest.mark.parametrize(
+    "grown", [((0, 0.005), (-0.005, 0)), ((0.006, 0), (0, -0.004)), ((0.004, 0.003), (0, 0.005))]
+)
+def test_an_affine_shift_is_found_and_undone(tmp_path, grown):
+    ms, pan = bent(tmp_path, grown)
+    placed = place(ms, pan, register=True)
+    assert len(placed.shift) == 6 and "by an affine map on which" in placed.remark
+    np.testing.assert_allclose(np.reshape(placed.shift[2:], (2, 2)) / 4, grown, atol=6e-4)
+    assert placed.look.optics.r2 > place(ms, pan, shift=(1.2, -0.8)).look.optics.r2 + 0.005
+    assert max(map(abs, placed.look.optics.shift)) < 0.1
+
+
+def test_a_scene_that_was_only_moved_is_not_bent(tmp_path):
+    assert len(place(*bent(tmp_path, ((0, 0), (0, 0))), register=True).shift) == 2
+
+
+def test_windows_of_a_bent_ms_are_those_of_the_whole_bit_by_bit(tmp_path):
+    ms, pan = scene(tmp_path)
+    pair = open_pair(ms, pan, shift=(0.7, -1.3, 0.012, 0.02, -0.03, 0.008))
+    whole = pair.read(slice(None), slice(None)).lrms
+    for rows, columns in (
+        (slice(0, 9), slice(50, 71)),
+        (slice(33, 34), slice(0, 5)),
+        (slice(60, 72), slice(12, 80)),
+    ):
+        assert torch.equal(pair.read(rows, columns).lrms, whole[..., rows, columns])
+
+
+def test_an_affine_shift_without_growth_is_a_translation(tmp_path):
+    ms, pan = scene(tmp_path)
+    straight, slanted = (open_pair(ms, pan, shift=(0.7, -1.3, *more)) for more in ((), (0.0, 0.0, 0.0, 1e-9)))
+    assert straight.transform == slanted.transform
+    both = [pair.read(slice(2, 70), slice(3, 70)).lrms for pair in (straight, slanted)]
+    torch.testing.assert_close(*both, rtol=1e-4, atol=0.05)
+
+
+def test_a_ms_that_is_stretched_by_hand_lies_where_it_says(tmp_path):
+    columns = np.arange(80.0)
+    image = np.broadcast_to(100 + 10 * columns, (2, 60, 80)).astype(np.float32)
+    ms = save(tmp_path / "ms.tif", image, grid(4, 0.5, 0.5))
+    pan = save(tmp_path / "pan.tif", np.ones((1, 240, 320), np.float32), grid())
+    pair = open_pair(ms, pan, shift=(0.0, 2.0, 0.0, 0.0, 0.04, 0.08))
+    window = pair.read(slice(None), slice(None))
+    row, column = 30.0, 40.0
+    at = ~grid() @ (pair.transform @ (4 * column + 2.5, 4 * row + 2.5)) - np.array([0.5, 0.5])
+    # PAN column x shows MS column k where x = 4k + 2 + 2 + .04 * (its row) + .08 * k
+    k = (at[0] - 4 - 0.04 * (at[1] - 2) / 4) / 4.08
+    assert window.lrms[0, 0, 30, 40].item() == pytest.approx(100 + 10 * k, abs=0.1)  # Lanczos on a ramp
+    assert pair.in_file((row, column))[1] == pytest.approx(k, abs=1e-3)

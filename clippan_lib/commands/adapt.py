@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from clippan_lib.commands import opening_of
+from clippan_lib.data.pair.grid import Shift
 from clippan_lib.errors import Refusal
 from clippan_lib.fusion import STACK
 from clippan_lib.fusion.registry import BANDWISE
@@ -22,9 +23,7 @@ from clippan_lib.sharpening.contest import plan_contest, run_contest
 CERTIFICATE = "certificate"
 
 
-def adapt(
-    options: argparse.Namespace, sensor: Sensor | None, start: Path | str | None, shift: tuple[float, float]
-) -> Path:
+def adapt(options: argparse.Namespace, sensor: Sensor | None, start: Path | str | None, shift: Shift) -> Path:
     """Train on the scene itself.
 
     Args:
@@ -58,7 +57,7 @@ def adapt(
     return find_network(plan.folder)
 
 
-def certify(options: argparse.Namespace, file: Path, shift: tuple[float, float]) -> Path:
+def certify(options: argparse.Namespace, file: Path, shift: Shift) -> Path:
     """Repeat the training one scale down, where MS is the truth, and compare with every method; into the run's folder.
 
     Args:

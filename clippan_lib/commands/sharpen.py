@@ -10,6 +10,7 @@ from pathlib import Path
 from rasterio.errors import NotGeoreferencedWarning
 
 from clippan_lib.commands import opening_of, sensor_of, stop
+from clippan_lib.data.pair.grid import Shift
 from clippan_lib.errors import OutputError
 from clippan_lib.fusion import CLASSICAL, STACK, is_classical
 from clippan_lib.fusion.registry import BANDWISE
@@ -87,7 +88,7 @@ def act(options: argparse.Namespace) -> int:
     return 0
 
 
-def _certify(options: argparse.Namespace, network: Path, shift: tuple[float, float]) -> None:
+def _certify(options: argparse.Namespace, network: Path, shift: Shift) -> None:
     """The output is there; a scene that allows no certificate takes nothing from it."""
     from clippan_lib.commands.adapt import certify  # the notebooks' runner: seconds to import
 

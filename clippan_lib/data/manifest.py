@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from clippan_lib.data.pair.grid import STILL, Shift
 from clippan_lib.errors import ManifestError
 from clippan_lib.sensors import Sensor, get_sensor, read_sensor
 
@@ -116,15 +117,14 @@ class GeoTiffSource(_Block):
     """One scene as delivered: an MS and a PAN GeoTIFF (or VRT) of one place, DN, read by `data.pair.open_pair`.
 
     `bands`: of the MS file, which each band of the sensor is, by number from 1 or by description; without it
-    descriptions decide, else the order. `shift` and `georeference` are as for `open_pair`. As scenes a split gives at
-    most `areas` squares without NoData.
+    descriptions decide, else the order. `shift`, `georeference` as for `open_pair`. `areas` are the most of a split.
     """
 
     kind: Literal["geotiff"]
     ms: _Path
     pan: _Path
     bands: tuple[Annotated[int, Field(ge=1)], ...] | tuple[str, ...] | None = None
-    shift: tuple[float, float] = (0.0, 0.0)
+    shift: Shift = STILL
     georeference: bool = True
     areas: int = Field(default=20, ge=1)
 

@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from clippan_lib.data import Manifest, open_dataset
+from clippan_lib.data.pair.grid import STILL, Shift
 from clippan_lib.data.pair.scene import Opening
 from clippan_lib.data.pair.sources import states_read
 from clippan_lib.errors import DataError, ManifestError, Refusal
@@ -42,7 +43,7 @@ def plan_adaptation(
     start: Path | None = None,
     runs: Path = Path("runs"),
     notebooks: Path = NOTEBOOKS,
-    shift: tuple[float, float] = (0.0, 0.0),
+    shift: Shift = STILL,
     **opening: Unpack[Opening],
 ) -> Plan:
     """Plan the training of Stage II on a scene, without ground truth; Stage I and a report belong to it.
@@ -102,7 +103,7 @@ def scene_manifest(
     out: Path,
     sensor: Sensor,
     opening: Opening,
-    shift: tuple[float, float],
+    shift: Shift,
     max_value: float | None,
     split: Mapping[str, float] = SPLIT,
 ) -> tuple[Manifest, Path]:

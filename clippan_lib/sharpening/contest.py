@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from clippan_lib.data.pair.grid import Shift
 from clippan_lib.data.pair.scene import Opening, ScenePair
 from clippan_lib.data.pair.sources import states_read
 from clippan_lib.errors import DataError
@@ -102,7 +103,7 @@ def plan_contest(
     networks: Sequence[Path] = (),
     gains: Gains = "measured",
     register: bool = False,
-    shift: tuple[float, float] | None = None,
+    shift: Shift | None = None,
     **opening: Unpack[Opening],
 ) -> Contest:
     """Look at the scene and say what will be compared; nothing is fused or written.

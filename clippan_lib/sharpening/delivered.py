@@ -6,6 +6,7 @@ from typing import Unpack
 
 import torch
 
+from clippan_lib.data.pair.grid import Shift
 from clippan_lib.data.pair.raster import Raster, alpha_bands, open_raster
 from clippan_lib.data.pair.scene import Opening, ScenePair
 from clippan_lib.errors import DataError
@@ -106,7 +107,7 @@ def score_fused(
     sensor: Sensor | None = None,
     gains: Gains = "measured",
     register: bool = False,
-    shift: tuple[float, float] | None = None,
+    shift: Shift | None = None,
     **opening: Unpack[Opening],
 ) -> tuple[dict[str, float], Areas]:
     """All scores of a fused image: without a reference, and with one if it is given.

@@ -11,6 +11,7 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
+from clippan_lib.data.pair.grid import STILL, Shift
 from clippan_lib.data.pair.scene import Opening, ScenePair
 from clippan_lib.data.pair.sources import states_read
 from clippan_lib.errors import DataError
@@ -78,8 +79,8 @@ class Job:
         tags = {"CLIPPAN_METHOD": self.title} | (self.optics.tags if self.optics else {})
         if self.placed.shift_left is not None:
             tags["CLIPPAN_SHIFT"] = "{:.2f} {:.2f}".format(*self.placed.shift_left)
-        if self.placed.shift != (0.0, 0.0):
-            tags["CLIPPAN_MOVED"] = "{:.3f} {:.3f}".format(*self.placed.shift)
+        if self.placed.shift != STILL:
+            tags["CLIPPAN_MOVED"] = " ".join(f"{number:.8g}" for number in self.placed.shift)
         return tags
 
 
@@ -105,7 +106,7 @@ def plan_job(
     gains: Gains = "measured",
     consistent: int = 0,
     register: bool = False,
-    shift: tuple[float, float] | None = None,
+    shift: Shift | None = None,
     **opening: Unpack[Opening],
 ) -> Job:
     """Check what can be checked before the scene is fused; nothing is written.

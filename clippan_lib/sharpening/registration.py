@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from clippan_lib.data.pair.grid import STILL, Shift
 from clippan_lib.data.pair.scene import Opening, ScenePair, open_pair
 from clippan_lib.errors import DataError
 from clippan_lib.metrics.spatial import box_mean
@@ -17,6 +18,7 @@ from clippan_lib.optics import Optics, measure_optics
 from clippan_lib.optics.measure import LEAST_R2
 from clippan_lib.sensors import Sensor
 from clippan_lib.shapes import LRMS, PAN
+from clippan_lib.sharpening.warp import Grown, affine_shift, with_growth
 from clippan_lib.sharpening.windows import SIDE, WINDOWS, far_windows, held, scaled
 
 FARTHEST = (
@@ -60,12 +62,12 @@ class Placed:
 
     Args:
         pair: MS moved by `shift`.
-        shift: rows and columns, PAN px, by which PAN lay too far down and right of MS.
+        shift: by which PAN lay too far down and right of MS.
         remark: how the two lie, in words.
     """
 
     pair: ScenePair
-    shift: tuple[float, float] = (0.0, 0.0)
+    shift: Shift = STILL
     remark: str = ""
 
     @cached_property
@@ -86,12 +88,13 @@ def place(
     *,
     sensor: Sensor | None = None,
     register: bool = False,
-    shift: tuple[float, float] | None = None,
+    shift: Shift | None = None,
     **opening: Unpack[Opening],
 ) -> Placed:
     """Open a pair and see how MS lies on PAN; move MS where that is asked for.
 
-    The shift is that of `measure_optics`, one translation for the scene, from a few windows far apart. MS is
+    The shift is that of `measure_optics`, one translation for the scene, from a few windows far apart; or, registered,
+    an affine map if windows agree on one (`affine_shift`). MS is
     interpolated once, at its new place (`open_pair`); where one file no longer covers the other the scene is cut.
     A scene that is too small or too flat to be measured goes on as it lies, and the remark says so.
 
@@ -140,10 +143,11 @@ def _seen(placed: Placed, remark: str) -> Placed:
     return told
 
 
-def _by_hand(shift: tuple[float, float]) -> str:
-    if shift == (0.0, 0.0):
+def _by_hand(shift: Shift) -> str:
+    if shift == STILL:
         return "MS and PAN are taken as they lie, as told"
-    return f"MS was moved by {shift[0]:+g} rows and {shift[1]:+g} columns (PAN px), as given"
+    map_ = " and by an affine map" if len(shift) > 2 else ""
+    return f"MS was moved by {shift[0]:+g} rows and {shift[1]:+g} columns (PAN px){map_}, as given"
 
 
 def _registered(ms: Path, pan: Path, sensor: Sensor | None, opening: Opening, found: Optics) -> Placed:
@@ -166,7 +170,22 @@ def _registered(ms: Path, pan: Path, sensor: Sensor | None, opening: Opening, fo
         f"registered: PAN lay {down:+.2f} rows and {right:+.2f} columns (PAN px) off MS (R² {found.r2:.2f}); MS was "
         "moved by that, PAN is as it was"
     )
-    return _seen(placed, remark)
+    if (map_ := affine_shift(placed.pair)) is None:
+        return _seen(placed, remark)
+    shift = with_growth(placed.pair, (down, right), map_)
+    bent = Placed(open_pair(ms, pan, sensor=sensor, shift=shift, **opening), shift)
+    fits = [each.look.optics.r2 if each.look.optics else 0.0 for each in (placed, bent)]
+    if fits[1] < fits[0]:
+        return _seen(placed, remark)
+    return _seen(bent, remark + f", and {_in_numbers(map_)}")
+
+
+def _in_numbers(found: Grown) -> str:
+    rows, columns = 1000 * found.grown
+    return (
+        f"by an affine map on which {found.parts} windows agree within {found.left:.2f} PAN px: per 1000 MS rows "
+        f"{rows[0]:+.2f} rows and {columns[0]:+.2f} columns, per 1000 MS columns {rows[1]:+.2f} and {columns[1]:+.2f}"
+    )
 
 
 def _refuse_unlike(found: Optics, ms: Path, pan: Path) -> None:

@@ -1,6 +1,6 @@
 """The common grid of a PAN and an MS file: where it begins in PAN, and where its MS pixels lie in the MS file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor
 
 import numpy as np
@@ -15,6 +15,11 @@ RATIO_TOLERANCE = 1e-3
 SIZES_APART = 0.02  # of the ratio: without a georeference
 TOLERANCE = 1e-4  # px; smaller shifts are float rounding, or too small to matter
 
+# Rows and columns, PAN px, by which MS is moved down and right; or six numbers: those at MS pixel (0, 0) of the file,
+# then by how much the rows grow from one MS row, and from one MS column, to the next, and the columns likewise
+Shift = tuple[float, float] | tuple[float, float, float, float, float, float]
+STILL: Shift = (0.0, 0.0)
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -25,37 +30,47 @@ class Axis:
         length: MS px.
         origin: where MS pixel 0 of the grid lies among the pixels (their centres are whole) of the MS file.
         step: from one MS pixel of the grid to the next, in pixels of the MS file.
+        slant: the same from one pixel of the grid to the next along the other axis; 0 but for an affine shift.
+        pivot: the pixel of the grid, along the other axis, at which `origin` holds.
     """
 
     first: int
     length: int
     origin: float
     step: float
+    slant: float = 0.0
+    pivot: float = 0.0
 
     def positions(self, part: slice) -> np.ndarray:
-        """Where MS pixels of the grid lie in the file."""
+        """Where MS pixels of the grid lie in the file, on the line through `pivot`."""
         return self.origin + self.step * np.arange(part.start, part.stop)
 
 
 def common_grid(
     pan: DatasetReader,
     ms: DatasetReader,
-    shift: tuple[float, float] = (0.0, 0.0),
+    shift: Shift = STILL,
     georeference: bool = True,
 ) -> tuple[int, Affine, tuple[Axis, Axis]]:
     """Put MS on the grid that begins at a PAN pixel and has the phase of `clippan_lib.mtf`.
 
     Args:
         pan, ms: the files.
-        shift: rows and columns, PAN px, by which MS is moved down and right first.
+        shift: by which MS is moved first.
         georeference: False puts upper left corner on upper left corner, whatever the files say of their place.
     Returns: the ratio, the transform of the grid's PAN pixels, and its rows and columns.
     Raises: DataError naming both files and the numbers seen if they do not fit each other.
     """
     high, low = _transforms(pan, ms) if georeference else _corner_on_corner(pan, ms)
     ratio = _ratio(pan, ms, high, low)
-    rows = _axis(ratio, (low.f - high.f) / high.e + shift[0], low.e / high.e, pan.height, ms.height)
-    columns = _axis(ratio, (low.c - high.c) / high.a + shift[1], low.a / high.a, pan.width, ms.width)
+    corner = ((low.f - high.f) / high.e + shift[0], (low.c - high.c) / high.a + shift[1])
+    sizes = (low.e / high.e, low.a / high.a)
+    axes = (
+        _straight(ratio, corner, sizes, pan, ms)
+        if len(shift) == 2
+        else _slanted(ratio, corner, sizes, shift[2:], pan, ms)
+    )
+    rows, columns = axes
     if min(rows.length, columns.length) < MIN_SIDE:
         both = rows.length and columns.length
         common = f"have only {rows.length} x {columns.length} MS px in common" if both else "do not overlap"
@@ -129,6 +144,46 @@ def _ratio(pan: DatasetReader, ms: DatasetReader, high: Affine, low: Affine) -> 
         f"{seen}, which must be one whole number from {RATIOS[0]} to {RATIOS[-1]}; "
         "check the georeference, or resample MS (gdalwarp -tr)"
     )
+
+
+def _straight(
+    ratio: int, corner: tuple[float, float], sizes: tuple[float, float], pan: DatasetReader, ms: DatasetReader
+) -> tuple[Axis, Axis]:
+    rows, columns = (
+        _axis(ratio, offset, size, of_pan, of_ms)
+        for offset, size, of_pan, of_ms in zip(corner, sizes, pan.shape, ms.shape, strict=True)
+    )
+    return rows, columns
+
+
+def _slanted(
+    ratio: int,
+    corner: tuple[float, float],
+    sizes: tuple[float, float],
+    grown: tuple[float, ...],
+    pan: DatasetReader,
+    ms: DatasetReader,
+) -> tuple[Axis, Axis]:
+    """Axes of an affine shift: each is placed on the line through the middle of MS, and slants along the other."""
+    matrix = np.diag(sizes) + np.reshape(grown, (2, 2))  # from MS pixels to PAN pixels
+    back, zero = (
+        np.linalg.inv(matrix),
+        np.array(corner) + 0.5 * np.array(sizes) - 0.5,
+    )  # MS pixel (0, 0) in PAN
+    middle = zero + matrix @ (np.array(ms.shape) - 1) / 2
+    found = []
+    for axis in (0, 1):
+        other = 1 - axis
+        size = 1 / back[axis, axis]
+        at = zero[axis] - size * back[axis, other] * (middle[other] - zero[other])
+        found.append(_axis(ratio, at + 0.5 - 0.5 * size, size, pan.shape[axis], ms.shape[axis]))
+    slants = [ratio * back[axis, 1 - axis] for axis in (0, 1)]
+    pivots = [(middle[1 - axis] - found[1 - axis].first - ratio // 2) / ratio for axis in (0, 1)]
+    rows, columns = (
+        replace(axis, slant=float(slant), pivot=float(pivot))
+        for axis, slant, pivot in zip(found, slants, pivots, strict=True)
+    )
+    return rows, columns
 
 
 def _corners(dataset: DatasetReader, transform: Affine) -> str:

@@ -21,8 +21,8 @@ from rasterio.crs import CRS
 from torch import Tensor
 
 from clippan_lib.data.pair.bands import mask_of, select_bands
-from clippan_lib.data.pair.grid import Axis, common_grid
-from clippan_lib.data.pair.interpolation import LOBES, interpolate
+from clippan_lib.data.pair.grid import STILL, Axis, Shift, common_grid
+from clippan_lib.data.pair.interpolation import LOBES, interpolate, interpolate_along_rows
 from clippan_lib.data.pair.raster import Raster, alpha_bands, open_raster
 from clippan_lib.errors import DataError
 from clippan_lib.sensors import Sensor
@@ -38,12 +38,14 @@ class PairWindow:
         pan: (1, 1, ratio*h, ratio*w) float32.
         lrms_valid: (1, 1, h, w), False where the MS pixel is NoData in any of the bands.
         pan_valid: (1, 1, ratio*h, ratio*w), False where PAN is NoData.
+        corner: its first row and column, MS px of the common grid.
     """
 
     lrms: LRMS
     pan: PAN
     lrms_valid: Bool[Tensor, "1 1 h w"]
     pan_valid: Bool[Tensor, "1 1 H W"]
+    corner: tuple[int, int]
 
     @property
     def valid(self) -> Bool[Tensor, "1 1 H W"]:
@@ -111,7 +113,20 @@ class ScenePair:
         high = (range(start, start + side) for start, side in zip(starts, sides, strict=True))
         images = (*self._read_ms(parts), *self._pan.read(*high))
         lrms, lrms_valid, pan, pan_valid = (torch.from_numpy(np.ascontiguousarray(image)) for image in images)
-        return PairWindow(lrms[None], pan[None], lrms_valid[None, None], pan_valid[None, None])
+        corner = (parts[0].start, parts[1].start)
+        return PairWindow(lrms[None], pan[None], lrms_valid[None, None], pan_valid[None, None], corner)
+
+    def in_file(self, place: tuple[float, float]) -> tuple[float, float]:
+        """Where a place of the common grid lies among the pixels of the MS file.
+
+        Args:
+            place: row and column, MS px, centres being whole.
+        """
+        row, column = (
+            axis.origin + axis.step * at + axis.slant * (other - axis.pivot)
+            for axis, at, other in zip(self._axes, place, place[::-1], strict=True)
+        )
+        return row, column
 
     def _inside(self, name: str, part: slice) -> slice:
         length = self.height if name == "rows" else self.width
@@ -124,6 +139,8 @@ class ScenePair:
         return slice(start, stop)
 
     def _read_ms(self, parts: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
+        if any(axis.slant for axis in self._axes):
+            return self._read_slanted(parts)
         positions = [axis.positions(part) for axis, part in zip(self._axes, parts, strict=True)]
         spans = [
             range(max(0, floor(at[0]) - LOBES + 1), min(length, floor(at[-1]) + LOBES + 1))
@@ -136,10 +153,42 @@ class ScenePair:
         ]
         for axis, at, span in zip((1, 2), positions, spans, strict=True):
             image = interpolate(image, at - span.start, axis)
-        if np.issubdtype(self.dtype, np.integer):
-            limits = np.iinfo(self.dtype)
-            image = image.clip(limits.min, limits.max)
-        return image, valid[np.ix_(*nearest)]
+        return self._held(image), valid[np.ix_(*nearest)]
+
+    def _read_slanted(self, parts: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Two passes: along the rows of the file to the columns of the grid, then along these."""
+        (rows, columns), lengths = self._axes, self._ms.size
+        down, across = (np.arange(part.start, part.stop, dtype=float) for part in parts)
+        at_rows = rows.positions(parts[0])[:, None] + rows.slant * (across - rows.pivot)
+        at_columns = columns.positions(parts[1]) + columns.slant * (down[:, None] - columns.pivot)
+        spans = [
+            range(
+                max(
+                    0, min(floor(at.min()), length) - LOBES
+                ),  # rows beyond the window lie aslant, by less than 1 px
+                min(length, max(floor(at.max()), 0) + LOBES + 2),
+            )
+            for at, length in zip((at_rows, at_columns), lengths, strict=True)
+        ]
+        image, valid = self._ms.read(*spans)
+        # the row of the grid that a row of the file is on, at each column of the grid
+        stored = np.arange(spans[0].start, spans[0].stop)[:, None]
+        through = (stored - rows.origin - rows.slant * (across - rows.pivot)) / rows.step
+        middle = columns.positions(parts[1]) + columns.slant * (through - columns.pivot)
+        image = interpolate_along_rows(image, middle - spans[1].start)
+        turned = interpolate_along_rows(image.swapaxes(1, 2), (at_rows - spans[0].start).T)
+        nearest = [
+            np.rint(at).astype(int).clip(span.start, span.stop - 1) - span.start
+            for at, span in zip((at_rows, at_columns), spans, strict=True)
+        ]
+        return self._held(np.ascontiguousarray(turned.swapaxes(1, 2))), valid[tuple(nearest)]
+
+    def _held(self, image: np.ndarray) -> np.ndarray:
+        """Within what the file's dtype holds."""
+        if not np.issubdtype(self.dtype, np.integer):
+            return image
+        limits = np.iinfo(self.dtype)
+        return image.clip(limits.min, limits.max)
 
 
 class Opening(TypedDict, total=False):
@@ -154,7 +203,7 @@ def open_pair(
     pan: str | Path,
     *,
     sensor: Sensor | None = None,
-    shift: tuple[float, float] = (0.0, 0.0),
+    shift: Shift = STILL,
     **opening: Unpack[Opening],
 ) -> ScenePair:
     """Open an MS and a PAN file as delivered; only headers are read.
@@ -171,7 +220,7 @@ def open_pair(
             else all. An alpha channel is no band, unless `sensor` or these numbers count it as one.
             `georeference`: False puts upper left corner on upper left corner, whatever the files say of their place.
         sensor: names the bands, in file order unless the file's descriptions say otherwise.
-        shift: rows and columns, PAN px, by which MS is moved down and right: where PAN lies off MS.
+        shift: by which MS is moved down and right: where PAN lies off MS.
     Raises: DataError naming the numbers seen where the files are unreadable or do not fit each other, or MS
         lacks the bands or has only one.
     """
