@@ -55,6 +55,17 @@ def _readable(part: SplitAudit) -> Finding:
     return judged(part, "readable", None, looked, 0.0, "none", "")
 
 
+def _sizes(part: SplitAudit) -> Finding | None:
+    """Whether the scene is large enough for a truth made sharp, which the presets smoke and demo have."""
+    if part.resolution != "reduced" or part.split != "train" or not part.looked:
+        return None
+    advice = "Or keep the truth as delivered: -p truth=delivered. Bands as sharp as PAN need half of it."
+    measured = part.small or "every split holds an area for a truth made sharp"
+    return judged(
+        part, "sizes", "warning" if part.small else None, measured, float(bool(part.small)), "none", advice
+    )
+
+
 def _blank(part: SplitAudit) -> Finding | None:
     """Truncated downloads and interrupted writers leave zeros at the end."""
     if not part.looked:
@@ -218,6 +229,7 @@ def _order(part: SplitAudit) -> Finding | None:
 
 CHECKS = (
     _readable,
+    _sizes,
     _blank,
     _values,
     _phase,

@@ -77,6 +77,7 @@ class SplitAudit:
     examples: list[Batch] = field(default_factory=list)
     optics: Optics | None = None
     no_optics: str = ""
+    small: str = ""
 
     def scan(self, index: int, batch: Batch) -> None:
         """What is cheap, of every window."""

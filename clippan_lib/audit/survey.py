@@ -78,6 +78,8 @@ def _part(
     except DataError as error:
         part.refusals.append(str(error))
         return part
+    if resolution == "reduced" and dataset.measurable:
+        part.small = dataset.too_small(sharp=True)
     total = len(part.patches)
     indices = np.unique(np.linspace(0, total - 1, min(SCAN, total)).round().astype(int)).tolist()
     detailed = set(np.random.default_rng(seed).permutation(indices)[:sample].tolist())

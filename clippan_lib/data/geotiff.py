@@ -16,6 +16,16 @@ MTF_REACH, HALVING_REACH = 20, 4
 Mask = Bool[Tensor, "h w"]
 
 
+def least_side(ratio: int, step: int) -> int:
+    """Measured LRMS px, along a side, of the smallest area that is judged at reduced resolution.
+
+    Args:
+        ratio: PAN-to-MS scale.
+        step: of `stacks.step_down`.
+    """
+    return AREA_SIDES[-1] // ratio * step
+
+
 def complete(valid: Mask, size: int, stride: int) -> Bool[Tensor, "rows columns"]:
     """Which windows of a regular tiling are valid throughout.
 

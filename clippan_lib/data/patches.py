@@ -7,11 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from clippan_lib.data.geotiff import least_side
 from clippan_lib.data.lowered import LoweredReader
 from clippan_lib.data.manifest import SPLITS, Manifest
 from clippan_lib.data.pair.sources import States
 from clippan_lib.data.reader import Reader
 from clippan_lib.data.readers import READERS
+from clippan_lib.data.splits import shares_with
 from clippan_lib.data.stacks import RESOLUTIONS, Batch, Resolution, Scene, SceneStack, Windows
 from clippan_lib.errors import DataError
 from clippan_lib.optics import Optics, measure_optics
@@ -196,6 +198,41 @@ class Dataset:
         """
         stack = self._open(split, resolution)
         return stack.height, stack.width
+
+    def too_small(self, sharp: bool, patch: int = 0) -> str:
+        """Which splits of one scene are too small at reduced resolution, and which shares would do; "" if none is.
+
+        Args:
+            sharp: whether the truth is halved first, see `wald`.
+            patch: side of the patches that are trained on there, LRMS px; 0 if there is no training.
+        """
+        if self.manifest.source.kind not in ("geotiff", "mat_pair") or self.manifest.split is None:
+            return ""
+        splits = dict.fromkeys(split for split, resolution in self.available if resolution == "full")
+        sizes = {split: self.size(split, "full") for split in splits}
+        step = self.ratio * (2 if sharp else 1)
+        least = dict.fromkeys(sizes, least_side(self.ratio, step))
+        if "train" in least:
+            least["train"] = max(least["train"], patch * step)
+        small = [split for split, size in sizes.items() if min(size) < least[split]]
+        if not small:
+            return ""
+        along = self.manifest.split.axis == "columns"
+        side = sum(size[along] for size in sizes.values())
+        shares = shares_with(side, self.manifest.split.fractions, least)
+        across = min(size[not along] for size in sizes.values())
+        remedy = (
+            "give a larger scene"
+            if shares is None or across < max(least.values())
+            else "give the manifest split: {"
+            + ", ".join(f"{name}: {share:g}" for name, share in shares.items())
+            + "}"
+        )
+        said = ", ".join(
+            "{0} has {2} x {3} LRMS px and needs {1} x {1}".format(split, least[split], *sizes[split])
+            for split in small
+        )
+        return f"{said} for reduced resolution; {remedy}"
 
     def has_gt(self, split: str, resolution: str) -> bool:
         """Whether there is a ground truth.

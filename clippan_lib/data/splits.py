@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from math import ceil
 
 # blocks of 32 px are what the block-wise metrics need at both resolutions
 UNITS = (32, 16, 8)
@@ -28,6 +29,25 @@ def cut_side(side: int, fractions: Mapping[str, float], ratio: int) -> dict[str,
     lengths[0] += side % unit
     ends = list(accumulate(lengths))
     return {split: slice(end - length, end) for split, length, end in zip(shares, lengths, ends, strict=True)}
+
+
+def shares_with(
+    side: int, fractions: Mapping[str, float], least: Mapping[str, int]
+) -> dict[str, float] | None:
+    """Shares near these of which each leaves enough pixels; None if the side is too short for that.
+
+    What the small ones lack is taken from the largest.
+
+    Args:
+        side: length that is cut, px.
+        fractions: share of each split, in [0, 1], summing to 1; those of 0 stay 0.
+        least: px of each split.
+    """
+    floors = {split: ceil(100 * least[split] / side) / 100 for split, share in fractions.items() if share}
+    found = {split: max(share, floors[split]) if share else 0.0 for split, share in fractions.items()}
+    largest = max(found, key=lambda split: found[split] - floors.get(split, 0.0))
+    found[largest] = round(1 - sum(share for split, share in found.items() if split != largest), 4)
+    return found if found[largest] >= floors[largest] else None
 
 
 def _apportion(blocks: int, shares: Mapping[str, float]) -> dict[str, int]:

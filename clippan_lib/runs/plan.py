@@ -13,7 +13,7 @@ from clippan_lib.errors import ClipWeightsError, Refusal
 from clippan_lib.runs.devices import find_device
 from clippan_lib.runs.folder import RunFolder
 from clippan_lib.runs.parameters import notebook_parameters, sort_changes
-from clippan_lib.runs.settings import Settings, as_configured, default_name, refuse_unfit
+from clippan_lib.runs.settings import Settings, as_configured, default_name, patch_of, refuse_unfit
 from clippan_lib.training.config import RunConfig, make_config
 
 Needed = tuple[tuple[str, Resolution], ...]
@@ -121,7 +121,7 @@ def plan_run(
     _refuse_incomplete(dataset, needed, config)
     refuse_unfit(config, dataset)
     for split, resolution in needed:  # looks at every pixel where that tells which patches there are
-        dataset.patches(split, resolution, config.patch)
+        dataset.patches(split, resolution, patch_of(config, dataset, split, resolution))
     try:
         check_clip(config.clip_model, config.clip_weights)
     except ClipWeightsError as error:

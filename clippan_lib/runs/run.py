@@ -25,7 +25,14 @@ from clippan_lib.optics import Optics
 from clippan_lib.runs.folder import RunFolder, newest_run, no_run
 from clippan_lib.runs.parameters import refuse_unknown_parameters
 from clippan_lib.runs.progress import run_progress
-from clippan_lib.runs.settings import Settings, as_configured, default_name, measured_optics, refuse_unfit
+from clippan_lib.runs.settings import (
+    Settings,
+    as_configured,
+    default_name,
+    measured_optics,
+    patch_of,
+    refuse_unfit,
+)
 from clippan_lib.shapes import HRMS, Progress
 from clippan_lib.training.batches import PatchStore
 from clippan_lib.training.config import RunConfig, make_config
@@ -70,10 +77,12 @@ class Run:
         return run_progress(self.folder)
 
     def patches(self, split: str, resolution: str) -> PatchSet:
-        """Patches of the configured size; training patches may overlap one another, never another split."""
+        """Patches of the configured size, see `patch_of`; those of training may overlap, never another split."""
         strides = {"full": self.config.stride_full, "reduced": self.config.stride_reduced}
         stride = strides.get(resolution) if split == "train" else None
-        return self.dataset.patches(split, resolution, self.config.patch, stride)
+        return self.dataset.patches(
+            split, resolution, patch_of(self.config, self.dataset, split, resolution), stride
+        )
 
     @property
     def judged(self) -> list[Scene]:

@@ -119,6 +119,10 @@ def measured_optics(dataset: Dataset, config: RunConfig) -> Optics | None:
         return None
 
 
+# Parts that are cut into patches of the configured size
+PATCHED = (("train", "full"), ("test", "full"))
+
+
 def refuse_unfit(config: RunConfig, dataset: Dataset) -> None:
     """Refuse at once what would end in a notebook after minutes.
 
@@ -129,6 +133,7 @@ def refuse_unfit(config: RunConfig, dataset: Dataset) -> None:
     """
     _refuse_patch(config.patch, dataset.ratio)
     _refuse_scale(config, dataset)
+    _refuse_small(config, dataset)
     if config.hrms_source == "gt" and not dataset.has_gt("train", "full"):
         raise Refusal(
             f"hrms_source='gt': {dataset.name} has no ground truth at full resolution; choose bdsd_pc or bdsd"
@@ -149,6 +154,18 @@ def refuse_unfit(config: RunConfig, dataset: Dataset) -> None:
         )
 
 
+def patch_of(config: RunConfig, dataset: Dataset, split: str, resolution: str) -> int:
+    """Side of the patches of a part, LRMS px: the configured one where networks are trained or CLIP looks at patches.
+
+    At reduced resolution that is the pseudo-supervisor, if it is trained. Parts that only judge may be smaller.
+    """
+    if (split, resolution) in PATCHED or (
+        (split, resolution) == ("train", "reduced") and config.trained_pseudo()
+    ):
+        return config.patch
+    return min(config.patch, *dataset.size(split, resolution))
+
+
 def _refuse_patch(patch: int, ratio: int) -> None:
     if patch >= _SSIM and patch * ratio % BLOCK == 0:
         return
@@ -158,6 +175,18 @@ def _refuse_patch(patch: int, ratio: int) -> None:
         f"patch={patch}: at ratio {ratio} that is {patch * ratio} PAN px, and L_QNR needs whole blocks of {BLOCK}, "
         f"L_spec at least {_SSIM} LRMS px; choose {', '.join(map(str, nearest))} or another multiple"
     )
+
+
+def _refuse_small(config: RunConfig, dataset: Dataset) -> None:
+    """Refuse parts of a scene in which no area can be judged at reduced resolution."""
+    if dataset.manifest.split is None or config.scale != "full":
+        return
+    # gains are measured when the run begins, and may turn out low
+    soft = dataset.measurable and (config.gains == "measured" or is_soft(dataset.sensor))
+    sharp = config.truth == "sharp" and soft
+    if found := dataset.too_small(sharp, config.patch if config.trained_pseudo() else 0):
+        why = "; a truth made sharp halves the scene first: or set truth='delivered' (-p truth=delivered)"
+        raise Refusal(f"{dataset.name}: {found}{why if sharp else ''}")
 
 
 def _refuse_scale(config: RunConfig, dataset: Dataset) -> None:

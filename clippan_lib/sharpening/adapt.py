@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -21,12 +22,14 @@ from clippan_lib.files import write_text
 from clippan_lib.fusion.registry import BANDWISE
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.runs.plan import NOTEBOOKS, Plan, plan_run
+from clippan_lib.runs.settings import patch_of
 from clippan_lib.sensors import SENSORS, Sensor
 from clippan_lib.sharpening.optics import refuse_other_kind
-from clippan_lib.training.config import make_config
+from clippan_lib.training.config import RunConfig, make_config
 
 CHAPTERS = ("01_data_preparation", "02_stage1_adaptation", "04_stage2_training", "05_zooms_and_errors")
 SPLIT = {"train": 0.6, "val": 0.2, "test": 0.2}
+SMALL = {"train": 0.4, "val": 0.3, "test": 0.3}  # of scenes too small for that
 # Stage II that begins with the band-wise network of the package, which has little left to learn: docs/recipe.md
 FROM_BANDWISE = {"stage2_iterations": 6, "stage2_lr": 1e-4}
 
@@ -73,11 +76,16 @@ def plan_adaptation(
     if sensor is None:
         raise Refusal("adapting needs the scene's sensor: give --sensor, or a run to begin with as --method")
     files = [Path(path).resolve() for path in (ms, pan)]
-    manifest, root = scene_manifest(
-        files, out, sensor, opening, shift, trained.max_value if trained else None
-    )
-    _refuse_unfit(manifest, root, make_config(preset).patch)
-    network, changes = (trained.name if trained else None), dict[str, Any](n_seeds=1)
+    made = partial(scene_manifest, files, out, sensor, opening, shift, trained.max_value if trained else None)
+    changes = dict[str, Any](n_seeds=1)
+    (manifest, root), small = made(), made(SMALL)
+    if not _halved(manifest, root):  # a truth made sharp halves the scene before it is degraded
+        if _halved(*small):
+            manifest, root = small
+        else:
+            changes["truth"] = "delivered"
+    _refuse_unfit(manifest, root, make_config(preset))
+    network = trained.name if trained else None
     if start:
         changes |= {"pseudo": str(start.resolve()), "warm_start": True}
     elif preset != "paper":
@@ -157,12 +165,18 @@ def _told(file: Path) -> str:
     return f"{file.name}, {found.st_size} bytes of {datetime.fromtimestamp(found.st_mtime, UTC).isoformat()}"
 
 
-def _refuse_unfit(manifest: Manifest, root: Path, patch: int) -> None:
+def _halved(manifest: Manifest, root: Path) -> bool:
+    """Whether every split holds an area for a truth that is halved first."""
+    dataset = open_dataset(manifest, root)
+    return not dataset.too_small(sharp=True)
+
+
+def _refuse_unfit(manifest: Manifest, root: Path, config: RunConfig) -> None:
     """Look at every pixel now: an hour of training should not end at a value in the test area."""
     dataset = open_dataset(manifest, root)
     try:
         for split, resolution in dataset.available:
-            dataset.patches(split, resolution, patch)
+            dataset.patches(split, resolution, patch_of(config, dataset, split, resolution))
     except DataError as error:
         raise DataError(
             f"{error}\nFor other splits, patches or largest values write a manifest (data_manifests/own_scene.yaml), "
