@@ -229,7 +229,8 @@ def _add_scene(parser: argparse.ArgumentParser) -> None:
         "--bands",
         type=_bands,
         metavar="B,B,...",
-        help="bands of the MS file and their order, as numbers from 1 or as names (default: the sensor's, or all)",
+        help="bands of the MS file and their order, as numbers from 1 or as names (default: those of the sensor that "
+        "the file has, or all)",
     )
 
 
@@ -286,5 +287,10 @@ def _shift(text: str) -> tuple[float, float]:
 
 
 def _bands(text: str) -> list[int] | list[str]:
-    names = text.split(",")
-    return [int(name) for name in names] if all(name.isdigit() for name in names) else names
+    names = [name.strip() for name in text.split(",")]
+    numbers = [int(name) for name in names if name.isdecimal()]
+    if "" in names or 0 < len(numbers) < len(names):
+        raise argparse.ArgumentTypeError(
+            f"{text}: give numbers from 1, such as 3,2,1, or names, such as red,green,blue"
+        )
+    return numbers or names

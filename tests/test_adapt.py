@@ -89,6 +89,12 @@ def test_the_manifest_describes_the_scene_and_the_plan_is_the_notebooks_for_it(h
     assert found.folder.parent == file.parent
 
 
+def test_some_bands_of_the_sensor_make_a_data_set_of_these(here):
+    found = plan(here, bands=["Red", "green"])
+    dataset = open_dataset(found.manifest, found.parameters["01_data_preparation"]["data_root"])
+    assert dataset.sensor == QB.only(["red", "green"])
+
+
 def test_a_sensor_that_the_table_lacks_is_described(here):
     assert plan(here, sensor=MINE).manifest.resolve_sensor() == MINE
     assert plan(here, sensor=replace(QB, gnyq_pan=0.2)).manifest.resolve_sensor().gnyq_pan == 0.2
@@ -139,7 +145,8 @@ def test_what_cannot_be_adapted_is_refused_before_anything_is_written(here):
     refused(Refusal, "nowhere: no such folder", here, out=here / "nowhere" / "o.tif")
     refused(ValueError, "unknown preset 'fast'; choose from smoke, demo, paper", here, preset="fast")
     refused(DataError, "gone.tif: cannot be read .No such file", here, pan=here / "gone.tif")
-    refused(ManifestError, "has red where sensor QB has blue", here, bands=["red", "green", "blue", "nir"])
+    refused(ManifestError, "bands red, red of sensor QB: give each once", here, bands=["red", "red"])
+    refused(ManifestError, "lists 3, but sensor QB has 4; give one for each, names", here, bands=[3, 2, 1])
     refused(CheckpointError, "pan.tif cannot be read as safetensors", here, start=here / "pan.tif")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from layouts import SHARES, manifest
 from rasterio import Affine
@@ -312,6 +313,27 @@ def test_a_missing_file_is_refused_with_how_to_get_it(tmp_path, name):
     (tmp_path / name).unlink()
     described = manifest(FILES, split=SHARES)
     refused(lambda: open_dataset(described, tmp_path), f"{name}: no such file", "how_to_get", "data_root")
+
+
+def test_a_dataset_may_have_some_bands_of_its_sensor(tmp_path):
+    ms, pan = images()
+    dataset = opened(tmp_path, ms, pan, source={"bands": ("red", "green", "blue")})
+    assert dataset.sensor == QB.only(["red", "green", "blue"])
+    batch, of_all = (each.scenes("train", "full")[0].read() for each in (dataset, opened(tmp_path, ms, pan)))
+    assert torch.equal(batch.lrms, of_all.lrms[:, [2, 1, 0]])
+
+
+def test_a_file_that_has_some_bands_of_its_sensor_wants_them_named(tmp_path):
+    ms, pan = images(bands=3)
+    opened(tmp_path, ms, pan, source={"bands": ("blue", "green", "red")})
+    with rasterio.open(tmp_path / "ms.tif", "r+") as file:
+        file.descriptions = ["Blue", "Green", "Red"]
+    described = manifest(FILES, split=SHARES)
+    refused(
+        lambda: open_dataset(described, tmp_path),
+        "has bands blue, green, red of sensor QB",
+        "give as `bands` the names",
+    )
 
 
 def test_files_that_do_not_fit_the_sensor_are_refused(tmp_path):

@@ -120,6 +120,19 @@ def test_a_custom_sensor_block_becomes_a_sensor(tmp_path):
     assert (sensor.name, sensor.n_bands, sensor.max_value, sensor.ratio) == ("TOY", 3, 4095, 3)
 
 
+def test_bands_that_the_source_names_are_those_of_the_sensor_in_that_order(tmp_path):
+    for bands in (["Red", "green", "coastal"], ["B4", "B3", "B1"]):
+        described = load_manifest(written(tmp_path, sensor="L8", source={**GEOTIFF, "bands": bands}))
+        assert described.resolve_sensor() == SENSORS["L8"].only(["red", "green", "coastal"])
+        assert described.whole_sensor() is SENSORS["L8"]
+    described = load_manifest(written(tmp_path, sensor=CUSTOM, source={**GEOTIFF, "bands": ["nir", "red"]}))
+    assert described.resolve_sensor().gnyq == (CUSTOM["gnyq"][2], CUSTOM["gnyq"][0])
+    described = load_manifest(
+        written(tmp_path, sensor="QB", source={**GEOTIFF, "bands": ["w", "x", "y", "z"]})
+    )
+    assert described.resolve_sensor() is SENSORS["QB"]
+
+
 def test_the_digest_follows_the_content_and_not_its_layout(tmp_path):
     path = written(tmp_path)
     digest = load_manifest(path).digest()
@@ -158,8 +171,16 @@ def test_the_digest_follows_the_content_and_not_its_layout(tmp_path):
         ({"source": {**GEOTIFF, "bands": [0, 1]}}, ["source.geotiff.bands", "greater than or equal to 1"]),
         ({"source": {**GEOTIFF, "bands": [1, 2, 3]}}, ["bands lists 3", "WV2 has 8", "describe a sensor"]),
         (
-            {"sensor": "QB", "source": {**GEOTIFF, "bands": ["Red", "green", "blue", "nir"]}},
+            {"sensor": "QB", "source": {**GEOTIFF, "bands": ["Red", "x", "y", "nir"]}},
             ["source.bands has Red where sensor QB has blue", "blue, green, red, nir"],
+        ),
+        (
+            {"sensor": "QB", "source": {**GEOTIFF, "bands": ["Red", "red"]}},
+            ["bands red, red of sensor QB: give each once"],
+        ),
+        (
+            {"sensor": "QB", "source": {**GEOTIFF, "bands": ["red", "x"]}},
+            ["source.bands lists 2, but sensor QB has 4", "names of those you want (blue, green, red, nir)"],
         ),
         ({"source": GEOTIFF, "downloads": {"ms.tif": {"url": "https://x.org"}}}, ["downloads has ms.tif"]),
         (

@@ -311,9 +311,10 @@ def test_bands_are_chosen_and_ordered_by_number_name_or_sensor(
     ("bands", "sensor", "said"),
     [
         (None, get_sensor("WV2"), ["coastal, blue", "sensor WV2 of 8 bands", "has 4", "correct `sensor`"]),
-        ((1, 2, 3), QB, ["1, 2, 3", "QB of 4 bands"]),
+        ((1, 2, 3), get_sensor("WV3"), ["1, 2, 3", "WV3 of 8 bands", "give names"]),
         ((1, 5), None, ["1, 5", "has 4 (band_1"]),
-        ((0, 1), None, ["0, 1"]),
+        ((0, 1), None, ["0, 1", "count from 1", "numbers from 1 to 4"]),
+        ((2, 2, 3), None, ["2, 2, 3", "band 2 of the file twice"]),
         (("red", "swir1"), QB, ["red, swir1", "number in the file, from 1"]),
         (("red", "blue"), None, ["red, blue", "band_1, band_2, band_3, band_4"]),
         ((2,), None, ["MS has 4 band", "1 is wanted", "two or more"]),
@@ -322,25 +323,6 @@ def test_bands_are_chosen_and_ordered_by_number_name_or_sensor(
 def test_bands_that_ms_lacks_are_refused(tmp_path, bands, sensor, said):
     paths = files(tmp_path)
     refused(lambda: open_pair(*paths, bands=bands, sensor=sensor), "ms.tif", *said)
-
-
-def test_descriptions_that_fit_the_sensor_only_in_part_are_refused(tmp_path):
-    paths = files(tmp_path, names=("Red", "Green", "Blue", "Near infrared"))
-    refused(lambda: open_pair(*paths, sensor=QB), "red, green, blue, near_infrared", "give as `bands`")
-
-
-def test_a_band_that_is_only_called_alpha_is_a_band_if_the_sensor_counts_it(tmp_path):
-    ms, pan = files(tmp_path)
-    image = noise(4, 24, 24, dtype=np.uint8)
-    image[3, 2:5] = 0
-    save(ms, image, grid(4, 0.5, 0.5), photometric="rgb", alpha="yes")
-    rgb, by_sensor, by_number = (
-        open_pair(ms, pan, **choice) for choice in ({}, {"sensor": QB}, {"bands": (4, 1, 2)})
-    )
-    assert (rgb.n_bands, by_sensor.n_bands, by_number.n_bands) == (3, 4, 3)
-    assert not whole(rgb).lrms_valid[..., 2:5, :].any()
-    np.testing.assert_array_equal(whole(by_sensor).lrms[0], image)
-    assert whole(by_sensor).lrms_valid.all() and whole(by_number).lrms_valid.all()
 
 
 def test_pan_may_have_an_alpha_channel_but_no_second_band(tmp_path):
@@ -409,6 +391,25 @@ def test_ratios_that_are_no_whole_number_are_refused(tmp_path, size, said):
     ms, pan = files(tmp_path)
     save(ms, noise(4, 24, 24), grid(size))
     refused(lambda: open_pair(ms, pan), "pan.tif", "ms.tif", *said)
+
+
+def test_a_ratio_that_is_no_whole_number_is_refused_with_the_command_that_resamples_ms(tmp_path):
+    ms, pan = files(tmp_path)
+    save(ms, noise(4, 24, 24), grid(2.5))
+    refused(
+        lambda: open_pair(ms, pan),
+        "ratios 2.5 x 2.5",
+        f"to 2 times PAN's pixel: gdalwarp -tr 1 1 -r cubic {ms} ",
+    )
+    # as told: pixels of 1 m, and the pair fits
+    save(tmp_path / "resampled.tif", noise(4, 60, 60), grid(2))
+    assert open_pair(tmp_path / "resampled.tif", pan).ratio == 2
+    for size, told in ((9.7, "to 8 times PAN's pixel: gdalwarp -tr 4 4"), (1.3, "check the georeference")):
+        save(ms, noise(4, 24, 24), grid(size))
+        refused(lambda: open_pair(ms, pan), told)
+    with pytest.raises(DataError) as refusal:
+        open_pair(ms, pan)
+    assert "gdalwarp" not in str(refusal.value)
 
 
 def test_pixels_that_are_not_square_alike_are_refused(tmp_path):

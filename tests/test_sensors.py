@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from clippan_lib.sensors import SENSORS, Sensor, get_sensor, read_sensor
+from clippan_lib.sensors import NUMBERED, SENSORS, Sensor, get_sensor, read_sensor
 
 CUSTOM = {
     "name": "mine",
@@ -51,7 +51,57 @@ def test_the_display_bands_are_what_they_are_called(sensor):
 
 
 def test_unmeasured_gains_are_marked():
-    assert [name for name, sensor in SENSORS.items() if not sensor.measured] == ["GF2", "L8", "L9"]
+    measured = [name for name, sensor in SENSORS.items() if sensor.measured]
+    assert measured == ["QB", "IKONOS", "GE1", "WV2", "WV3", "WV4"]
+    for name in SENSORS.keys() - {*measured}:
+        assert set(SENSORS[name].gnyq) == {0.3} and SENSORS[name].gnyq_pan == 0.15
+
+
+@pytest.mark.parametrize(
+    ("name", "bands", "bits", "ratio"),
+    [
+        ("PHR", 4, 12, 4),
+        ("PNEO", 6, 12, 4),
+        ("SPOT6", 4, 12, 4),
+        ("SPOT7", 4, 12, 4),
+        ("GF1", 4, 10, 4),
+        ("L7", 6, 8, 2),
+        ("WVL", 8, 11, 4),
+        ("CBERS4A", 4, 10, 4),
+        ("K3", 4, 14, 4),
+        ("K3A", 4, 14, 4),
+        ("ALOS", 4, 8, 4),
+        ("SV1", 4, 11, 4),
+    ],
+)
+def test_bands_depth_and_ratio_are_those_of_the_makers(name, bands, bits, ratio):
+    sensor = get_sensor(name)
+    assert (sensor.n_bands, sensor.bits, sensor.ratio) == (bands, bits, ratio)
+
+
+def test_what_a_provider_numbers_is_a_band_of_the_sensor_or_of_another_resolution():
+    for name, table in NUMBERED.items():
+        assert set(table.values()) - {"pan", "cirrus", "thermal"} == {*SENSORS[name].bands}
+    assert [NUMBERED["L7"][n] for n in (1, 4, 7)] == ["blue", "nir", "swir2"]
+    assert [NUMBERED["L8"][n] for n in (1, 4, 7)] == ["coastal", "red", "swir2"]
+
+
+def test_some_bands_of_a_sensor_keep_their_gains_and_colours():
+    part = SENSORS["QB"].only(["nir", "red", "green", "blue"])
+    assert part.bands == ("nir", "red", "green", "blue") and part.gnyq == (0.22, 0.30, 0.32, 0.34)
+    assert (part.rgb, part.gbnir, part.gnyq_pan) == ((1, 2, 3), (2, 3, 0), 0.15)
+    fewer = SENSORS["WV3"].only(["blue", "nir2"])
+    assert (fewer.gnyq, fewer.rgb, fewer.gbnir) == ((0.355, 0.315), (0, 0, 0), (0, 0, 0))
+    assert part.whole is SENSORS["QB"] and fewer.whole is SENSORS["WV3"]
+    mine = Sensor(**CUSTOM)
+    assert mine.only(["nir", "green"]).whole.bands == ("nir", "green")
+
+
+def test_a_band_that_a_sensor_lacks_or_that_stands_twice_is_refused():
+    with pytest.raises(ValueError, match="sensor QB has no band swir1, x; its own are blue, green, red, nir"):
+        SENSORS["QB"].only(["swir1", "blue", "x"])
+    with pytest.raises(ValueError, match="bands red, red of sensor QB: give each once"):
+        SENSORS["QB"].only(["red", "red"])
 
 
 def test_names_are_found_in_any_case():

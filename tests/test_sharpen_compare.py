@@ -26,6 +26,7 @@ from clippan_lib.fusion import CLASSICAL, get_method, network_for
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.metrics import BETTER, full_scores, reduced_scores
 from clippan_lib.sensors import Sensor, get_sensor
+from clippan_lib.sharpening import plan_job
 from clippan_lib.sharpening.adapted import adapted
 from clippan_lib.sharpening.areas import choose_areas, settings_of
 from clippan_lib.sharpening.certificate import known_trust, write_certificate
@@ -227,11 +228,24 @@ def test_a_sensor_of_ones_own_is_read_from_a_file(tmp_path, capsys):
     assert sensor_of(str(own)) == Sensor(
         "MINE", ("a", "b", "c", "d"), 12, 4, (0.3, 0.3, 0.3, 0.2), 0.2, (2, 1, 0), (1, 0, 3)
     )
+    job = plan_job(ms, pan, "mtf_glp", sensor=sensor_of(str(own)), gains="table", bands=["D", "b"])
+    assert job.optics.gnyq == (0.2, 0.3) and job.pair.band_names == ("d", "b")
     own.write_text(f"name: MINE\n{fields}rgb: [2, 1, 0]\ngbnir: [1, 0, 3]\ngain: 3\n")
     assert cli.main(command) == 2
     assert "field gain = 3 is unknown; correct its spelling or remove it" in capsys.readouterr().err
     assert cli.main([*command[:-1], str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml: cannot be read" in capsys.readouterr().err
+
+
+def test_an_image_whose_last_band_its_writer_tagged_alpha_is_scored_with_it(tmp_path):
+    pair = large(tmp_path, 20, 24)
+    image = noise(4, 80, 96, dtype=np.uint8)
+    opened = open_on_grid(save(tmp_path / "fused.tif", image, grid()), pair)
+    assert rasterio.open(tmp_path / "fused.tif").colorinterp[3].name == "alpha"
+    assert opened.raster.bands == (1, 2, 3, 4)
+    image[3] = 255
+    with pytest.raises(DataError, match="3 bands, and MS has 4"):
+        open_on_grid(save(tmp_path / "fused.tif", image, grid()), pair)
 
 
 # The verdict

@@ -22,6 +22,7 @@ from clippan_lib.mtf import degrade
 from clippan_lib.runs.folder import RunFolder, find_network
 from clippan_lib.sensors import Sensor, get_sensor
 from clippan_lib.sharpening import plan_job, registration, sharpen, windows
+from clippan_lib.sharpening.contest import plan_contest
 
 QB = get_sensor("QB")
 AS_IT_LIES = (0.0, 0.0)
@@ -97,9 +98,52 @@ def test_the_tables_gains_follow_the_order_of_the_bands(tmp_path):
     job = plan_job(*given, sensor=QB, gains="table", bands=["nir", "blue"])
     assert job.optics.gnyq == (0.22, 0.34)
     save(tmp_path / "ms.tif", gt, grid(4), names=("blue", "x", "y", "z"))
-    assert plan_job(*given, sensor=QB, gains="table", bands=["z", "y", "x", "blue"]).optics.gnyq == QB.gnyq
-    with pytest.raises(DataError, match="sensor QB has no gains for bands blue, x: its own are blue, green"):
-        plan_job(*given, sensor=QB, gains="table", bands=["blue", "x"])
+    assert plan_job(*given, sensor=QB, gains="table", bands=["blue", "z", "y", "x"]).optics.gnyq == QB.gnyq
+    for bands in (
+        ["z", "y", "x", "blue"],
+        ["blue", "x"],
+    ):  # blue is not QB's last, and nobody knows what x is
+        with pytest.raises(DataError, match=f"{', '.join(bands)} are wanted for sensor QB of 4 bands"):
+            plan_job(*given, sensor=QB, gains="table", bands=bands)
+
+
+def test_some_bands_of_a_sensor_have_its_gains_with_every_method(tmp_path, shipped):
+    ms, pan = scene(tmp_path)
+    with rasterio.open(ms, "r+") as file:
+        file.descriptions = ["Blue", "Green", "Red", "NIR"]
+    wv3 = get_sensor("WV3")
+    for bands in (None, ["red", "green", "blue"], ["nir1", "blue"], [4, 2]):
+        job = plan_job(ms, pan, "bdsd_pc", sensor=wv3, gains="table", bands=bands)
+        known = dict(zip(wv3.bands, wv3.gnyq, strict=True))
+        assert job.optics.gnyq == tuple(known[name] for name in job.pair.band_names)
+        for method in ("gsa", "mtf_glp_hpm_r", "bt_h++1", "stack", "bandwise"):
+            assert plan_job(ms, pan, method, sensor=wv3, bands=bands).pair.n_bands == len(bands or range(4))
+    with pytest.raises(
+        DataError, match="sensor WV3 has no band nir1, green; its own are .* leave the sensor out"
+    ):
+        optics.scene_optics(job.pair, wv3.only(["blue", "red"]), "table", 0, "x")
+
+
+def test_a_network_wants_all_its_bands_in_its_order(tmp_path):
+    (ms, pan), file = scene(tmp_path), network(tmp_path / "n.safetensors")
+    told = r"trained for bands blue, green, red, nir of QB, in this order, and the scene has red, green, blue.*--bands"
+    for bands in (["red", "green", "blue"], ["red", "green", "blue", "nir"]):
+        with pytest.raises(DataError, match=told):
+            plan_job(ms, pan, file, bands=bands)
+    with pytest.raises(DataError, match=told):
+        plan_contest(ms, pan, sensor=QB, networks=[file], bands=["red", "green", "blue"])
+    assert plan_job(ms, pan, file, bands=["blue", "green", "red", "nir"]).pair.n_bands == 4
+
+
+def test_gains_that_nobody_measured_are_called_assumed(tmp_path):
+    paths = scene(tmp_path)
+    job = plan_job(*paths, "mtf_glp", sensor=get_sensor("PHR"), gains="table")
+    assert job.optics.remark == "gains: the table's, assumed (no published measurement), .30 .30 .30 .30"
+    assert job.tags["CLIPPAN_GAINS"] == "0.300 0.300 0.300 0.300, table, assumed"
+    measured = plan_job(*paths, "mtf_glp", sensor=get_sensor("PHR"))
+    assert (
+        measured.optics.measured and "assumed" not in measured.optics.remark + measured.tags["CLIPPAN_GAINS"]
+    )
 
 
 def test_a_fit_that_is_not_good_leaves_the_table_and_without_one_is_refused_with_its_number(tmp_path):

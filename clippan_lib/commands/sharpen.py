@@ -20,6 +20,7 @@ from clippan_lib.runs.progress import bars
 from clippan_lib.sensors import Sensor
 from clippan_lib.sharpening import Job, plan_job, sharpen
 from clippan_lib.sharpening.contest import plan_contest, run_contest
+from clippan_lib.sharpening.seen import seen_by_pan, warning
 from clippan_lib.sharpening.verdict import verdict
 
 AUTO = "auto"
@@ -67,10 +68,9 @@ def act(options: argparse.Namespace) -> int:
         f"{job.title}: {rows} x {columns} px of PAN, {job.pair.n_bands} bands, ratio {job.pair.ratio}",
         file=sys.stderr,
     )
-    if job.placed.remark:
-        print(job.placed.remark, file=sys.stderr)
-    if job.optics:
-        print(job.optics.remark, file=sys.stderr)
+    unseen = warning(job.pair.band_names, seen_by_pan(job.pair)) if job.title != "exp" else ""
+    for said in (*job.pair.remarks, job.placed.remark, job.optics.remark if job.optics else "", unseen):
+        print(said, end="\n" * bool(said), file=sys.stderr)
     if not job.exact:
         print(
             f"Note: this method looks at its whole image; here every tile of {options.tile} px is one, and the "

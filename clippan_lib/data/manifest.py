@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -18,7 +16,9 @@ from pydantic import (
     model_validator,
 )
 
+from clippan_lib.data.fields import explain, read_fields
 from clippan_lib.data.pair.grid import STILL, Shift
+from clippan_lib.data.pair.identity import own_name
 from clippan_lib.errors import ManifestError
 from clippan_lib.sensors import Sensor, get_sensor, read_sensor
 
@@ -116,8 +116,9 @@ class MatPairSource(_Block):
 class GeoTiffSource(_Block):
     """One scene as delivered: an MS and a PAN GeoTIFF (or VRT) of one place, DN, read by `data.pair.open_pair`.
 
-    `bands`: of the MS file, which each band of the sensor is, by number from 1 or by description; without it
-    descriptions decide, else the order. `shift`, `georeference` as for `open_pair`. `areas` are the most of a split.
+    `bands` says which of the MS file each band of the sensor is, by number from 1 or by description, or names
+    those of the sensor that are wanted; without it what the file says decides, else the order. `shift`,
+    `georeference` are as for `open_pair`. As scenes a split gives at most `areas` squares without NoData.
     """
 
     kind: Literal["geotiff"]
@@ -239,19 +240,28 @@ class Manifest(_Block):
     def _bands_are_the_sensors(self) -> "Manifest":
         if not isinstance(self.source, GeoTiffSource) or self.source.bands is None:
             return self
-        bands, sensor = self.source.bands, self.resolve_sensor()
+        bands, sensor = self.source.bands, self.whole_sensor()
+        names = self._named_bands()
+        if all(names):
+            sensor.only(names)  # refuses one that stands twice
+            return self
         if len(bands) != sensor.n_bands:
             raise ValueError(
-                f"source.bands lists {len(bands)}, but sensor {sensor.name} has {sensor.n_bands}; "
-                "give one for each, or describe a sensor that has only those you want"
+                f"source.bands lists {len(bands)}, but sensor {sensor.name} has {sensor.n_bands}; give one for each, "
+                f"names of those you want ({', '.join(sensor.bands)}), or describe a sensor that has only those"
             )
-        for band, own in zip(bands, sensor.bands, strict=True):
-            if str(band).lower() != own and str(band).lower() in sensor.bands:
+        for band, name, own in zip(bands, names, sensor.bands, strict=True):
+            if name not in ("", own):
                 raise ValueError(
                     f"source.bands has {band} where sensor {sensor.name} has {own}; keep to its order, "
                     f"{', '.join(sensor.bands)}"
                 )
         return self
+
+    def _named_bands(self) -> list[str]:
+        """The sensor's own names of `source.bands`, "" where it is a number, or a description of another meaning."""
+        bands = self.source.bands or () if isinstance(self.source, GeoTiffSource) else ()
+        return [own_name(band, self.whole_sensor()) if isinstance(band, str) else "" for band in bands]
 
     @model_validator(mode="after")
     def _downloads_are_of_the_source(self) -> "Manifest":
@@ -270,9 +280,14 @@ class Manifest(_Block):
         """The file this manifest was read from, None if it was made in memory."""
         return self._file
 
-    def resolve_sensor(self) -> Sensor:
+    def whole_sensor(self) -> Sensor:
         """The sensor's row: from the table, or built from the manifest's own block."""
         return get_sensor(self.sensor) if isinstance(self.sensor, str) else self.sensor
+
+    def resolve_sensor(self) -> Sensor:
+        """The sensor with the bands that the source has: all, or those that `source.bands` names, in that order."""
+        names = self._named_bands()
+        return self.whole_sensor().only(names) if names and all(names) else self.whole_sensor()
 
     def sha256(self, path: str) -> str | None:
         """The hash stated for a file (by its path below data_root), None if none is."""
@@ -299,12 +314,12 @@ def load_manifest(path: str | Path) -> Manifest:
     ('synthetic_wv3', 'WV3')
     """
     path = Path(path)
-    content = _fields(path, "a manifest")
+    content = read_fields(path, "a manifest")
     try:
         # through JSON, whose strict mode still takes a list for a tuple
         manifest = Manifest.model_validate_json(json.dumps(content, default=str))
     except ValidationError as error:
-        raise ManifestError("\n".join(_explain(path, item) for item in error.errors())) from error
+        raise ManifestError("\n".join(explain(path, item) for item in error.errors())) from error
     manifest._file = path
     return manifest
 
@@ -318,32 +333,6 @@ def load_sensor(path: str | Path) -> Sensor:
     """
     path = Path(path)
     try:
-        return read_sensor(_fields(path, "a sensor"))
+        return read_sensor(read_fields(path, "a sensor"))
     except ValidationError as error:
-        raise ManifestError("\n".join(_explain(path, item) for item in error.errors())) from error
-
-
-def _fields(path: Path, what: str) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ManifestError(f"{path}: cannot be read ({error.strerror}); give {what}'s path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ManifestError(
-            f"{path}: holds {type(content).__name__}, not fields; see data_manifests/README.md"
-        )
-    return content
-
-
-def _explain(path: Path, item: Mapping[str, Any]) -> str:
-    field = ".".join(str(part) for part in item["loc"]) or "manifest"
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "missing":
-        return f"{path}: field {field} is missing; add it"
-    if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{path}: field {field} = {item['input']!r} is unknown; correct its spelling or remove it"
-    if not item["loc"]:
-        return f"{path}: {message}"
-    return f"{path}: field {field} = {item['input']!r}: {message}"
+        raise ManifestError("\n".join(explain(path, item) for item in error.errors())) from error

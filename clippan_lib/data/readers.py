@@ -164,14 +164,20 @@ class GeoTiffReader(MeasuredReader):
         self.ms, self.pan = root / self.source.ms, root / self.source.pan
         for path in (self.ms, self.pan):
             check_exists(path)
+        # where some of its bands lie in a file that says nothing, only the whole sensor knows
         self.pair = open_pair(
             self.ms,
             self.pan,
-            sensor=self.sensor,
+            sensor=manifest.whole_sensor(),
             shift=self.source.shift,
             bands=self.source.bands,
             georeference=self.source.georeference,
         )
+        if self.pair.band_names != self.sensor.bands:
+            raise DataError(
+                f"{self.ms}: has bands {', '.join(self.pair.band_names)} of sensor {self.sensor.name}, which has "
+                f"{', '.join(self.sensor.bands)}; give as `bands` the names of those in the file"
+            )
         self._valid = cache(self._find_valid)
 
     def state(self) -> States:

@@ -25,7 +25,13 @@ from clippan_lib.metrics import Judge, reduced_scores
 from clippan_lib.sensors import Sensor
 from clippan_lib.shapes import HRMS, Progress, Scores
 from clippan_lib.sharpening.areas import Areas, Judged, choose_areas, settings_of
-from clippan_lib.sharpening.optics import Gains, SceneOptics, refuse_other_kind, scene_optics
+from clippan_lib.sharpening.optics import (
+    Gains,
+    SceneOptics,
+    refuse_other_bands,
+    refuse_other_kind,
+    scene_optics,
+)
 from clippan_lib.sharpening.registration import FARTHEST, Placed, place
 
 # Behind a method: nothing, LRMS alone, LRMS and PAN
@@ -126,6 +132,8 @@ def plan_contest(
         raise DataError(f"unknown methods {', '.join(unknown)}; known: {', '.join(known)}")
     placed = place(*paths, sensor=sensor, register=register, shift=shift, **opening)
     pair = placed.pair
+    for path, network in trained.items():
+        refuse_other_bands(pair, network.sensor, path)
     optics = scene_optics(placed, sensor, gains, 0, "comparing")
     told = replace(optics.sensor, ratio=pair.ratio, rgb=colours(pair.band_names))
     areas = choose_areas(pair, sensor)

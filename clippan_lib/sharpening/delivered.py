@@ -6,8 +6,9 @@ from typing import Unpack
 
 import torch
 
+from clippan_lib.data.pair.bands import mask_bands, mask_of
 from clippan_lib.data.pair.grid import Shift
-from clippan_lib.data.pair.raster import Raster, alpha_bands, open_raster
+from clippan_lib.data.pair.raster import Raster, open_raster
 from clippan_lib.data.pair.scene import Opening, ScenePair
 from clippan_lib.errors import DataError
 from clippan_lib.metrics import Judge, reduced_scores
@@ -58,7 +59,7 @@ class OnGrid:
 
 
 def open_on_grid(path: Path, pair: ScenePair) -> OnGrid:
-    """Open a raster that lies on the pixels of PAN; only its header is read.
+    """Open a raster that lies on the pixels of PAN; only its header is read, and some pixels of bands tagged alpha.
 
     Args:
         path: the file. Without a georeference it must have the size of the pair's common grid.
@@ -66,15 +67,15 @@ def open_on_grid(path: Path, pair: ScenePair) -> OnGrid:
     Raises: DataError naming bands, pixel sizes or the shift that do not fit.
     """
     with open_raster(path) as file:
-        alpha = alpha_bands(file)
-        bands = tuple(number for number in file.indexes if number not in alpha)
+        masks = mask_bands(file)
+        bands = tuple(number for number in file.indexes if number not in masks)
         if len(bands) != pair.n_bands:
             raise DataError(
                 f"{path}: {len(bands)} bands, and MS has {pair.n_bands} ({', '.join(pair.band_names)}); "
                 "give --bands for those that the image has, in its order"
             )
         size, there, grid = file.shape, file.transform, pair.transform
-        raster = Raster(path, bands, tuple(alpha), True, size)
+        raster = Raster(path, bands, *mask_of(file, bands), size)
     expected = (pair.ratio * pair.height, pair.ratio * pair.width)
     if there.is_identity:
         if size != expected:

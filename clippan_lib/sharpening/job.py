@@ -29,7 +29,13 @@ from clippan_lib.fusion.registry import BANDWISE, Steps, load_bandwise, load_sta
 from clippan_lib.fusion.stack import STEPS, Stack, in_words, rounded
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.sensors import Sensor
-from clippan_lib.sharpening.optics import Gains, SceneOptics, refuse_other_kind, scene_optics
+from clippan_lib.sharpening.optics import (
+    Gains,
+    SceneOptics,
+    refuse_other_bands,
+    refuse_other_kind,
+    scene_optics,
+)
 from clippan_lib.sharpening.output import BLOCK, DTYPES
 from clippan_lib.sharpening.registration import Placed, place
 from clippan_lib.sharpening.tiles import TileFuser
@@ -145,6 +151,7 @@ def plan_job(
         trained = TrainedNetwork.load(method)
         refuse_other_kind(sensor, trained.sensor, method)
         placed = placing(sensor=trained.sensor)
+        refuse_other_bands(placed.pair, trained.sensor, method)
         bound = _of_file(method, trained, placed, gains, consistent, device)
     pair = placed.pair
     staged = bound.staged

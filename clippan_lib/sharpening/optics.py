@@ -19,7 +19,8 @@ class SceneOptics:
     """The gains that a job uses, and what was measured for it.
 
     Args:
-        sensor: with these gains, one for each band of the scene; its indices of colours mean nothing.
+        sensor: with these gains, one for each band of the scene; of one that nobody named, indices of colours mean
+            nothing.
         measured: whether the gains are measured ones; else they are a table's.
         found: what was measured, if its fit is good.
         remark: all this, in words.
@@ -39,7 +40,9 @@ class SceneOptics:
     def tags(self) -> dict[str, str]:
         """For the output: gains with their source."""
         gains = " ".join(f"{gain:.3f}" for gain in self.gnyq)
-        source = f"measured, R² {self.found.r2:.3f}" if self.found and self.measured else "table"
+        source = "table" if self.sensor.measured else "table, assumed"
+        if self.found and self.measured:
+            source = f"measured, R² {self.found.r2:.3f}"
         return {"CLIPPAN_GAINS": f"{gains}, {source}"}
 
     @property
@@ -83,7 +86,8 @@ def scene_optics(
         )
     told = _with_gains(sensor, pair, _of_bands(sensor, pair), sensor.measured)
     reason = f", as {fault}" if fault else ""
-    return SceneOptics(told, False, found, f"gains: the table's, {numbers(told.gnyq)}{reason}")
+    assumed = "" if told.measured else "assumed (no published measurement), "
+    return SceneOptics(told, False, found, f"gains: the table's, {assumed}{numbers(told.gnyq)}{reason}")
 
 
 def refuse_other_kind(sensor: Sensor | None, own: Sensor, file: str | Path) -> None:
@@ -100,6 +104,18 @@ def refuse_other_kind(sensor: Sensor | None, own: Sensor, file: str | Path) -> N
     raise DataError(f"{file} was trained for sensor {wanted}, not {given}; leave the sensor out")
 
 
+def refuse_other_bands(pair: ScenePair, own: Sensor, file: str | Path) -> None:
+    """Refuse a scene whose bands are not those that a network was trained for, in its order.
+
+    Raises: DataError with both.
+    """
+    if pair.band_names != own.bands:
+        raise DataError(
+            f"{file} was trained for bands {', '.join(own.bands)} of {own.name}, in this order, and the scene has "
+            f"{', '.join(pair.band_names)}; give all of these as --bands, or another --method"
+        )
+
+
 def _refuse_unregistered(found: Optics | None, fault: str, steps: int, remedy: str) -> None:
     needed = f"{steps} step{'s' * (steps > 1)} of consistency need PAN to lie on MS within {short(FARTHEST, 1)} PAN px"
     if found is None:
@@ -113,23 +129,17 @@ def _refuse_unregistered(found: Optics | None, fault: str, steps: int, remedy: s
 
 
 def _of_bands(sensor: Sensor, pair: ScenePair) -> tuple[float, ...]:
-    """The table's gains in the order of the scene's bands, where it knows their names."""
-    known = dict(zip(sensor.bands, sensor.gnyq, strict=True))
-    if known.keys() >= set(pair.band_names):
-        return tuple(known[name] for name in pair.band_names)
-    if len(known) != pair.n_bands:
-        raise DataError(
-            f"sensor {sensor.name} has no gains for bands {', '.join(pair.band_names)}: its own are "
-            f"{', '.join(sensor.bands)}; name the bands as it does, or leave the sensor out"
-        )
-    return sensor.gnyq
+    """The table's gains in the order of the scene's bands."""
+    try:
+        return sensor.only(pair.band_names).gnyq
+    except ValueError as error:
+        raise DataError(f"{error}; name the bands as it does, or leave the sensor out") from None
 
 
 def _with_gains(sensor: Sensor | None, pair: ScenePair, gnyq: tuple[float, ...], measured: bool) -> Sensor:
     """What methods are told; of a sensor that nobody named only bands, ratio and gains are known."""
     if sensor is None:
         sensor = Sensor("unnamed", pair.band_names, 16, pair.ratio, gnyq, 0.15, (0, 0, 0), (0, 0, 0))
-    # colours are indices into the sensor's own bands, of which the scene may have fewer
-    return replace(
-        sensor, bands=pair.band_names, gnyq=gnyq, rgb=(0, 0, 0), gbnir=(0, 0, 0), measured=measured
-    )
+    else:
+        sensor = sensor.only(pair.band_names)
+    return replace(sensor, gnyq=gnyq, measured=measured)

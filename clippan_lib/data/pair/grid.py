@@ -140,10 +140,15 @@ def _ratio(pan: DatasetReader, ms: DatasetReader, high: Affine, low: Affine) -> 
     )
     if all(abs(quotient) < 1 for quotient in quotients):
         raise DataError(f"{seen}: MS is finer than PAN; are the two swapped?")
-    raise DataError(
-        f"{seen}, which must be one whole number from {RATIOS[0]} to {RATIOS[-1]}; "
-        "check the georeference, or resample MS (gdalwarp -tr)"
-    )
+    whole = min(floor(min(quotients)), RATIOS[-1])
+    remedy = "check the georeference"
+    if whole in RATIOS:
+        # the next finer one, so that no detail of MS is lost
+        remedy += (
+            f", or resample MS to {whole} times PAN's pixel: gdalwarp -tr {abs(whole * high.a):.12g} "
+            f"{abs(whole * high.e):.12g} -r cubic {ms.name} OUTPUT.tif"
+        )
+    raise DataError(f"{seen}, which must be one whole number from {RATIOS[0]} to {RATIOS[-1]}; {remedy}")
 
 
 def _straight(

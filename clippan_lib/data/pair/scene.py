@@ -68,6 +68,7 @@ class ScenePair:
         transform: of the common grid's PAN pixels.
         dtype: of the MS file.
         nodata: of the MS file, None if it marks none (masks and alpha channels leave it None, too).
+        remarks: what was assumed of the files, in words.
     """
 
     ratio: int
@@ -76,6 +77,7 @@ class ScenePair:
     transform: Affine
     dtype: str
     nodata: float | None
+    remarks: tuple[str, ...]
     _pan: Raster = field(repr=False)
     _ms: Raster = field(repr=False)
     _axes: tuple[Axis, Axis] = field(repr=False)
@@ -206,7 +208,7 @@ def open_pair(
     shift: Shift = STILL,
     **opening: Unpack[Opening],
 ) -> ScenePair:
-    """Open an MS and a PAN file as delivered; only headers are read.
+    """Open an MS and a PAN file as delivered; only headers are read, and some pixels of bands tagged alpha.
 
     The common grid is the largest of whole MS pixels, `ratio` PAN pixels wide each, that both files cover.
     Beside what only one of them shows, a scene loses less than one MS pixel at each edge. Without any
@@ -215,11 +217,13 @@ def open_pair(
     Args:
         ms, pan: GeoTIFFs (or whatever else GDAL reads, such as a VRT of single-band files), north up, in one CRS.
         opening: all may be left out.
-            `bands`: which of MS and in what order: numbers in the file from 1 (with `sensor`: where each of its bands
-            is), or names, looked up in the file's band descriptions, else in `sensor`. None: those of `sensor`,
-            else all. An alpha channel is no band, unless `sensor` or these numbers count it as one.
+            `bands`: which of MS and in what order: numbers in the file from 1, or names. Names are looked up in the
+            file's descriptions, then in what these and the colour tags say a band is ("B4", "Band 4 - Red", colour
+            red). In a file that says nothing, the names of all its bands are taken in its order, and those of some
+            as the sensor has them. As many numbers as the sensor has bands say where each of those is. None: those
+            of `sensor` that the file has, else all. A band tagged alpha is a mask if its values are those of one.
             `georeference`: False puts upper left corner on upper left corner, whatever the files say of their place.
-        sensor: names the bands, in file order unless the file's descriptions say otherwise.
+        sensor: names the bands: by what the file says of them, else in file order.
         shift: by which MS is moved down and right: where PAN lies off MS.
     Raises: DataError naming the numbers seen where the files are unreadable or do not fit each other, or MS
         lacks the bands or has only one.
@@ -232,7 +236,7 @@ def open_pair(
             raise DataError(
                 f"{pan}: PAN has {len(of_pan)} bands, not one; are PAN and MS swapped? Else extract its band"
             )
-        numbers, names = select_bands(low, opening.get("bands"), sensor)
+        chosen = select_bands(low, opening.get("bands"), sensor)
         ratio, transform, axes = common_grid(high, low, shift, opening.get("georeference", True))
         if sensor is not None and ratio != sensor.ratio:
             raise DataError(
@@ -240,6 +244,8 @@ def open_pair(
             )
         files = (
             Raster(pan, of_pan, tuple(alpha), True, high.shape),
-            Raster(ms, numbers, *mask_of(low, numbers, sensor), low.shape),
+            Raster(ms, chosen.numbers, *mask_of(low, chosen.numbers), low.shape),
         )
-        return ScenePair(ratio, names, high.crs, transform, low.dtypes[0], low.nodata, *files, axes)
+        return ScenePair(
+            ratio, chosen.names, high.crs, transform, low.dtypes[0], low.nodata, chosen.remarks, *files, axes
+        )

@@ -6,6 +6,7 @@ from clippan_lib.sensors import Sensor
 
 CENTRE_NM = {
     "coastal": 427.0, "blue": 478.0, "green": 546.0, "yellow": 608.0, "red": 659.0, "red_edge": 724.0,
+    "red_edge1": 705.0, "red_edge2": 740.0,
     "nir": 833.0, "nir1": 833.0, "nir2": 949.0, "swir1": 1610.0, "swir2": 2200.0,
 }  # fmt: skip
 _GRID_NM = (425, 480, 545, 605, 660, 725, 833, 950, 1610, 2200)
