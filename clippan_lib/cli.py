@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import shlex
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line, without the program's name; None takes the process's own.
     Returns: exit status: 0 done, 1 failed or not complete, 2 refused before anything ran, 130 interrupted.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
+    options.typed = shlex.join(["clippan", *arguments])
     # read once, by torch's first large tensor: with small pages the system takes a third of a whole scene's time
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
@@ -178,6 +182,18 @@ def _add_sharpen(commands: Any) -> None:
     sharpening.add_argument("--seed", type=int, default=0, metavar="S", help="of the training")
     sharpening.add_argument(
         "--tile", type=int, default=1024, metavar="PX", help="side of a tile; memory grows with its square"
+    )
+    sharpening.add_argument(
+        "--driver",
+        choices=("GTiff", "COG"),
+        default="GTiff",
+        help="COG: a cloud optimised GeoTIFF, which needs room for one more copy while it is written",
+    )
+    sharpening.add_argument(
+        "--dtype",
+        metavar="TYPE",
+        help="of the output's values, such as uint16 or float32 (default: one that holds the bands used of MS); values "
+        "that it cannot hold are clipped",
     )
     sharpening.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     sharpening.add_argument(

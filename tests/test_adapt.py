@@ -150,16 +150,19 @@ def test_what_cannot_be_adapted_is_refused_before_anything_is_written(here):
     refused(CheckpointError, "pan.tif cannot be read as safetensors", here, start=here / "pan.tif")
 
 
-@pytest.mark.parametrize(
-    ("width", "message"),
-    [
-        (100, "leave one with less than 32 x 32"),
-        (200, r"_val: patch size 16 does not fit 16 x 8 LRMS px \(reduced resolution\)"),
-    ],
-)
-def test_a_scene_too_small_for_its_splits_is_refused_with_a_way_out(here, width, message):
-    refused(DataError, message, scene(here, width))
+def test_a_scene_too_small_for_its_splits_is_refused_with_a_way_out(here):
+    refused(DataError, "leave one with less than 32 x 32", scene(here, 100))
     refused(DataError, "own_scene.yaml.*without --adapt", here)
+
+
+@pytest.mark.parametrize(
+    ("width", "shares", "truth"),
+    [(352, (0.6, 0.2, 0.2), "sharp"), (256, (0.4, 0.3, 0.3), "sharp"), (200, (0.6, 0.2, 0.2), "delivered")],
+)
+def test_the_splits_adapt_to_a_small_scene_and_then_the_truth(here, width, shares, truth):
+    found = plan(scene(here, width))
+    assert tuple(found.manifest.split.fractions.values()) == shares
+    assert found.settings.config.truth == truth
 
 
 def test_values_beyond_the_sensors_are_refused_wherever_they_are(here):

@@ -229,6 +229,56 @@ def test_tags_say_what_the_work_was(tmp_path):
         assert file.tags().items() >= tags.items()
 
 
+COG_MASKS = [("uint16", 0), ("uint16", None), ("float32", -9999.0), ("int8", None)]
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+@pytest.mark.parametrize(("dtype", "nodata"), COG_MASKS)
+def test_a_cloud_optimised_file_holds_the_same_and_begins_with_its_smallest_overview(tmp_path, dtype, nodata):
+    image, valid = noise(3, 1100, 1030, dtype=dtype), holes(1100, 1030)
+    plain = write(tmp_path / "o.tif", image, valid, nodata=nodata)
+    (tmp_path / "cog").mkdir()
+    path = write(tmp_path / "cog" / "o.tif", image, valid, nodata=nodata, driver="COG")
+    same_content(path, plain)
+    with rasterio.open(path) as file, rasterio.open(plain) as other:
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert file.profile.items() >= {"tiled": True, "blockxsize": 256, "compress": "deflate"}.items()
+        assert (file.mask_flag_enums, file.nodata) == (other.mask_flag_enums, other.nodata)
+        assert file.overviews(1) == other.overviews(1) == [2, 4, 8]
+        assert (file.crs, file.transform, file.descriptions) == (
+            other.crs,
+            other.transform,
+            other.descriptions,
+        )
+    # all directories before all pixels, and the pixels of the smallest image first
+    assert b"GDAL_STRUCTURAL_METADATA_SIZE" in path.read_bytes()[:64]
+    starts = {}
+    for number in range(1, 5 if nodata is not None else 9):
+        with rasterio.open(f"GTIFF_DIR:{number}:{path}") as part:
+            offsets = [
+                int(found)
+                for (row, column), _ in part.block_windows(1)
+                if (found := part.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=1))
+            ]
+            starts[part.shape, part.dtypes[0] == "uint8"] = min(offsets)
+    images = [starts[shape, False] for shape in sorted({shape for shape, mask in starts if not mask})]
+    assert len(images) == 4 and images == sorted(images)
+
+
+def test_a_cloud_optimised_copy_that_fails_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "o.tif"
+    path.write_bytes(b"older")
+
+    def full(source: Path, to: Path, *_) -> None:
+        to.write_bytes(source.read_bytes()[:1000])
+        raise rasterio.errors.RasterioIOError("no space left")
+
+    monkeypatch.setattr("clippan_lib.sharpening.output.copy_optimised", full)
+    with pytest.raises(OutputError, match=r"o\.tif: cannot be written \(no space left\); make room"):
+        write(path, noise(2, 300, 300), driver="COG")
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"older"]
+
+
 @IDENTITY
 def test_a_scene_without_georeference_stays_without(tmp_path):
     path = write(tmp_path / "o.tif", noise(2, 600, 20), crs=None, transform=Affine.identity())
@@ -370,10 +420,17 @@ def test_a_killed_writer_leaves_the_older_file_and_the_next_one_clears_up(tmp_pa
 
 def test_what_belongs_to_the_older_file_goes_and_other_files_stay(tmp_path):
     path = tmp_path / "o.tif"
-    for name in ("o.tif.aux.xml", "o.tif.ovr", "o.tif.msk", ".o.tif.7.part"):
+    for name in (
+        "o.tif.aux.xml",
+        "o.tif.ovr",
+        "o.tif.msk",
+        "o.clippan.json",
+        ".o.tif.7.part",
+        ".o.tif.7.cog.part",
+    ):
         (tmp_path / name).write_text("of the older file")
     write(path, noise(2, 300, 300))
-    others = [".o.tif.x.tif.7.part", ".o.tif.tiles", "O.tif.aux.xml"]
+    others = ["o.json", "p.clippan.json", ".o.tif.x.tif.7.part", ".o.tif.tiles", "O.tif.aux.xml"]
     for name in others:
         (tmp_path / name).write_text("of another")
     with pytest.raises(AssertionError):

@@ -1,9 +1,11 @@
 """Whole scenes: tiles leave no trace, a stopped job goes on, and nothing half done has the output's name."""
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,13 @@ import torch
 import torch.nn.functional as F
 from distributed import LocalCluster
 from rasters import grid, noise, save
+from scenes import SOFT
+from scenes import scene as land
 
-from clippan_lib import cli
+from clippan_lib import __version__, cli
 from clippan_lib.data.pair import open_pair
 from clippan_lib.errors import CheckpointError, DataError, OutputError
+from clippan_lib.files import library_digest, read_json
 from clippan_lib.fusion import CLASSICAL, build_network, get_method, network_for
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.sensors import get_sensor
@@ -324,6 +329,83 @@ def test_the_command_writes_the_file_and_prints_its_name(tmp_path, capsys):
     assert "every tile of 200 px is one, and the result depends on --tile" in capsys.readouterr().err
 
 
+def test_a_record_beside_the_output_says_what_it_was_made_of_and_how(tmp_path):
+    ms, pan = scene(tmp_path, dtype=np.uint16)
+    (tmp_path / "ms.tif.aux.xml").write_text("<PAMDataset/>")
+    (tmp_path / "o.clippan.json").write_text("of an older output")
+    assert (
+        command(tmp_path, "--sensor", "QB", "--bands", "3,1,2,4", "--shift", "1,0", "--dtype", "int16") == 0
+    )
+    told = read_json(tmp_path / "o.clippan.json")
+    where = f"--ms {ms} --pan {pan} --out {tmp_path / 'o.tif'}"
+    assert told["command"] == (
+        f"clippan sharpen {where} --method gsa --sensor QB --bands 3,1,2,4 --shift 1,0 --dtype int16"
+    )
+    assert (told["method"], told["version"], told["output"]) == ("gsa", __version__, "o.tif")
+    assert told["library_sha256"] == library_digest() and told["sensor"]["name"] == "QB"
+    assert told["shift"] == {"left": None, "applied": [1.0, 0.0]} and told["gains"] is None
+    assert len(told["remarks"]) == 1 and "MS was moved by +1 rows" in told["remarks"][0]
+    assert [band["number"] for band in told["bands"]] == [3, 1, 2, 4]
+    assert [band["name"] for band in told["bands"]] == [*QB.bands] and told["bands"][0]["description"] is None
+    files = {part["path"]: part for image in told["inputs"] for part in image["files"]}
+    assert [image["path"] for image in told["inputs"]] == [str(ms), str(pan)]
+    assert files.keys() == {str(ms), f"{ms}.aux.xml", str(pan)}
+    for path, part in files.items():
+        content = Path(path).read_bytes()
+        assert (part["bytes"], part["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    with rasterio.open(tmp_path / "o.tif") as out:
+        assert (told["rows"], told["columns"]) == out.shape and told["dtype"] == out.dtypes[0] == "int16"
+        assert out.tags()["CLIPPAN_VERSION"] == __version__ and out.tags()["CLIPPAN_MOVED"] == "1 0"
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(told["made"])).total_seconds() < 100
+
+
+def test_the_function_leaves_a_record_with_measured_gains_and_without_a_command(tmp_path):
+    paths = land(tmp_path)
+    sharpen(plan_job(*paths, "mtf_glp"), tmp_path / "o.v1.tiff")
+    told = read_json(tmp_path / "o.v1.clippan.json")
+    assert told["command"] is told["sensor"] is None and told["driver"] == "GTiff"
+    assert told["gains"]["source"] == "measured" and told["gains"]["r2"] > 0.9
+    np.testing.assert_allclose(told["gains"]["gnyq"], SOFT, atol=0.05)
+    assert np.abs(told["shift"]["left"]).max() < 0.2 and told["shift"]["applied"] == [0, 0]
+    assert any(remark.startswith("gains measured on the scene") for remark in told["remarks"])
+
+
+def test_a_record_that_cannot_be_written_costs_no_output_and_the_same_job_writes_it(tmp_path, monkeypatch):
+    job = plan_job(*scene(tmp_path, dtype=np.uint16), "exp", tile=68)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("clippan_lib.sharpening.record.write_json", full)
+        with pytest.raises(
+            OutputError, match=r"o\.clippan\.json: cannot be written .No space left.*o\.tif is whole"
+        ):
+            sharpen(job, tmp_path / "o.tif")
+    assert (tmp_path / "o.tif").exists() and not (tmp_path / "o.clippan.json").exists()
+    sharpen(job, tmp_path / "o.tif")
+    assert read_json(tmp_path / "o.clippan.json")["method"] == "exp"
+
+
+def test_a_job_that_fails_leaves_no_record(tmp_path):
+    paths = scene(tmp_path, height=200, width=200, dtype=np.uint16)
+    content = paths[1].read_bytes()
+    paths[1].write_bytes(content[: int(0.7 * len(content))])
+    with pytest.raises(DataError):
+        sharpen(plan_job(*paths, tile=128), tmp_path / "o.tif")
+    assert not [*tmp_path.glob("*.json")]
+
+
+def test_the_command_writes_a_cloud_optimised_file_of_the_same_pixels(tmp_path):
+    paths = scene(tmp_path, dtype=np.uint16)
+    expected = fused(tmp_path, 100, "gsa", paths)
+    assert command(tmp_path, "--sensor", "QB", "--tile", "100", "--driver", "COG") == 0
+    with rasterio.open(tmp_path / "o.tif") as out:
+        assert out.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        np.testing.assert_array_equal(out.read(), expected.filled(0))
+    assert read_json(tmp_path / "o.clippan.json")["driver"] == "COG"
+
+
 def one_band(folder):
     save(folder / "ms.tif", noise(1, 24, 24), grid(4))
 
@@ -376,6 +458,7 @@ def no_change(folder):
         (no_change, ["--sensor", "moon"], "unknown sensor 'moon'"),
         (no_change, ["--sensor", "WV3"], "8 bands"),
         (no_change, ["--bands", "1,9"], "bands 1, 9 are wanted"),
+        (no_change, ["--dtype", "int64"], "the output cannot be int64; choose one of uint8"),
         (no_change, ["--tile", "63"], "a tile of 63 PAN px is too small; give 64 or more"),
     ],
 )

@@ -11,7 +11,7 @@ import torch
 from rasters import grid, noise, save
 from scenes import HEIGHT, SOFT, WIDTH, scene
 
-from clippan_lib import cli
+from clippan_lib import __version__, cli
 from clippan_lib.data.pair import ScenePair, open_pair
 from clippan_lib.errors import DataError
 from clippan_lib.fusion import network_for
@@ -23,6 +23,7 @@ from clippan_lib.runs.folder import RunFolder, find_network
 from clippan_lib.sensors import Sensor, get_sensor
 from clippan_lib.sharpening import plan_job, registration, sharpen, windows
 from clippan_lib.sharpening.contest import plan_contest
+from clippan_lib.sharpening.optics import scene_optics
 
 QB = get_sensor("QB")
 AS_IT_LIES = (0.0, 0.0)
@@ -80,14 +81,15 @@ def test_with_the_tables_gains_nothing_is_measured(tmp_path, unmeasured):
     job = plan_job(*scene(tmp_path), "mtf_glp", sensor=QB, gains="table", shift=AS_IT_LIES)
     assert job.optics.gnyq == QB.gnyq and not job.optics.measured
     assert job.optics.remark == "gains: the table's, .34 .32 .30 .22"
-    assert job.tags == {"CLIPPAN_METHOD": "mtf_glp", "CLIPPAN_GAINS": "0.340 0.320 0.300 0.220, table"}
+    own = {"CLIPPAN_METHOD": "mtf_glp", "CLIPPAN_VERSION": __version__}
+    assert job.tags == own | {"CLIPPAN_GAINS": "0.340 0.320 0.300 0.220, table"}
 
 
 def test_what_uses_no_gains_of_the_scene_is_not_measured(tmp_path, unmeasured):
     paths = scene(tmp_path)
     for method in ("gsa", network(tmp_path / "n.safetensors", OTHER, consistency=2)):
         job = plan_job(*paths, method, sensor=QB, shift=AS_IT_LIES)  # a network's gains may be others
-        assert job.optics is None and list(job.tags) == ["CLIPPAN_METHOD"]
+        assert job.optics is None and list(job.tags) == ["CLIPPAN_METHOD", "CLIPPAN_VERSION"]
 
 
 def test_the_tables_gains_follow_the_order_of_the_bands(tmp_path):
@@ -121,7 +123,7 @@ def test_some_bands_of_a_sensor_have_its_gains_with_every_method(tmp_path, shipp
     with pytest.raises(
         DataError, match="sensor WV3 has no band nir1, green; its own are .* leave the sensor out"
     ):
-        optics.scene_optics(job.pair, wv3.only(["blue", "red"]), "table", 0, "x")
+        scene_optics(job.placed, wv3.only(["blue", "red"]), "table", 0, "x")
 
 
 def test_a_network_wants_all_its_bands_in_its_order(tmp_path):

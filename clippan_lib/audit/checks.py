@@ -57,13 +57,10 @@ def _readable(part: SplitAudit) -> Finding:
 
 def _sizes(part: SplitAudit) -> Finding | None:
     """Whether the scene is large enough for a truth made sharp, which the presets smoke and demo have."""
-    if part.resolution != "reduced" or part.split != "train" or not part.looked:
+    if not part.small or part.split != "train":
         return None
     advice = "Or keep the truth as delivered: -p truth=delivered. Bands as sharp as PAN need half of it."
-    measured = part.small or "every split holds an area for a truth made sharp"
-    return judged(
-        part, "sizes", "warning" if part.small else None, measured, float(bool(part.small)), "none", advice
-    )
+    return judged(part, "sizes", "warning", part.small, 1.0, "none", advice)
 
 
 def _blank(part: SplitAudit) -> Finding | None:

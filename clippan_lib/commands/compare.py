@@ -12,7 +12,6 @@ from clippan_lib.errors import OutputError
 from clippan_lib.runs.progress import bars
 from clippan_lib.sharpening.certificate import KEPT, write_certificate
 from clippan_lib.sharpening.contest import Contest, plan_contest, run_contest
-from clippan_lib.sharpening.seen import seen_by_pan, warning
 from clippan_lib.sharpening.verdict import verdict
 
 
@@ -39,8 +38,7 @@ def act(options: argparse.Namespace) -> int:
     except ValueError as error:
         return stop(2, error)
     pair, measured = contest.pair, f"{contest.areas.in_words}; {contest.optics.remark}"
-    unseen = warning(pair.band_names, seen_by_pan(pair))
-    for said in (*pair.remarks, contest.placed.remark, measured, unseen):
+    for said in (*pair.remarks, contest.placed.remark, measured, contest.placed.unseen):
         print(said, end="\n" * bool(said), file=sys.stderr)
     for remark in contest.absent:
         print(f"Left out: {remark}", file=sys.stderr)

@@ -20,7 +20,6 @@ from clippan_lib.runs.progress import bars
 from clippan_lib.sensors import Sensor
 from clippan_lib.sharpening import Job, plan_job, sharpen
 from clippan_lib.sharpening.contest import plan_contest, run_contest
-from clippan_lib.sharpening.seen import seen_by_pan, warning
 from clippan_lib.sharpening.verdict import verdict
 
 AUTO = "auto"
@@ -44,6 +43,7 @@ def act(options: argparse.Namespace) -> int:
             consistent=options.consistent,
             register=options.register,
             shift=options.shift,
+            dtype=options.dtype,
         )
         if options.adapt:
             if method == AUTO:
@@ -68,17 +68,17 @@ def act(options: argparse.Namespace) -> int:
         f"{job.title}: {rows} x {columns} px of PAN, {job.pair.n_bands} bands, ratio {job.pair.ratio}",
         file=sys.stderr,
     )
-    unseen = warning(job.pair.band_names, seen_by_pan(job.pair)) if job.title != "exp" else ""
-    for said in (*job.pair.remarks, job.placed.remark, job.optics.remark if job.optics else "", unseen):
-        print(said, end="\n" * bool(said), file=sys.stderr)
-    if not job.exact:
-        print(
-            f"Note: this method looks at its whole image; here every tile of {options.tile} px is one, and the "
-            "result depends on --tile",
-            file=sys.stderr,
-        )
+    for remark in job.remarks:
+        print(remark, file=sys.stderr)
     try:
-        sharpen(job, options.out, options.scheduler, bars(sys.stderr, "tiles"))
+        sharpen(
+            job,
+            options.out,
+            options.scheduler,
+            bars(sys.stderr, "tiles"),
+            driver=options.driver,
+            command=options.typed,
+        )
     except (ValueError, OutputError) as error:
         return stop(1, error)
     _kept(options.out).unlink(missing_ok=True)

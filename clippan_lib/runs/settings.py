@@ -160,7 +160,7 @@ def patch_of(config: RunConfig, dataset: Dataset, split: str, resolution: str) -
     At reduced resolution that is the pseudo-supervisor, if it is trained. Parts that only judge may be smaller.
     """
     if (split, resolution) in PATCHED or (
-        (split, resolution) == ("train", "reduced") and config.trained_pseudo()
+        (split, resolution) == ("train", "reduced") and config.trains_pseudo
     ):
         return config.patch
     return min(config.patch, *dataset.size(split, resolution))
@@ -181,12 +181,16 @@ def _refuse_small(config: RunConfig, dataset: Dataset) -> None:
     """Refuse parts of a scene in which no area can be judged at reduced resolution."""
     if dataset.manifest.split is None or config.scale != "full":
         return
-    # gains are measured when the run begins, and may turn out low
-    soft = dataset.measurable and (config.gains == "measured" or is_soft(dataset.sensor))
-    sharp = config.truth == "sharp" and soft
-    if found := dataset.too_small(sharp, config.patch if config.trained_pseudo() else 0):
-        why = "; a truth made sharp halves the scene first: or set truth='delivered' (-p truth=delivered)"
-        raise Refusal(f"{dataset.name}: {found}{why if sharp else ''}")
+    patch = config.patch if config.trains_pseudo else 0
+    if found := dataset.too_small(False, patch):
+        raise Refusal(f"{dataset.name}: {found}")
+    if config.truth == "sharp" and dataset.measurable and (found := dataset.too_small(True, patch)):
+        optics = measured_optics(dataset, config)  # it takes seconds, and decides
+        if is_soft(dataset.through(optics.gnyq).sensor if optics and optics.good else dataset.sensor):
+            raise Refusal(
+                f"{dataset.name}: {found}; the bands are soft, and a truth made sharp halves the scene first: or set "
+                "truth='delivered' (-p truth=delivered)"
+            )
 
 
 def _refuse_scale(config: RunConfig, dataset: Dataset) -> None:

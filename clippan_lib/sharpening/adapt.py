@@ -13,7 +13,7 @@ from typing import Any, Unpack
 import yaml
 from pydantic import ValidationError
 
-from clippan_lib.data import Manifest, open_dataset
+from clippan_lib.data import Dataset, Manifest, open_dataset
 from clippan_lib.data.pair.grid import STILL, Shift
 from clippan_lib.data.pair.scene import Opening
 from clippan_lib.data.pair.sources import states_read
@@ -78,13 +78,13 @@ def plan_adaptation(
     files = [Path(path).resolve() for path in (ms, pan)]
     made = partial(scene_manifest, files, out, sensor, opening, shift, trained.max_value if trained else None)
     changes = dict[str, Any](n_seeds=1)
-    (manifest, root), small = made(), made(SMALL)
-    if not _halved(manifest, root):  # a truth made sharp halves the scene before it is degraded
-        if _halved(*small):
-            manifest, root = small
+    manifest, root = made()
+    if not _refuse_unfit(manifest, root, make_config(preset)):
+        smaller, _ = made(SMALL)
+        if _halved(open_dataset(smaller, root)):
+            manifest = smaller
         else:
             changes["truth"] = "delivered"
-    _refuse_unfit(manifest, root, make_config(preset))
     network = trained.name if trained else None
     if start:
         changes |= {"pseudo": str(start.resolve()), "warm_start": True}
@@ -165,18 +165,21 @@ def _told(file: Path) -> str:
     return f"{file.name}, {found.st_size} bytes of {datetime.fromtimestamp(found.st_mtime, UTC).isoformat()}"
 
 
-def _halved(manifest: Manifest, root: Path) -> bool:
-    """Whether every split holds an area for a truth that is halved first."""
-    dataset = open_dataset(manifest, root)
+def _halved(dataset: Dataset) -> bool:
+    """Whether every split holds an area for a truth that is made sharp: the scene is halved before it is degraded."""
     return not dataset.too_small(sharp=True)
 
 
-def _refuse_unfit(manifest: Manifest, root: Path, config: RunConfig) -> None:
-    """Look at every pixel now: an hour of training should not end at a value in the test area."""
-    dataset = open_dataset(manifest, root)
+def _refuse_unfit(manifest: Manifest, root: Path, config: RunConfig) -> bool:
+    """Look at every pixel now: an hour of training should not end at a value in the test area.
+
+    Returns: `_halved`.
+    """
     try:
+        dataset = open_dataset(manifest, root)
         for split, resolution in dataset.available:
             dataset.patches(split, resolution, patch_of(config, dataset, split, resolution))
+        return _halved(dataset)
     except DataError as error:
         raise DataError(
             f"{error}\nFor other splits, patches or largest values write a manifest (data_manifests/own_scene.yaml), "

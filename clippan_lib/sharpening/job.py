@@ -11,6 +11,7 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
+from clippan_lib import __version__
 from clippan_lib.data.pair.grid import STILL, Shift
 from clippan_lib.data.pair.scene import Opening, ScenePair
 from clippan_lib.data.pair.sources import states_read
@@ -42,6 +43,8 @@ from clippan_lib.sharpening.tiles import TileFuser
 from clippan_lib.sharpening.windows import far_windows, held, scaled
 
 MIN_TILE = 64  # PAN px
+# Adding a constant to all values of a band, or of PAN, adds it to their output, or changes nothing
+ANY_OFFSET = ("exp", "gihs", "gs", "gsa", "mtf_glp", "mtf_glp_fs", "tv")
 WIDE_APRON = 16  # LRMS px, for methods whose reach has no end
 
 
@@ -51,6 +54,9 @@ class Job:
 
     Args:
         files: MS and PAN.
+        given: their paths, as given.
+        dtype: of the output.
+        sensor: as given, or that of the trained network.
         fuser: the scene and the method.
         side: of a tile, LRMS px.
         title: the method, in words.
@@ -59,9 +65,13 @@ class Job:
         optics: the gains that are used, and what was measured; None where the method uses none of the scene.
         key: SHA-256 of all this, of the state of the files and of the library itself.
         placed: whether, and how far, MS was moved.
+        offsets: of the headers, in words, where the method's output would be another if they were applied; else "".
     """
 
     files: tuple[Path, Path]
+    given: tuple[str, str]
+    dtype: str
+    sensor: Sensor | None
     fuser: TileFuser
     side: int
     title: str
@@ -69,6 +79,7 @@ class Job:
     optics: SceneOptics | None
     key: str
     placed: Placed
+    offsets: str
 
     @property
     def pair(self) -> ScenePair:
@@ -80,9 +91,27 @@ class Job:
         return self.pair.ratio * self.pair.height, self.pair.ratio * self.pair.width
 
     @property
+    def remarks(self) -> list[str]:
+        """What a user should know of how the output is made."""
+        found = [*self.pair.remarks, self.placed.remark, self.optics.remark if self.optics else ""]
+        if self.title != "exp":
+            found.append(self.placed.unseen)
+        if not self.exact:
+            found.append(
+                "Note: this method looks at its whole image; here every tile of "
+                f"{self.pair.ratio * self.side} px is one, and the result depends on --tile"
+            )
+        if self.offsets:
+            found.append(
+                f"Note: {self.title} works on stored numbers; the headers' offsets ({self.offsets}) are not applied"
+            )
+        return [remark for remark in found if remark]
+
+    @property
     def tags(self) -> dict[str, str]:
         """What the output says of its making."""
-        tags = {"CLIPPAN_METHOD": self.title} | (self.optics.tags if self.optics else {})
+        tags = {"CLIPPAN_METHOD": self.title, "CLIPPAN_VERSION": __version__}
+        tags |= self.optics.tags if self.optics else {}
         if self.placed.shift_left is not None:
             tags["CLIPPAN_SHIFT"] = "{:.2f} {:.2f}".format(*self.placed.shift_left)
         if self.placed.shift != STILL:
@@ -113,6 +142,7 @@ def plan_job(
     consistent: int = 0,
     register: bool = False,
     shift: Shift | None = None,
+    dtype: str | None = None,
     **opening: Unpack[Opening],
 ) -> Job:
     """Check what can be checked before the scene is fused; nothing is written.
@@ -132,6 +162,8 @@ def plan_job(
             trained network keep those that it was trained with.
         consistent: steps of `fusion.consistency` behind the method.
         register, shift: move MS onto PAN first, see `registration.place`.
+        dtype: of the output, one of `output.DTYPES`; None is one that holds the bands of MS that are used. Values are
+            clipped to what it holds.
     Raises: DataError, CheckpointError or another ValueError naming what was seen and what to do.
     """
     if tile < MIN_TILE:
@@ -150,13 +182,13 @@ def plan_job(
     else:
         trained = TrainedNetwork.load(method)
         refuse_other_kind(sensor, trained.sensor, method)
-        placed = placing(sensor=trained.sensor)
-        refuse_other_bands(placed.pair, trained.sensor, method)
+        sensor = trained.sensor
+        placed = placing(sensor=sensor)
+        refuse_other_bands(placed.pair, sensor, method)
         bound = _of_file(method, trained, placed, gains, consistent, device)
     pair = placed.pair
     staged = bound.staged
-    if pair.dtype not in DTYPES:
-        raise DataError(f"{paths[0]}: values are {pair.dtype}; convert them to one of {', '.join(DTYPES)}")
+    dtype = _output_dtype(paths[0], pair.dtype, dtype)
     apron = -(-(WIDE_APRON if staged.reach is None else staged.reach) // staged.align) * staged.align
     # borders on those of the output's blocks, so that none is compressed twice, if tiles are large enough
     step = lcm(pair.ratio * staged.align, BLOCK)
@@ -174,10 +206,40 @@ def plan_job(
         optics,
         apron,
         side,
+        dtype,
     ]
     key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     fuser = TileFuser(pair, staged, apron, bound.max_value, device)
-    return Job(paths, fuser, side, bound.title, staged.reach is not None, bound.optics, key, placed)
+    offsets = "" if str(method).partition("+")[0] in ANY_OFFSET else pair.carried.offsets
+    exact = staged.reach is not None
+    return Job(
+        paths,
+        (str(ms), str(pan)),
+        dtype,
+        sensor,
+        fuser,
+        side,
+        bound.title,
+        exact,
+        bound.optics,
+        key,
+        placed,
+        offsets,
+    )
+
+
+def _output_dtype(ms: Path, stored: str, wanted: str | None) -> str:
+    """What is written of values that are stored as another type."""
+    dtype = wanted or stored
+    if dtype not in DTYPES:
+        what = f"the output cannot be {dtype}; choose" if wanted else f"values are {dtype}; convert them to"
+        raise DataError(f"{ms}: {what} one of {', '.join(DTYPES)}")
+    if stored.startswith("float") and not dtype.startswith("float"):
+        raise DataError(
+            f"{ms}: values are {stored}, and would be lost in {dtype}; convert MS and PAN to {dtype} first, with a "
+            "scale that leaves their digits, or leave --dtype out"
+        )
+    return dtype
 
 
 def _classical(name: str, placed: Placed, sensor: Sensor | None, gains: Gains, consistent: int) -> _Bound:

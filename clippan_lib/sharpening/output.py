@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import rasterio
@@ -15,20 +16,24 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from rasterio import Affine
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, Resampling
+from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import DatasetWriter
 from rasterio.windows import Window
 from torch import Tensor
 
+from clippan_lib.data.pair.carried import Carried
 from clippan_lib.errors import OutputError
 from clippan_lib.shapes import Progress
+from clippan_lib.sharpening.cog import TAGS_OF_BANDS, copy_optimised
+from clippan_lib.sharpening.header import write_header
+
+Driver = Literal["GTiff", "COG"]
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 BLOCK = 256  # px
 LEVEL = 1  # of DEFLATE: on measured scenes no larger than the default, 6, in less than half of its time
 SMALLEST_SIDE = 256  # px; overviews end with the first whose smaller side is below
-COLOURS = {name: ColorInterp[name] for name in ("red", "green", "blue")}
 LAYOUT = {
     "driver": "GTiff",
     "tiled": True,
@@ -88,6 +93,12 @@ def to_dtype(image: Float[Tensor, "1 c H W"], dtype: str) -> Shaped[np.ndarray, 
     return image[0].to(kind).cpu().numpy()
 
 
+def record_of(path: Path) -> Path:
+    """Where it stands what an output was made of: NAME.clippan.json beside NAME.tif."""
+    name = path.stem if path.suffix.lower() in (".tif", ".tiff") else path.name
+    return path.with_name(f"{name}.clippan.json")
+
+
 def write_scene(
     path: Path,
     tiles: Iterable[SceneTile],
@@ -100,6 +111,8 @@ def write_scene(
     crs: CRS | None,
     transform: Affine,
     tags: Mapping[str, str],
+    carried: Carried | None = None,
+    driver: Driver = "GTiff",
     progress: Progress | None = None,
 ) -> None:
     """Write a tiled, compressed GeoTIFF with averaged overviews; an older one stays until this is whole.
@@ -111,12 +124,15 @@ def write_scene(
     Args:
         tiles: all of the scene, each once: from left to right, row by row; those of a row equally high.
         height, width: PAN px.
-        bands: their names; red, green and blue are marked as such.
+        bands: their names; red, green and blue are marked as such, and a band without a description has its name.
         dtype: one of DTYPES.
         nodata: the value of invalid pixels; a valid pixel of this value takes the one next to it. Without
             one, or with one that dtype cannot hold, an internal mask marks invalid pixels if there are any.
         transform: of PAN pixels.
         tags: of the dataset.
+        carried: what the files say of these bands and of this grid; None: nothing. Where RPCs or GCPs are all that
+            tells the place, no transform is written.
+        driver: "COG" for a cloud optimised GeoTIFF, which takes as much room again while it is made.
         progress: called with ("writing", rows written, height, {}).
     Raises: OutputError if the file cannot be written whole. ValueError if dtype is another one, or the tiles
         are not those of such a scene.
@@ -134,14 +150,16 @@ def write_scene(
         "crs": crs,
         "transform": transform,
     }
+    if carried is not None and carried.bare:
+        layout |= {"crs": None, "transform": None}
     tiles = _checked(tiles, (len(bands), height, width), dtype)
     with _whole_or_not_there(path) as part, rasterio.Env(**SETTINGS):
         with rasterio.open(part, "w", **layout) as dataset:
-            dataset.descriptions = bands
-            dataset.colorinterp = [COLOURS.get(band, ColorInterp.undefined) for band in bands]
-            dataset.update_tags(**tags)
+            write_header(dataset, bands, tags, carried, TAGS_OF_BANDS if driver == "COG" else None)
             mask = _write_image(dataset, tiles, progress)
-        _finish(part, mask)
+        images = _finish(part, mask)
+        if driver == "COG":
+            _optimise(part, images)
 
 
 def _check_dtype(dtype: str) -> None:
@@ -183,8 +201,9 @@ def _replace(path: Path, part: Path) -> None:
         raise _refusal(path, error) from error
     for suffix in SIDE_FILES:  # they speak of the file that was there before
         path.with_name(path.name + suffix).unlink(missing_ok=True)
+    record_of(path).unlink(missing_ok=True)
     for beside in path.parent.iterdir():
-        if re.fullmatch(rf"\.{re.escape(path.name)}\.\d+\.part", beside.name):
+        if re.fullmatch(rf"\.{re.escape(path.name)}\.\d+(\.cog)?\.part", beside.name):
             beside.unlink(missing_ok=True)
 
 
@@ -260,8 +279,8 @@ def _write_image(
     return packed if masked else []
 
 
-def _finish(part: Path, mask: list[tuple[Window, bytes]]) -> None:
-    """Add mask and overviews, and look whether all is there.
+def _finish(part: Path, mask: list[tuple[Window, bytes]]) -> int:
+    """Add mask and overviews, and look whether all is there; returns how many images the file then holds.
 
     The file must have been closed: GDAL's compressing threads use memory that it frees when a mask is made.
     """
@@ -274,7 +293,20 @@ def _finish(part: Path, mask: list[tuple[Window, bytes]]) -> None:
         levels = (min(dataset.shape) // SMALLEST_SIDE).bit_length()
         if levels:
             dataset.build_overviews([2**level for level in range(1, levels + 1)], Resampling.average)
-    _check_whole(part, (1 + levels) * (2 if mask else 1))
+    images = (1 + levels) * (2 if mask else 1)
+    _check_whole(part, images)
+    return images
+
+
+def _optimise(part: Path, images: int) -> None:
+    """Put a cloud optimised copy in the place of a file."""
+    optimised = part.with_suffix(".cog.part")
+    try:
+        copy_optimised(part, optimised, BLOCK, LEVEL)
+        _check_whole(optimised, images)
+        os.replace(optimised, part)
+    finally:
+        optimised.unlink(missing_ok=True)
 
 
 def _check_whole(part: Path, images: int) -> None:

@@ -21,14 +21,16 @@ class Parts:
     Args:
         out: the output.
         job: whose tiles they are.
+        copies: how many files as large as the output are there at once while it is made.
     """
 
-    def __init__(self, out: Path, job: Job) -> None:
+    def __init__(self, out: Path, job: Job, copies: int = 1) -> None:
         self.out, self.inputs, self.key = out, job.files, job.key
-        self.dtype, self.ratio = job.pair.dtype, job.pair.ratio
+        self.dtype, self.ratio = job.dtype, job.pair.ratio
         self.folder = out.with_name(f".{out.name}.tiles")
         # the tiles, and the output made of them, which compression may not make much smaller
-        self.bytes = 2 * job.size[0] * job.size[1] * job.pair.n_bands * np.dtype(self.dtype).itemsize
+        pixels = job.size[0] * job.size[1] * job.pair.n_bands
+        self.bytes = (1 + copies) * pixels * np.dtype(self.dtype).itemsize
 
     @contextmanager
     def opened(self) -> Iterator[None]:

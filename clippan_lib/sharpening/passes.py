@@ -11,8 +11,9 @@ from clippan_lib.errors import DataError
 from clippan_lib.fusion.classical.stages import Tally
 from clippan_lib.shapes import Progress
 from clippan_lib.sharpening.job import Job
-from clippan_lib.sharpening.output import SceneTile, write_scene
+from clippan_lib.sharpening.output import Driver, SceneTile, write_scene
 from clippan_lib.sharpening.parts import Parts
+from clippan_lib.sharpening.record import inputs_of, write_record
 from clippan_lib.sharpening.tiles import Fused, Tile, TileFuser, cut
 
 # What a method asked of the whole scene, stage by stage
@@ -24,9 +25,15 @@ THREADS = 3  # one reads, one computes, one writes
 
 
 def sharpen(
-    job: Job, out: str | Path, scheduler: str | None = None, progress: Progress | None = None
+    job: Job,
+    out: str | Path,
+    scheduler: str | None = None,
+    progress: Progress | None = None,
+    *,
+    driver: Driver = "GTiff",
+    command: str | None = None,
 ) -> None:
-    """Fuse a scene into a GeoTIFF, which appears once it is complete.
+    """Fuse a scene into a GeoTIFF, which appears once it is complete, and then NAME.clippan.json beside it.
 
     Finished tiles are kept in `.NAME.tiles` beside it, as large as the output uncompressed; after a stop or an
     error the same job goes on from them. Reading, computing and writing overlap.
@@ -37,26 +44,36 @@ def sharpen(
         scheduler: address of a Dask scheduler, whose workers then fuse the tiles; they must see the files, and
             this folder, under the same paths.
         progress: called with (what is done, tiles done, tiles in all, {}).
+        driver: as for `write_scene`.
+        command: the command line, for the record of how the output was made.
     Raises: OutputError if the output cannot be written; DataError for files that turn out to be corrupt, or that hold
         data nowhere in common.
     """
-    pair, parts = job.pair, Parts(Path(out).resolve(), job)
+    pair, parts = job.pair, Parts(Path(out).resolve(), job, 2 if driver == "COG" else 1)
     _refuse_without_data(job)
     rows, columns = job.size
-    with parts.opened(), _threads() if scheduler is None else _cluster(scheduler) as each:
+    with (
+        parts.opened(),
+        ThreadPoolExecutor(1) as beside,
+        _threads() if scheduler is None else _cluster(scheduler) as each,
+    ):
+        inputs = beside.submit(inputs_of, job)
         write_scene(
             parts.out,
             _fused(job, parts, each, progress or _unseen),
             height=rows,
             width=columns,
             bands=pair.band_names,
-            dtype=pair.dtype,
+            dtype=job.dtype,
             nodata=pair.nodata,
             crs=pair.crs,
             transform=pair.transform,
             tags=job.tags,
+            carried=pair.carried,
+            driver=driver,
             progress=progress,
         )
+        write_record(parts.out, job, inputs.result(), driver, command)
 
 
 def _refuse_without_data(job: Job) -> None:

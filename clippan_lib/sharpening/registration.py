@@ -6,18 +6,14 @@ from pathlib import Path
 from typing import Unpack
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
 from clippan_lib.data.pair.grid import STILL, Shift
 from clippan_lib.data.pair.scene import Opening, ScenePair, open_pair
 from clippan_lib.errors import DataError
-from clippan_lib.metrics.spatial import box_mean
-from clippan_lib.mtf import degrade
 from clippan_lib.optics import Optics, measure_optics
 from clippan_lib.optics.measure import LEAST_R2
 from clippan_lib.sensors import Sensor
-from clippan_lib.shapes import LRMS, PAN
+from clippan_lib.sharpening.seen import seen_by_pan, warning
 from clippan_lib.sharpening.warp import Grown, affine_shift, with_growth
 from clippan_lib.sharpening.windows import SIDE, WINDOWS, far_windows, held, scaled
 
@@ -27,7 +23,6 @@ FARTHEST = (
 UNLIKE = 0.3  # R²; pairs that belong together have .8 and more, pairs of two places at most .1
 _STILL = 0.05  # PAN px
 _ROUNDS = 3
-_DETAIL = 5  # LRMS px: side of the mean that is taken off
 
 
 @dataclass(frozen=True)
@@ -37,12 +32,12 @@ class Look:
     Args:
         optics: the fit, good or not; None if nothing could be measured.
         fault: why it is none, or not good; "" if it is.
-        alike: the largest correlation of a band's detail with PAN's, as they lie.
+        seen: how much of each band's detail PAN shows as they lie, from `seen_by_pan`.
     """
 
     optics: Optics | None
     fault: str
-    alike: float = 0.0
+    seen: tuple[float, ...] = ()
 
     @property
     def found(self) -> Optics | None:
@@ -74,6 +69,12 @@ class Placed:
     def look(self) -> Look:
         """What the pair shows as it is put together; measured once, when it is asked for."""
         return look(self.pair)
+
+    @property
+    def unseen(self) -> str:
+        """A warning of bands that PAN hardly shows; "" if it shows all, or nobody looked."""
+        seen = self.__dict__.get("look")
+        return warning(self.pair.band_names, seen.seen) if seen is not None else ""
 
     @property
     def shift_left(self) -> tuple[float, float] | None:
@@ -200,10 +201,10 @@ def _refuse_unlike(found: Optics, ms: Path, pan: Path) -> None:
 
 def _refuse_inverted(seen: Look, pan: Path) -> None:
     """The fit takes PAN for its negative just as well."""
-    if seen.optics is not None and seen.optics.r2 >= LEAST_R2 and seen.alike < 0:
+    if seen.optics is not None and seen.optics.r2 >= LEAST_R2 and max(seen.seen) < 0:
         raise DataError(
-            f"{pan}: is bright where MS is dark (correlation of their detail {seen.alike:.2f} at most); it is no PAN "
-            "of this scene, or was turned for display"
+            f"{pan}: is bright where MS is dark (correlation of their detail {max(seen.seen):.2f} at most); it is no "
+            "PAN of this scene, or was turned for display"
         )
 
 
@@ -217,23 +218,16 @@ def look(pair: ScenePair) -> Look:
     if not windows:
         return Look(None, "no pixel that was read holds data in both files")
     lrms, pan = (torch.cat([getattr(window, name) for window in windows]) for name in ("lrms", "pan"))
-    valid = torch.cat([held(window) for window in windows])
+    valid, seen = torch.cat([held(window) for window in windows]), seen_by_pan(windows, pair.ratio)
     try:
         found = measure_optics(
             scaled(lrms), scaled(pan), pair.ratio, valid, wide=True, windows=WINDOWS, side=SIDE
         )
     except ValueError as error:
-        return Look(None, f"they cannot be measured ({error})")
+        return Look(None, f"they cannot be measured ({error})", seen)
     found = _rounded(found)
     fault = f"the fit is not good: {r2_of(found)}, gains {numbers(found.gnyq)}, shift of PAN {in_words(found.shift)}"
-    return Look(found, "" if found.good else fault, _alike(lrms, pan, valid, pair.ratio))
-
-
-def _alike(lrms: LRMS, pan: PAN, valid: Bool[Tensor, "b 1 h w"], ratio: int) -> float:
-    low = degrade(pan, (0.3,), ratio)
-    bands, sharp = (valid * (image - box_mean(image, _DETAIL)) for image in (lrms, low))
-    lengths = bands.square().sum((0, 2, 3)).sqrt() * sharp.square().sum().sqrt()
-    return ((bands * sharp).sum((0, 2, 3)) / lengths.clamp(min=1e-30)).max().item()
+    return Look(found, "" if found.good else fault, seen)
 
 
 def _rounded(found: Optics) -> Optics:

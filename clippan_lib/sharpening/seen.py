@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import torch
 
-from clippan_lib.data.pair.scene import ScenePair
+from clippan_lib.data.pair.scene import PairWindow
 from clippan_lib.metrics.spatial import box_mean
 from clippan_lib.mtf import degrade
 from clippan_lib.shapes import LRMS, PAN
-from clippan_lib.sharpening.windows import far_windows, held
+from clippan_lib.sharpening.windows import held
 
 # On 12 scenes one scale down GSA, BT-H and MTF-GLP-HPM were no better than EXP for the bands below it, in near and
 # short wave infrared (the middle one's error was .93 to 1.46 of EXP's), and better for nearly all others, down to .64
@@ -17,22 +17,23 @@ _DETAIL = 5  # LRMS px: side of the mean that is taken off
 _GAINS = (0.08, 0.3)  # of bands: the one with which PAN is more alike
 
 
-def seen_by_pan(pair: ScenePair) -> tuple[float, ...]:
+def seen_by_pan(windows: Sequence[PairWindow], ratio: int) -> tuple[float, ...]:
     """How much of each band's detail PAN shows: the correlation of the two at the bands' resolution.
 
     Detail is what is left of an image without its mean over 5 x 5 px; PAN is degraded first, as sharply or softly as
-    becomes the band. A few windows far apart are read, and pixels that hold data in both files count.
+    becomes the band. Pixels that hold data in both files count.
 
     Args:
-        pair: the scene.
+        windows: of one scene, one at least.
+        ratio: PAN-to-MS scale.
     Returns: one number per band, -1 to 1; 0 for a band without any detail.
     """
-    sums = torch.zeros(len(_GAINS), 3, pair.n_bands, dtype=torch.float64)
+    sums = torch.zeros(len(_GAINS), 3, windows[0].lrms.shape[1], dtype=torch.float64)
     edge = slice(_DETAIL // 2, -(_DETAIL // 2))  # beyond a window's edge the mean sees nothing
-    for window in far_windows(pair):
+    for window in windows:
         valid, ours = held(window)[..., edge, edge], _detail(window.lrms)[..., edge, edge]
         for gain, into in zip(_GAINS, sums, strict=True):
-            theirs = _detail(degrade(window.pan, (gain,), pair.ratio))[..., edge, edge].expand_as(ours)
+            theirs = _detail(degrade(window.pan, (gain,), ratio))[..., edge, edge].expand_as(ours)
             products = ours * theirs, ours.square(), theirs.square()
             into += torch.stack([(product * valid).sum((0, 2, 3)) for product in products])
     both, of_band, of_pan = sums.unbind(1)

@@ -216,9 +216,14 @@ class RunConfig(BaseModel):
         return TrainedNetwork.load(self.pseudo) if self.pseudo.endswith(_FILE) else None
 
     @property
+    def trains_pseudo(self) -> bool:
+        """Whether the pseudo-supervisor is a network that the run trains at reduced resolution."""
+        return self.pseudo in NETWORKS and self.pseudo != BANDWISE
+
+    @property
     def pseudo_title(self) -> str:
         """What tables call the pseudo-supervisor."""
-        if self.pseudo in NETWORKS and self.pseudo != BANDWISE:
+        if self.trains_pseudo:
             return f"{self.pseudo}, reduced-resolution"
         return f"{Path(self.pseudo).stem}, as given"
 

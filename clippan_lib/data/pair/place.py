@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from affine import TransformNotInvertibleError
 from rasterio import Affine, DatasetReader
 from rasterio.crs import CRS
 from rasterio.errors import CRSError, TransformError
@@ -92,7 +93,7 @@ def refuse_other_ground(pan: DatasetReader, ms: DatasetReader, ratio: int) -> No
     try:
         ground = _ground(ms, *middle)
         found = None if ground is None else _pixel(pan, *ground)
-    except (TransformError, CRSError):
+    except (TransformError, CRSError, TransformNotInvertibleError):  # too few GCPs, or all on one line
         return
     if found is None:
         return

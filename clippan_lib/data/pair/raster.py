@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,11 @@ def open_raster(path: Path) -> rasterio.DatasetReader:
         raise DataError(
             f"{path}: truncated or corrupt, cannot be opened as GeoTIFF ({error}); get it again"
         ) from error
-    if "complex" in dataset.dtypes[0]:
-        raise DataError(f"{path}: values are {dataset.dtypes[0]}, not real numbers; store their magnitude")
+    for number, dtype in zip(dataset.indexes, dataset.dtypes, strict=True):
+        if "complex" in dtype:
+            raise DataError(
+                f"{path}: values of band {number} are {dtype}, not real numbers; store their magnitude"
+            )
     return dataset
 
 
@@ -87,17 +91,26 @@ class Raster:
         window = Window(columns.start, rows.start, len(columns), len(rows))
         try:
             with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), self._handle() as dataset:
-                data = dataset.read((*self.bands, *self.alpha), window=window, masked=self.masked)
+                parts = [
+                    dataset.read(numbers, window=window, masked=self.masked)
+                    for numbers in self._alike(dataset)
+                ]
         except RasterioError as error:
             raise DataError(
                 f"{self.path}: rows {rows.start} to {rows.stop - 1}, columns {columns.start} to "
                 f"{columns.stop - 1} cannot be read ({error.__cause__ or error}); "
                 "truncated or corrupt, get it again"
             ) from error
-        values, missing = np.ma.getdata(data), np.ma.getmaskarray(data)
-        image, alpha = np.split(values.astype(np.float32), [len(self.bands)])
+        values = np.concatenate([np.ma.getdata(part) for part in parts], dtype=np.float32, casting="unsafe")
+        missing = np.concatenate([np.ma.getmaskarray(part) for part in parts])
+        image, alpha = np.split(values, [len(self.bands)])
         finite = np.all(np.isfinite(image) & ~missing[: len(image)], axis=0)
         return image, finite & np.all(alpha > 0, axis=0)
+
+    def _alike(self, dataset: rasterio.DatasetReader) -> list[list[int]]:
+        """The numbers of all bands in runs of one type, which is what can be read at once."""
+        numbers = (*self.bands, *self.alpha)
+        return [list(run) for _, run in groupby(numbers, lambda number: dataset.dtypes[number - 1])]
 
     @contextmanager
     def _handle(self) -> Iterator[rasterio.DatasetReader]:

@@ -21,9 +21,11 @@ from rasterio.crs import CRS
 from torch import Tensor
 
 from clippan_lib.data.pair.bands import mask_of, select_bands
+from clippan_lib.data.pair.carried import Carried, carried, common_dtype, common_nodata
 from clippan_lib.data.pair.grid import STILL, Axis, Shift, common_grid
 from clippan_lib.data.pair.interpolation import LOBES, interpolate, interpolate_along_rows
 from clippan_lib.data.pair.raster import Raster, alpha_bands, open_raster
+from clippan_lib.data.pair.sources import refuse_missing
 from clippan_lib.errors import DataError
 from clippan_lib.sensors import Sensor
 from clippan_lib.shapes import LRMS, PAN
@@ -66,8 +68,10 @@ class ScenePair:
         band_names: of MS, in the order of `read`.
         crs: of both files, None if they have none.
         transform: of the common grid's PAN pixels.
-        dtype: of the MS file.
-        nodata: of the MS file, None if it marks none (masks and alpha channels leave it None, too).
+        dtype: holds the values of all these bands.
+        nodata: of the bands that have one; None if none has, or they differ (masks and alpha channels leave it None,
+            too).
+        carried: what the files say besides, for an output on this grid.
         remarks: what was assumed of the files, in words.
     """
 
@@ -77,6 +81,7 @@ class ScenePair:
     transform: Affine
     dtype: str
     nodata: float | None
+    carried: Carried
     remarks: tuple[str, ...]
     _pan: Raster = field(repr=False)
     _ms: Raster = field(repr=False)
@@ -99,9 +104,9 @@ class ScenePair:
     def read(self, rows: slice, columns: slice) -> PairWindow:
         """A window; the same pixels come back, bit by bit, whatever window they are read in.
 
-        MS is interpolated by a Lanczos kernel of eight lobes, clipped to what its dtype can hold. NoData, and NaN
-        or infinite values, are filled with the nearest valid pixel's values (up to 64 px away, farther off 0),
-        so that neither this nor later filters smear them; the file's edge is repeated likewise.
+        MS is interpolated by a Lanczos kernel of eight lobes, clipped to what each band's dtype can hold. NoData,
+        and NaN or infinite values, are filled with the nearest valid pixel's values (up to 64 px away, farther
+        off 0), so that neither this nor later filters smear them; the file's edge is repeated likewise.
 
         Args:
             rows, columns: in MS pixels of the common grid; slice(None) is all of them.
@@ -163,11 +168,10 @@ class ScenePair:
         down, across = (np.arange(part.start, part.stop, dtype=float) for part in parts)
         at_rows = rows.positions(parts[0])[:, None] + rows.slant * (across - rows.pivot)
         at_columns = columns.positions(parts[1]) + columns.slant * (down[:, None] - columns.pivot)
+        # of the rows beyond the window a pass uses columns that lie aslant, by less than a pixel
         spans = [
             range(
-                max(
-                    0, min(floor(at.min()), length) - LOBES
-                ),  # rows beyond the window lie aslant, by less than 1 px
+                max(0, min(floor(at.min()), length) - LOBES),
                 min(length, max(floor(at.max()), 0) + LOBES + 2),
             )
             for at, length in zip((at_rows, at_columns), lengths, strict=True)
@@ -186,11 +190,12 @@ class ScenePair:
         return self._held(np.ascontiguousarray(turned.swapaxes(1, 2))), valid[tuple(nearest)]
 
     def _held(self, image: np.ndarray) -> np.ndarray:
-        """Within what the file's dtype holds."""
-        if not np.issubdtype(self.dtype, np.integer):
-            return image
-        limits = np.iinfo(self.dtype)
-        return image.clip(limits.min, limits.max)
+        """Each band within what its dtype in the file holds."""
+        for values, band in zip(image, self.carried.bands, strict=True):
+            if np.issubdtype(band.dtype, np.integer):
+                limits = np.iinfo(band.dtype)
+                values.clip(limits.min, limits.max, out=values)
+        return image
 
 
 class Opening(TypedDict, total=False):
@@ -212,7 +217,8 @@ def open_pair(
 
     The common grid is the largest of whole MS pixels, `ratio` PAN pixels wide each, that both files cover.
     Beside what only one of them shows, a scene loses less than one MS pixel at each edge. Without any
-    georeference the upper left corners are taken to coincide. Overviews, scale and offset tags are ignored.
+    georeference the upper left corners are taken to coincide. Overviews are ignored. Values are as stored: scale and
+    offset of the header are carried, not applied.
 
     Args:
         ms, pan: GeoTIFFs (or whatever else GDAL reads, such as a VRT of single-band files), north up, in one CRS.
@@ -230,6 +236,8 @@ def open_pair(
     """
     ms, pan = Path(ms), Path(pan)
     with open_raster(pan) as high, open_raster(ms) as low:
+        for path in (ms, pan):
+            refuse_missing(path)
         alpha = alpha_bands(high)
         of_pan = tuple(number for number in high.indexes if number not in alpha)
         if len(of_pan) != 1:
@@ -246,6 +254,9 @@ def open_pair(
             Raster(pan, of_pan, tuple(alpha), True, high.shape),
             Raster(ms, chosen.numbers, *mask_of(low, chosen.numbers), low.shape),
         )
+        dtype = common_dtype([low.dtypes[number - 1] for number in chosen.numbers])
+        nodata = common_nodata([low.nodatavals[number - 1] for number in chosen.numbers])
+        said = carried(low, high, chosen.numbers, of_pan[0], ratio, axes)
         return ScenePair(
-            ratio, chosen.names, high.crs, transform, low.dtypes[0], low.nodata, chosen.remarks, *files, axes
+            ratio, chosen.names, high.crs, transform, dtype, nodata, said, chosen.remarks, *files, axes
         )

@@ -1,15 +1,19 @@
 """Which files GDAL reads when it reads one."""
 
+import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from clippan_lib.errors import DataError
 from clippan_lib.files import file_state
 
 States = dict[str, list[int] | str | None]
+_NO_FILE = re.compile(r"/vsi|\w{2,}:")  # of GDAL's own file systems, part of a file, or an address
 
 
 def files_read(path: str | Path) -> list[str]:
@@ -34,6 +38,37 @@ def files_read(path: str | Path) -> list[str]:
         except RasterioError:
             continue
     return list(found)
+
+
+def refuse_missing(path: Path) -> None:
+    """Look for the files of a VRT now: GDAL does so when it reads a window, and that may be hours later.
+
+    Args:
+        path: of a raster.
+    Raises: DataError naming those that are not there.
+    """
+    missing: list[str] = []
+    waiting = [path]
+    while waiting:
+        vrt = waiting.pop()
+        with warnings.catch_warnings(), rasterio.open(vrt) as dataset:
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            content = dataset.tags(ns="xml:VRT").get("xml:VRT") if dataset.driver == "VRT" else None
+        for source in ElementTree.fromstring(content).iter("SourceFilename") if content else ():
+            name = source.text or ""
+            if _NO_FILE.match(name):
+                continue
+            file = vrt.parent / name if source.get("relativeToVRT") == "1" else Path(name)
+            if not file.exists():
+                missing.append(str(file))
+            elif file.suffix.lower() == ".vrt":
+                waiting.append(file)
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise DataError(
+            f"{path}: refers to {', '.join(missing[:3])}{more}, which cannot be found; put the files there, or correct "
+            "the VRT"
+        )
 
 
 def states_read(paths: Iterable[str | Path]) -> States:
