@@ -1,9 +1,11 @@
-"""Types that all of the package shares, and the one check that an LRMS and a PAN image belong together."""
+"""Types that all of the package shares, and the checks that images belong together and are in [0, 1]."""
 
 from collections.abc import Callable, Mapping
 
 from jaxtyping import Float
 from torch import Tensor
+
+from clippan_lib.errors import DataError
 
 LRMS = Float[Tensor, "b c h w"]
 PAN = Float[Tensor, "b 1 H W"]
@@ -51,3 +53,29 @@ def check_pair(lrms: LRMS, pan: PAN, ratio: int) -> None:
         raise ValueError(
             f"expected ratio {ratio}, but lrms {tuple(lrms.shape)} and pan {tuple(pan.shape)} have {seen}"
         )
+
+
+def check_unit_range(hrms: Float[Tensor, "_ _ _ _"], **measured: Float[Tensor, "_ _ _ _"]) -> None:
+    """Refuse images that are plainly not in [0, 1], for scores whose peak or rounding belongs to that range.
+
+    A sensor's images may pass 1 a little. A fused image may go astray in some pixels and has to be scored all the
+    same, so only its mean counts.
+
+    Args:
+        hrms: (b, c, H, W), fused.
+        measured: images of the sensor, or the truth, under the names the message shall use.
+    Raises: DataError on a value above 2 or below -1, or a mean of the fused image farther than 10 from 0.
+    """
+    for name, image in measured.items():
+        low, high = image.amin().item(), image.amax().item()  # a third of the time of aminmax
+        if low < -1 or high > 2:
+            _refuse_range(name, max(low, high, key=abs))
+    if hrms.mean().abs() > 10:
+        _refuse_range("hrms", hrms.abs().amax().item())
+
+
+def _refuse_range(name: str, largest: float) -> None:
+    raise DataError(
+        f"{name} has values as large as {largest:g}, and this score is for images in [0, 1]; divide by the sensor's "
+        "largest digital number"
+    )

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clippan_lib.errors import DataError
 from clippan_lib.metrics import BETTER, full_scores
 from clippan_lib.metrics.no_reference import (
     d_lambda,
@@ -303,3 +304,16 @@ def test_the_full_table_refuses_what_does_not_fit_the_sensor_or_the_ratio():
         full_scores(hrms, lrms, pan, get_sensor("QB"), 2)
     with pytest.raises(ValueError, match=r"\(64, 64\) are no multiples of ratio 5"):
         pan_lowpass(pan, 5)
+
+
+def test_digital_numbers_are_refused_where_they_would_be_rounded_again():
+    hrms, lms, pan, pan_lp = (1000 * image for image in scene(13, h=32, w=64))
+    gains = (0.3, 0.32, 0.34, 0.22)
+    says = r"lms has values as large as 1\d{3}.*, and this score is for images in \[0, 1\]"
+    with pytest.raises(DataError, match=says):
+        d_lambda_k(hrms, lms, gains, 4, dn_max=2047)
+    with pytest.raises(DataError, match=says):
+        hqnr(hrms, lms, pan, pan_lp, gains, 4, dn_max=2047)
+    with pytest.raises(DataError, match="lrms has values as large as"):
+        full_scores(hrms, lms[..., :8, :16], pan, get_sensor("QB"), 4)
+    torch.testing.assert_close(hqnr(hrms, lms, pan, pan_lp, gains, 4), hqnr(*scene(13, h=32, w=64), gains, 4))

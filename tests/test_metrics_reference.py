@@ -14,6 +14,7 @@ from torchmetrics.functional.image import (
     spectral_angle_mapper,
 )
 
+from clippan_lib.errors import DataError
 from clippan_lib.metrics import BETTER, reduced_scores
 from clippan_lib.metrics.reference import block_moments, crop_border, ergas, mpsnr, q2n, sam, scc
 from clippan_lib.mtf import degrade, exp23
@@ -109,10 +110,10 @@ def test_scores_equal_the_toolbox_on_every_stored_method(shared, cut, section):
     folder = shared / "reference"
     expected = json.loads((folder / "reference.json").read_text())["scenes"]["WV2_RR"][section]
     images = {**np.load(folder / "WV2_RR.npz"), **np.load(folder / "WV2_RR_extra.npz")}
-    images["EXP"], gt = images["exp"], planar(images["gt"])
+    images["EXP"], gt = images["exp"], planar(images["gt"]) / 2047
     assert len(expected) == 23
     for method, numbers in expected.items():
-        scores = reduced_scores(planar(images[method]), gt, 4, dn_max=1.0, cut=cut)
+        scores = reduced_scores(planar(images[method]) / 2047, gt, 4, dn_max=2047, cut=cut)
         for name in ("Q2n", "SAM", "ERGAS", "SCC"):
             assert float(scores[name]) == pytest.approx(numbers[name], rel=1e-9), (method, name)
 
@@ -122,7 +123,7 @@ def test_scores_equal_the_toolbox_on_a_larger_scene_degraded_here(shared):
     scenes = json.loads((folder / "reference.json").read_text())["large_scenes_metrics_only"]["scenes"]
     gt = planar(np.load(folder / "WV2_RR256_inputs.npz")["gt"])
     lms = exp23(degrade(gt, get_sensor("WV2").gnyq, 4).float().double(), 4, "circular").float().double()
-    scores = reduced_scores(lms, gt, 4, dn_max=1.0, cut=21)
+    scores = reduced_scores(lms / 2047, gt / 2047, 4, dn_max=2047, cut=21)
     for name, number in scenes["WV2_RR256"]["rr_metrics_cut21"]["EXP"].items():
         if name in scores:
             assert float(scores[name]) == pytest.approx(number, rel=1e-9), name
@@ -348,3 +349,32 @@ def test_what_a_score_cannot_handle_is_refused_with_the_value_seen():
         block_moments(gt, 4)
     with pytest.raises(ValueError, match="smaller block"):
         block_moments(gt, 32)
+
+
+@pytest.mark.parametrize(
+    "score", [mpsnr, partial(q2n, block=4, dn_max=2047), partial(reduced_scores, ratio=4, dn_max=255)]
+)
+def test_digital_numbers_are_refused_where_a_score_belongs_to_0_to_1(score):
+    gt = formula(1)
+    with pytest.raises(
+        DataError, match=r"gt has values as large as 211, .* divide by the sensor's largest digital n"
+    ):
+        score(gt, gt)
+    with pytest.raises(DataError, match="gt has values as large as -30000"):
+        score(gt / 255, gt / 255 - 30000 * (gt == gt.amin()))
+    with pytest.raises(DataError, match="hrms has values as large as 211"):
+        score(gt, gt / 255)
+
+
+def test_overshoot_and_pixels_that_went_astray_are_scored():
+    gt = 1.5 * formula(1) / 211 - 0.2
+    near = gt + 1e-3
+    astray = near.index_put((torch.tensor(0),) * 4, torch.tensor(100.0).double())
+    for score in (mpsnr, partial(q2n, block=4, dn_max=2047)):
+        assert score(astray, gt)[0] < score(near, gt)[0] and score(astray, gt)[1] == score(near, gt)[1]
+
+
+def test_of_digital_numbers_a_dn_max_of_1_gives_the_q2n_of_the_same_images_in_0_to_1():
+    hrms, gt = formula(1), formula(2)
+    scaled = q2n(hrms / 255, gt / 255, block=4, dn_max=255)
+    torch.testing.assert_close(q2n(hrms, gt, block=4, dn_max=1), scaled)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from clippan_lib.errors import DataError
 from clippan_lib.metrics import BETTER, Judge, full_scores
 from clippan_lib.metrics.reference import ergas, q2n, sam
 from clippan_lib.metrics.reprojection import (
@@ -88,3 +89,19 @@ def test_a_judge_refuses_what_does_not_fit():
         Judge(lrms, pan.index_put((torch.tensor(0),) * 4, torch.tensor(torch.nan).double()), QB, 4)
     with pytest.raises(ValueError, match="crop the image to"):
         Judge(lrms[..., :12], pan[..., :48], QB, 4)
+
+
+def test_digital_numbers_are_refused_by_a_judge_and_by_r_q2n():
+    lrms, pan, hrms = image(9, h=16, w=16), image(10, c=1, h=64, w=64), image(11, h=64, w=64)
+    judge = Judge(lrms, pan, QB, 4)
+    with pytest.raises(DataError, match="lrms has values as large as 2"):
+        Judge(255 * lrms, pan, QB, 4)
+    with pytest.raises(DataError, match="pan has values as large as 2"):
+        Judge(lrms, 255 * pan, QB, 4)
+    with pytest.raises(
+        DataError, match="hrms has values as large as 2.*divide by the sensor's largest digital number"
+    ):
+        judge.scores(255 * hrms)
+    with pytest.raises(DataError, match="lrms has values as large as 2"):
+        r_q2n(255 * lrms, 255 * lrms, 2047)
+    assert judge.scores(hrms, ["D_s"])["D_s"].isfinite().all()

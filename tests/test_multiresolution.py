@@ -10,6 +10,7 @@ from clippan_lib import mtf
 from clippan_lib.fusion import get_method
 from clippan_lib.fusion.classical import awlp, mtf_glp, mtf_glp_fs, mtf_glp_hpm, multiresolution
 from clippan_lib.fusion.classical.lowpass import wavelet_lowpass, wavelet_smoothing
+from clippan_lib.fusion.classical.statistics import Spread
 from clippan_lib.sensors import get_sensor
 
 GNYQ = (0.35, 0.34, 0.32, 0.30)
@@ -53,7 +54,8 @@ def four_pixels(monkeypatch):
     [
         # deviations 1 over 5: PAN in the unit of either band is -1 3 1 5
         (mtf_glp, quad([0.5, 4.5, 1.5, 5.5], [2.5, 2.5, 3.5, 3.5])),
-        (mtf_glp_hpm, quad([2, 6, 2, 6], [6, 2, 6, 2])),
+        # in the first pixel the low-pass is negative: six times the detail, the most that modulation does
+        (mtf_glp_hpm, quad([-2, 6, 2, 6], [0, 2, 6, 2])),
         # covariances 10 and -10 over 62.5
         (mtf_glp_fs, quad([1.8, 5.4, 2.6, 6.2], [2.2, -1.4, 1.4, -2.2])),
     ],
@@ -99,9 +101,10 @@ def test_a_pan_without_structure_returns_what_the_kernels_lose_of_the_mean():
     assert torch.equal(awlp(lrms, flat, 4), lms)
 
 
-def test_where_the_low_pass_is_0_modulation_leaves_the_band_alone():
-    fused = multiresolution.modulated(quad([1, 2, 3, 4]), quad([5, 6, 7, 8]), quad([0, 3, 7, 16]))
-    assert_same(fused, quad([1, 4, 3, 2]))
+def test_a_band_is_modulated_where_the_low_pass_is_bright_and_added_to_where_both_are_dark():
+    lms, low = quad([4, 2, 3, 0]), quad([4, 3, 7, 0])
+    fused = multiresolution.modulated(lms, quad([5, 6, 7, 8]), low, Spread(lms=lms).tally())
+    assert_same(fused, quad([5, 4, 3, 8]))
 
 
 def test_awlp_shares_the_details_in_proportion_to_brightness_and_contrast():

@@ -435,6 +435,31 @@ def test_the_score_of_a_file_is_that_of_its_pixels(tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize(
+    ("factors", "said"),
+    [
+        (
+            (1 / 2047, 1),
+            "fused.tif: the image has values about 0.[0-9]*, and MS about [0-9]*: are they in the same unit",
+        ),
+        ((16, None), "fused.tif: the image has values about [0-9.e+]*, and MS about"),
+        ((1, 1 / 2047), "truth.tif: the image has values about 0.[0-9]*, and MS about"),
+        ((2.5, 0.4), "fused.tif: the image has values about [0-9.e+]*, and the reference about"),
+    ],
+)
+def test_an_image_or_a_truth_in_another_unit_than_ms_is_not_scored(tmp_path, capsys, factors, said):
+    ms, pan = scene(tmp_path)
+    gt = (2047 * land()[0][0, :, 4:-4, 4:-4]).numpy()
+    command = ["score", "--ms", str(ms), "--pan", str(pan), "--sensor", "QB"]
+    for option, name, factor in zip(
+        ("--fused", "--reference"), ("fused.tif", "truth.tif"), factors, strict=True
+    ):
+        if factor is not None:
+            command += [option, str(delivered(tmp_path, (factor * gt).astype(np.float32), name))]
+    assert cli.main(command) == 2
+    assert re.search(said, capsys.readouterr().err)
+
+
 def test_gdals_own_pansharpening_is_scored_where_it_lies(tmp_path):
     ms, pan = scene(tmp_path)
     bands = "".join(

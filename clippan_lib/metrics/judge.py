@@ -3,12 +3,19 @@
 from collections.abc import Collection
 
 from clippan_lib.metrics.no_reference import BLOCK, changes, pan_lowpass, quality_matrix
-from clippan_lib.metrics.reference import AnyImage, check_blocks, check_images, ergas, q2n, sam
+from clippan_lib.metrics.reference import (
+    AnyImage,
+    check_blocks,
+    check_images,
+    ergas,
+    q2n,
+    sam,
+)
 from clippan_lib.metrics.reprojection import at_phase, phases, r_q2n
 from clippan_lib.metrics.spatial import d_rho, d_s_r, detail_quality, ideal_lowpass, low_details
 from clippan_lib.mtf import Border, filter_image, mtf_kernel, upsample
 from clippan_lib.sensors import Sensor
-from clippan_lib.shapes import LRMS, Image, Scores, check_pair
+from clippan_lib.shapes import LRMS, Image, Scores, check_pair, check_unit_range
 
 
 class Judge:
@@ -21,7 +28,8 @@ class Judge:
         ratio: PAN-to-MS scale.
         dn_max: largest digital number of the data, if not the sensor's; D_lambda_K and R_Q2n round to digital numbers.
         border: of EXP, as in `mtf.upsample`, in the images that are compared with; "circular" is the toolbox's.
-    Raises: ValueError on sizes or bands that do not belong together, or values that are not finite.
+    Raises: ValueError on sizes or bands that do not belong together, values that are not finite, or plainly not in
+        [0, 1].
     """
 
     def __init__(
@@ -41,6 +49,7 @@ class Judge:
         check_blocks(pan.shape[-2], pan.shape[-1], BLOCK)
         check_images(lrms=lrms)
         check_images(pan=pan)
+        check_unit_range(lrms, lrms=lrms, pan=pan)
         self.lrms, self.pan, self.ratio = lrms, pan, ratio
         self.dn_max = dn_max or sensor.max_value
         self._kernels = mtf_kernel(sensor.gnyq, ratio)
@@ -57,9 +66,10 @@ class Judge:
             hrms: (b, c, H, W), [0, 1].
             names: of those that are wanted; others are not computed where that spares time. None: all.
         Returns: name to (b,): D_rho, R_Q2n, R_SAM, R_ERGAS, D_s_R, D_s_F, D_lambda, D_s, QNR, D_lambda_K, HQNR, RQNR.
-        Raises: ValueError on another size than the pair's, or where one of the scores does.
+        Raises: ValueError on another size than the pair's, values plainly not in [0, 1], or where a score does.
         """
         check_images(lms=self._lms, hrms=hrms)
+        check_unit_range(hrms)
         blurred = filter_image(hrms, self._kernels)
         spectral, spatial = changes(quality_matrix(hrms, self.pan), self._low)
         khan = 1 - q2n(blurred, self._lms, BLOCK, self.dn_max)

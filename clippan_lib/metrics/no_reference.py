@@ -19,6 +19,7 @@ from clippan_lib.metrics.reference import (
     block_moments,
     check_blocks,
     check_images,
+    check_rounding,
     q2n,
     quotient_or_one,
 )
@@ -181,15 +182,16 @@ def d_lambda_k(
     compared with EXP of lrms, undecimated.
 
     Args:
-        hrms, lms: (b, c, H, W), sides multiples of 32.
+        hrms, lms: (b, c, H, W), sides multiples of 32; [0, 1] where there is a `dn_max` but 1.
         gnyq: MTF gain at Nyquist, one per band.
         ratio: PAN-to-MS scale.
         dn_max: as in `q2n`.
     Returns: (b,), in [0, 1].
-    Raises: ValueError on unequal shapes, values that are not finite, sides that are no multiples of 32, or
-        gains that do not fit the bands.
+    Raises: ValueError on unequal shapes, values that are not finite, sides that are no multiples of 32, gains that do
+        not fit the bands, or images that `dn_max` is to take to digital numbers and that are plainly not in [0, 1].
     """
     check_images(hrms=hrms, lms=lms)
+    check_rounding(dn_max, hrms, lms=lms)
     height, width = hrms.shape[-2:]
     check_blocks(height, width, BLOCK)  # as the toolbox refuses, though q2n would mirror
     blurred = filter_image(hrms, mtf_kernel(tuple(gnyq), ratio))

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from clippan_lib.shapes import Image, Scores
+from clippan_lib.shapes import Image, Scores, check_unit_range
 
 # Dimensions left open: shapes that differ are refused below, by a message that names the images.
 AnyImage = Float[Tensor, "_ _ _ _"]
@@ -36,6 +36,18 @@ def check_images(**images: AnyImage) -> None:
             continue
         if bad := int((~torch.isfinite(image)).sum()):
             raise ValueError(f"{name} has {bad} values that are not finite; a score of it would mean nothing")
+
+
+def check_rounding(dn_max: float | int | None, hrms: AnyImage, **measured: AnyImage) -> None:
+    """`check_unit_range`, where a score takes images in [0, 1] to digital numbers; with a `dn_max` of 1 they are some.
+
+    Args:
+        dn_max: as in `q2n`.
+        hrms, measured: as in `check_unit_range`.
+    Raises: DataError as `check_unit_range`.
+    """
+    if dn_max not in (None, 1):
+        check_unit_range(hrms, **measured)
 
 
 def crop_border(image: Image, cut: int = 21) -> Float[Tensor, "b c _ _"]:
@@ -64,13 +76,14 @@ def mpsnr(hrms: Image, gt: AnyImage) -> Scores:
     Args:
         hrms, gt: (b, c, H, W), [0, 1].
     Returns: (b,), dB; infinite, and there not differentiable, where a band is perfect.
-    Raises: ValueError on unequal shapes or values that are not finite.
+    Raises: ValueError on unequal shapes, values that are not finite, or images that are plainly not in [0, 1].
 
     >>> gt = torch.full((1, 4, 64, 64), 0.5)
     >>> round(mpsnr(gt + 0.1, gt).item(), 3)
     20.0
     """
     check_images(hrms=hrms, gt=gt)
+    check_unit_range(hrms, gt=gt)
     return -10 * (hrms - gt).square().mean((-2, -1)).log10().mean(-1)
 
 
@@ -240,12 +253,13 @@ def q2n(hrms: Image, gt: AnyImage, block: int = 32, dn_max: float | int | None =
     unless the fused band is the same constant.
 
     Args:
-        hrms, gt: (b, c, H, W), any c.
+        hrms, gt: (b, c, H, W), any c; [0, 1] where there is a `dn_max` but 1, else any scale common to both.
         block: side of a block, at least 2; sides must be at least half of it.
         dn_max: what takes the images to digital numbers, which are then rounded to 16 bits as the toolbox
-            does. None: no rounding, differentiable, and no scale enters.
+            does; 1 if they are digital numbers. None: no rounding, differentiable, and no scale enters.
     Returns: (b,), in [0, 1].
-    Raises: ValueError on unequal shapes, values that are not finite, a block of 1, or sides under half of it.
+    Raises: ValueError on unequal shapes, values that are not finite, a block of 1, sides under half of it, or images
+        that `dn_max` is to take to digital numbers and that are plainly not in [0, 1].
 
     >>> gt = torch.rand(1, 4, 64, 64)
     >>> round(q2n(gt, gt).item(), 3)
@@ -254,6 +268,7 @@ def q2n(hrms: Image, gt: AnyImage, block: int = 32, dn_max: float | int | None =
     True
     """
     check_images(hrms=hrms, gt=gt)
+    check_rounding(dn_max, hrms, gt=gt)
     if dn_max is not None:
         # rounding has no gradient: detached, a loss built on it fails loudly and does not stand still
         hrms, gt = ((image.detach() * dn_max).add_(0.5).floor_().clamp_(0, 65535) for image in (hrms, gt))

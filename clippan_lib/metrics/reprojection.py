@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from clippan_lib.metrics.reference import AnyImage, check_images, q2n
+from clippan_lib.metrics.reference import AnyImage, check_images, check_rounding, q2n
 from clippan_lib.metrics.spatial import local_correlation
 from clippan_lib.mtf import filter_image, mtf_kernel
 from clippan_lib.shapes import LRMS, Image, Scores, check_pair
@@ -90,6 +90,7 @@ def r_q2n(seen: LRMS, lrms: LRMS, dn_max: float | int | None = None) -> Scores:
     Returns: (b,), in [0, 1].
     Raises: ValueError where `q2n` does.
     """
+    check_rounding(dn_max, seen, lrms=lrms)
     return q2n(seen, lrms, min(BLOCK, *lrms.shape[-2:]), dn_max)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Unpack
 
 import torch
+from torch import Tensor
 
 from clippan_lib.data.pair.bands import mask_bands, mask_of
 from clippan_lib.data.pair.grid import Shift
@@ -17,6 +18,7 @@ from clippan_lib.shapes import HRMS
 from clippan_lib.sharpening.areas import Areas, choose_areas
 from clippan_lib.sharpening.optics import Gains, scene_optics
 from clippan_lib.sharpening.registration import place
+from clippan_lib.sharpening.units import other_unit
 
 _OFF = 0.05  # px; less is rounding of a georeference
 
@@ -98,6 +100,19 @@ def open_on_grid(path: Path, pair: ScenePair) -> OnGrid:
     return OnGrid(raster, (round(down), round(right)))
 
 
+def _refuse_other_units(paths: list[Path], images: list[Tensor]) -> None:
+    """Args: files, and their images with that of MS behind them, as stored."""
+    *delivered, ms = images
+    pairs: list[tuple[Path, Tensor, Tensor, str]] = [
+        (path, image, ms, "MS") for path, image in zip(paths, delivered, strict=True)
+    ]
+    if len(delivered) == 2:
+        pairs.append((paths[0], delivered[0], delivered[1], "the reference"))
+    for path, image, like, name in pairs:
+        if remark := other_unit(image, like, name):
+            raise DataError(f"{path}: {remark}")
+
+
 @torch.no_grad()
 def score_fused(
     fused: str | Path,
@@ -120,12 +135,13 @@ def score_fused(
         sensor: its gains serve where those of the scene cannot be measured.
         gains, register, shift: as for `plan_job`.
     Returns: metric to its mean over the areas; and these areas.
-    Raises: DataError or another ValueError that says what does not fit.
+    Raises: DataError or another ValueError that says what does not fit: place, bands, holes, or units.
     """
     paths = Path(ms).resolve(), Path(pan).resolve()
     placed = place(*paths, sensor=sensor, register=register, shift=shift, **opening)
     pair = placed.pair
-    files = [open_on_grid(Path(path), pair) for path in (fused, reference) if path is not None]
+    given = [Path(path) for path in (fused, reference) if path is not None]
+    files = [open_on_grid(path, pair) for path in given]
     optics = scene_optics(placed, sensor, gains, 0, "scoring")
     told, areas = replace(optics.sensor, ratio=pair.ratio), choose_areas(pair, sensor)
     ratio, (height, width) = pair.ratio, areas.lrms.shape[-2:]
@@ -139,6 +155,7 @@ def score_fused(
         / areas.largest
         for file in files
     ]
+    _refuse_other_units(given, [areas.largest * image for image in (*images, areas.lrms)])
     scores = Judge(areas.lrms, areas.pan, told, ratio, areas.largest).scores(images[0])
     if reference is not None:
         scores = reduced_scores(images[0], images[1], ratio, areas.largest) | scores

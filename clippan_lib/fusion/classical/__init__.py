@@ -1,10 +1,10 @@
 """Fusion without training: interpolation, component substitution, multiresolution analysis, sparse, variational.
 
 Each method equals the public MATLAB toolbox (Vivone et al. 2015 [vivone2015critical], 2021 [vivone2021new]) to
-its rounding, but TV, whose toolbox code has errors, and FE-HPM by default, whose regularisation is relative
-here. None depends on the unit of its input: digital numbers and [0, 1] give the same image. Singular systems
-(constant images, repeated bands) get the least solution, so every output is finite. Least squares are solved in
-float64.
+its rounding, but TV, whose toolbox code has errors; FE-HPM by default, whose regularisation is relative here; and
+all that divide by an image where that is dark or negative, see `statistics.modulation`. None depends on the unit of
+its input: digital numbers and [0, 1] give the same image. Singular systems (constant images, repeated bands) get the
+least solution, so every output is finite. Least squares are solved in float64.
 """
 
 from clippan_lib.fusion.classical.band_dependent import bdsd, bdsd_pc

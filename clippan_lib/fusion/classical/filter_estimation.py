@@ -152,4 +152,4 @@ def fe_hpm(
     psf = estimate_psf(lms, pan, ratio, taps, regularisation)
     pan_low = upsample(decimate(_blur(pan, psf), ratio), ratio, border)
     gain = quotient_or_zero(spread.deviation("lms"), spread.deviation("pan"))
-    return modulated(lms, matched(pan, spread, gain), matched(pan_low, spread, gain))
+    return modulated(lms, matched(pan, spread, gain), matched(pan_low, spread, gain), spread)

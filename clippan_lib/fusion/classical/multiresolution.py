@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from clippan_lib.fusion.classical.lowpass import wavelet_reach, wavelet_smoothing
 from clippan_lib.fusion.classical.stages import Stages, staged
-from clippan_lib.fusion.classical.statistics import Moments, PerBand, Spread, quotient_or_zero
+from clippan_lib.fusion.classical.statistics import Moments, PerBand, Spread, modulation, quotient_or_zero
 from clippan_lib.fusion.reach import of_fine, of_lms
 from clippan_lib.mtf import Border, degrade, filter_image, imresize, lowpass_kernel, separable, upsample
 from clippan_lib.shapes import LRMS, PAN, Image, check_pair
@@ -18,9 +19,11 @@ def matched(image: Float[Tensor, "b _ H W"], spread: Moments, gain: PerBand) -> 
     return gain * (image - spread.mean("pan")) + spread.mean("lms")
 
 
-def modulated(lms: Image, matched_pan: Image, matched_low: Image) -> Image:
-    """High-pass modulation: each band times PAN over its low-pass; unchanged where the low-pass is 0."""
-    return lms * (1 + quotient_or_zero(matched_pan - matched_low, matched_low))
+def modulated(lms: Image, matched_pan: Image, matched_low: Image, spread: Moments) -> Image:
+    """High-pass modulation: each band times PAN over its low-pass; where that is dark, see `modulation`."""
+    contrast = spread.deviation("lms")  # the low-pass was given that of the band
+    factor = modulation(lms, matched_low, contrast, spread.mean("lms"), contrast)
+    return torch.addcmul(lms, matched_pan - matched_low, factor)
 
 
 def _glp_reach(ratio: int) -> int:
@@ -113,7 +116,7 @@ def mtf_glp_hpm(
     lms = upsample(lrms, ratio, border)
     (spread,) = yield (_equalising(lms, pan, ratio),)
     equalised = _equalised(pan, spread)
-    return modulated(lms, equalised, _lowpass(equalised, gnyq, ratio, border))
+    return modulated(lms, equalised, _lowpass(equalised, gnyq, ratio, border), spread)
 
 
 @staged(_glp_reach)
@@ -139,7 +142,7 @@ def mtf_glp_hpm_r(
     pan_low = _lowpass(pan.expand(-1, lrms.shape[1], -1, -1), gnyq, ratio, border)
     (spread,) = yield (Spread(lms=lms, pan=pan, pan_low=pan_low),)
     gain = spread.slope("lms", "pan_low")
-    return modulated(lms, matched(pan, spread, gain), matched(pan_low, spread, gain))
+    return modulated(lms, matched(pan, spread, gain), matched(pan_low, spread, gain), spread)
 
 
 @staged(lambda ratio: max(of_lms(ratio), of_fine(ratio, wavelet_reach(ratio)), 4))
@@ -160,7 +163,11 @@ def awlp(lrms: LRMS, pan: PAN, ratio: int, border: Border = "replicate") -> Stag
     check_pair(lrms, pan, ratio)
     lms = upsample(lrms, ratio, border)
     fine, coarse = pan.shape[-2:], lrms.shape[-2:]
-    (spread,) = yield (Spread(lms=lms, pan_low=imresize(imresize(pan, coarse), fine)),)
+    intensity, pan_low = lms.mean(1, keepdim=True), imresize(imresize(pan, coarse), fine)
+    (spread,) = yield (Spread(lms=lms, intensity=intensity, pan_low=pan_low),)
     gain = quotient_or_zero(spread.deviation("lms"), spread.deviation("pan_low"))
     details = gain * (pan - separable(pan, *(wavelet_smoothing(side, ratio) for side in fine)))
-    return lms + details * quotient_or_zero(lms, lms.mean(1, keepdim=True))
+    factor = modulation(
+        lms, intensity, spread.deviation("lms"), spread.mean("intensity"), spread.deviation("intensity")
+    )
+    return torch.addcmul(lms, details, factor)

@@ -20,10 +20,52 @@ Matrix = Float64[Tensor, "b _ _"]
 # values that are summed at a time: as float64 they stay in the cache
 _CHUNK = 2**18
 
+# of a divisor's root mean square; on the toolbox's reference images no divisor is below 0.098 of it
+_FLOOR = 1 / 12
+# times the usual gain; on the same images 4.9
+_LIMIT = 5
+
 
 def quotient_or_zero(numerator: Batched, denominator: Batched) -> Batched:
     """Their quotient, broadcast; 0 where the denominator is 0."""
     return numerator / denominator.masked_fill(denominator == 0, torch.inf)
+
+
+def modulation(
+    band: Image,
+    divisor: Float[Tensor, "b _ H W"],
+    contrast: PerBand,
+    mean: Float[Tensor, "b _ 1 1"],
+    deviation: Float[Tensor, "b _ 1 1"],
+) -> Image:
+    """A band over an image, by which a ratio method multiplies PAN's detail; bounded where the image is dark (ours).
+
+    With g = contrast / deviation, the gain of a method that adds, and the divisor's root mean square r:
+
+        modulation = (band + g lift) / (divisor + lift)
+        lift = max(0, max(r / 12, |band - g divisor| / (5 g)) - divisor)
+
+    Most pixels have no lift: they get band / divisor, as published. Where the divisor is dark, 0 or negative, both
+    images are lifted, as by one haze, and the result moves towards g: the method adds the detail there. It is never
+    farther than 5 g from g, and continuous, so neighbouring pixels do not part. Bands and divisor may be in any unit.
+
+    Args:
+        band: (b, c, H, W), one band each or all of an image.
+        divisor: (b, c, H, W), or (b, 1, H, W) for all bands.
+        contrast: (b, c, 1, 1), deviation of the band in the scene.
+        mean, deviation: (b, c, 1, 1) or (b, 1, 1, 1), of the divisor in the scene.
+    Returns: (b, c, H, W); 0 where the divisor is 0 all over the scene.
+    """
+    gain, least = quotient_or_zero(contrast, deviation), _FLOOR * torch.hypot(mean, deviation)
+    if (divisor.amin((-2, -1), keepdim=True) >= least.clamp(min=torch.finfo(least.dtype).tiny)).all():
+        quotient = band / divisor
+        limit = _LIMIT * gain.masked_fill(gain == 0, torch.inf)
+        low, high = quotient.amin((-2, -1), keepdim=True), quotient.amax((-2, -1), keepdim=True)
+        if (torch.maximum(high - gain, gain - low) <= limit).all():
+            return quotient  # mostly no pixel is lifted, and that is found out in a third of the time
+    far = quotient_or_zero((band - gain * divisor).abs(), _LIMIT * gain)
+    lift = (torch.maximum(far, least) - divisor).clamp(min=0)
+    return quotient_or_zero(band + gain * lift, divisor + lift)
 
 
 @dataclass(frozen=True)

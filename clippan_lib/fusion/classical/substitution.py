@@ -7,7 +7,14 @@ from torch import Tensor
 from clippan_lib.fusion.classical.least_squares import least_squares
 from clippan_lib.fusion.classical.lowpass import wavelet_lowpass, wavelet_reach
 from clippan_lib.fusion.classical.stages import Stages, staged
-from clippan_lib.fusion.classical.statistics import Moments, PerBand, Percentile, Spread, quotient_or_zero
+from clippan_lib.fusion.classical.statistics import (
+    Moments,
+    PerBand,
+    Percentile,
+    Spread,
+    modulation,
+    quotient_or_zero,
+)
 from clippan_lib.fusion.reach import of_fine, of_lms
 from clippan_lib.mtf import Border, filter_image, imresize, lowpass_kernel, separable, upsample
 from clippan_lib.shapes import LRMS, PAN, Image, check_pair
@@ -69,8 +76,11 @@ def brovey(lrms: LRMS, pan: PAN, ratio: int, border: Border = "replicate") -> St
     check_pair(lrms, pan, ratio)
     lms = upsample(lrms, ratio, border)
     intensity = lms.mean(1, keepdim=True)
-    (spread,) = yield (Spread(pan=pan, intensity=intensity),)
-    return lms * (1 + quotient_or_zero(_pan_detail(spread, pan, intensity), intensity))
+    (spread,) = yield (Spread(lms=lms, pan=pan, intensity=intensity),)
+    factor = modulation(
+        lms, intensity, spread.deviation("lms"), spread.mean("intensity"), spread.deviation("intensity")
+    )
+    return torch.addcmul(lms, _pan_detail(spread, pan, intensity), factor)
 
 
 @staged(lambda ratio: max(of_lms(ratio), of_fine(ratio, 20)))
@@ -101,10 +111,12 @@ def bt_h(lrms: LRMS, pan: PAN, ratio: int, border: Border = "replicate") -> Stag
     spread = spread.with_combination("intensity", "lms", weights)
     # centred: a constant band brings its value, not its rounding, which would be all that stands above its haze
     intensity0 = _combined(weights, spread.centred("lms", lms))
-    intensity = intensity0 + _combined(weights, spread.mean("lms") - haze)
-    gain = quotient_or_zero(spread.deviation("intensity"), spread.deviation("pan_low"))
+    level, deviation = _combined(weights, spread.mean("lms") - haze), spread.deviation("intensity")
+    gain = quotient_or_zero(deviation, spread.deviation("pan_low"))
     detail = _detail(pan - spread.mean("pan_low"), intensity0, gain)
-    return torch.maximum(lms, haze) + (lms - haze).clamp(min=0) * quotient_or_zero(detail, intensity)
+    above = (lms - haze).clamp(min=0)
+    factor = modulation(above, intensity0 + level, spread.deviation("lms"), level, deviation)
+    return torch.addcmul(torch.maximum(lms, haze), detail, factor)
 
 
 @staged(of_lms)
@@ -195,11 +207,12 @@ def pracs(lrms: LRMS, pan: PAN, ratio: int, beta: float = 0.95, border: Border =
     weights = _explaining(spread, "blurred")
     spread = spread.with_combination("partial_low", "matched", weights)
     partial_low0 = _combined(weights, spread.centred("matched", matched))
-    partial_low = partial_low0 + spread.mean("blurred")
+    level = spread.mean("blurred")
     weight = (
         beta
         * spread.correlation("lms", "partial_low")
         * quotient_or_zero(contrast, contrast.mean(1, keepdim=True))
     )
-    stability = 1 - (1 - similarity * quotient_or_zero(lms, partial_low)).abs()
+    alike = modulation(lms, partial_low0 + level, contrast, level, spread.deviation("partial_low"))
+    stability = 1 - (1 - similarity * alike).abs()
     return lms + weight * stability * (partial - spread.mean("partial") - partial_low0)
