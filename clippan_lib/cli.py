@@ -248,6 +248,13 @@ def _add_scene(parser: argparse.ArgumentParser) -> None:
         help="bands of the MS file and their order, as numbers from 1 or as names (default: those of the sensor that "
         "the file has, or all)",
     )
+    parser.add_argument(
+        "--nodata",
+        type=_nodata,
+        metavar="V|none",
+        help="the value of pixels without data in both files, beside what these declare (default: one is looked for); "
+        "none: there is no such value",
+    )
 
 
 def _add_compare(commands: Any) -> None:
@@ -300,6 +307,13 @@ def _shift(text: str) -> tuple[float, float]:
     if not abs(rows) + abs(columns) < 1e6:
         raise argparse.ArgumentTypeError(f"{text}: is no shift of a scene")
     return rows, columns
+
+
+def _nodata(text: str) -> float | str:
+    try:
+        return text if text == "none" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: give a number, or none") from None
 
 
 def _bands(text: str) -> list[int] | list[str]:

@@ -120,7 +120,7 @@ def stopped(folder: Path, monkeypatch, after: int) -> None:
 
 
 def job(folder: Path):
-    return plan_job(folder / "ms.vrt", folder / "pan.tif", "exp", tile=128)
+    return plan_job(folder / "ms.vrt", folder / "pan.tif", "exp", tile=128, shift=(0.0, 0.0))
 
 
 def test_a_stopped_scene_whose_bands_were_replaced_behind_the_vrt_holds_the_new_ones_alone(

@@ -595,6 +595,7 @@ def test_adapting_ends_with_a_certificate_of_its_own_network(tmp_path):
         out=tmp_path / "fused.tif",
         bands=None,
         georeference=True,
+        nodata=None,
         gains="measured",
         adapt="smoke",
         seed=0,

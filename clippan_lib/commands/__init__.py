@@ -34,4 +34,4 @@ def sensor_of(given: str | None) -> Sensor | None:
 
 def opening_of(options: argparse.Namespace) -> "Opening":
     """What the options say of the two files."""
-    return {"bands": options.bands, "georeference": options.georeference}
+    return {"bands": options.bands, "nodata": options.nodata, "georeference": options.georeference}

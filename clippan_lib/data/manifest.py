@@ -117,7 +117,7 @@ class GeoTiffSource(_Block):
     """One scene as delivered: an MS and a PAN GeoTIFF (or VRT) of one place, DN, read by `data.pair.open_pair`.
 
     `bands` says which of the MS file each band of the sensor is, by number from 1 or by description, or names
-    those of the sensor that are wanted; without it what the file says decides, else the order. `shift`,
+    those of the sensor that are wanted; without it what the file says decides, else the order. `nodata`, `shift`,
     `georeference` are as for `open_pair`. As scenes a split gives at most `areas` squares without NoData.
     """
 
@@ -127,6 +127,7 @@ class GeoTiffSource(_Block):
     bands: tuple[Annotated[int, Field(ge=1)], ...] | tuple[str, ...] | None = None
     shift: Shift = STILL
     georeference: bool = True
+    nodata: Annotated[float, Field(allow_inf_nan=False)] | Literal["none"] | None = None
     areas: int = Field(default=20, ge=1)
 
     @property

@@ -171,6 +171,7 @@ class GeoTiffReader(MeasuredReader):
             sensor=manifest.whole_sensor(),
             shift=self.source.shift,
             bands=self.source.bands,
+            nodata=self.source.nodata,
             georeference=self.source.georeference,
         )
         if self.pair.band_names != self.sensor.bands:

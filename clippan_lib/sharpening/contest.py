@@ -33,6 +33,7 @@ from clippan_lib.sharpening.optics import (
     scene_optics,
 )
 from clippan_lib.sharpening.registration import FARTHEST, Placed, place
+from clippan_lib.sharpening.units import NEED_ONE_UNIT
 
 # Behind a method: nothing, LRMS alone, LRMS and PAN
 BEHIND = (Steps(0, False), Steps(3, False), Steps(1, True))
@@ -146,6 +147,9 @@ def plan_contest(
         without = [name for name in chosen if name in CLASSICAL and "gnyq_pan" in CLASSICAL[name].needs]
         chosen = [name for name in chosen if name not in without]
         absent += [f"{name}: it needs PAN's gain, which is not measured; give a sensor" for name in without]
+    if placed.units:
+        chosen = [name for name in chosen if name not in NEED_ONE_UNIT]
+        absent.append(f"{', '.join(NEED_ONE_UNIT)}: {placed.units}")
     entrants = [_by_name(name, told, behind) for name in chosen]
     entrants += [_of_file(path, network, areas, behind) for path, network in trained.items()]
     if not entrants:

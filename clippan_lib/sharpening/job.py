@@ -40,6 +40,7 @@ from clippan_lib.sharpening.optics import (
 from clippan_lib.sharpening.output import BLOCK, DTYPES
 from clippan_lib.sharpening.registration import Placed, place
 from clippan_lib.sharpening.tiles import TileFuser
+from clippan_lib.sharpening.units import NEED_ONE_UNIT
 from clippan_lib.sharpening.windows import far_windows, held, scaled
 
 MIN_TILE = 64  # PAN px
@@ -93,7 +94,8 @@ class Job:
     @property
     def remarks(self) -> list[str]:
         """What a user should know of how the output is made."""
-        found = [*self.pair.remarks, self.placed.remark, self.optics.remark if self.optics else ""]
+        found = [*self.pair.remarks, self.placed.remark, self.placed.units]
+        found.append(self.optics.remark if self.optics else "")
         if self.title != "exp":
             found.append(self.placed.unseen)
         if not self.exact:
@@ -186,6 +188,7 @@ def plan_job(
         placed = placing(sensor=sensor)
         refuse_other_bands(placed.pair, sensor, method)
         bound = _of_file(method, trained, placed, gains, consistent, device)
+    _refuse_unlike_units(placed, str(method))
     pair = placed.pair
     staged = bound.staged
     dtype = _output_dtype(paths[0], pair.dtype, dtype)
@@ -226,6 +229,15 @@ def plan_job(
         placed,
         offsets,
     )
+
+
+def _refuse_unlike_units(placed: Placed, method: str) -> None:
+    """Refuse methods, and trained networks, that would take PAN's level for one of MS."""
+    fits = method in (BANDWISE, STACK) or (
+        is_classical(method) and method.partition("+")[0] not in NEED_ONE_UNIT
+    )
+    if not fits and placed.units:
+        raise DataError(placed.units)
 
 
 def _output_dtype(ms: Path, stored: str, wanted: str | None) -> str:

@@ -1,21 +1,21 @@
 """Where MS lies on PAN: measured on every scene, and mended where that is asked for. PAN is never resampled."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Unpack
 
-import torch
-
 from clippan_lib.data.pair.grid import STILL, Shift
-from clippan_lib.data.pair.scene import Opening, ScenePair, open_pair
+from clippan_lib.data.pair.scene import Opening, PairWindow, ScenePair, open_pair
 from clippan_lib.errors import DataError
 from clippan_lib.optics import Optics, measure_optics
 from clippan_lib.optics.measure import LEAST_R2
 from clippan_lib.sensors import Sensor
 from clippan_lib.sharpening.seen import seen_by_pan, warning
+from clippan_lib.sharpening.units import unlike_units
 from clippan_lib.sharpening.warp import Grown, affine_shift, with_growth
-from clippan_lib.sharpening.windows import SIDE, WINDOWS, far_windows, held, scaled
+from clippan_lib.sharpening.windows import SIDE, WINDOWS, far_windows, gathered, scaled
 
 FARTHEST = (
     0.5  # PAN px; from about there on consistency does harm (`fusion.consistency`), and colours lie beside
@@ -32,12 +32,10 @@ class Look:
     Args:
         optics: the fit, good or not; None if nothing could be measured.
         fault: why it is none, or not good; "" if it is.
-        seen: how much of each band's detail PAN shows as they lie, from `seen_by_pan`.
     """
 
     optics: Optics | None
     fault: str
-    seen: tuple[float, ...] = ()
 
     @property
     def found(self) -> Optics | None:
@@ -66,15 +64,29 @@ class Placed:
     remark: str = ""
 
     @cached_property
+    def windows(self) -> list[PairWindow]:
+        """Those by which the scene is judged, from `far_windows`."""
+        return far_windows(self.pair)
+
+    @cached_property
     def look(self) -> Look:
-        """What the pair shows as it is put together; measured once, when it is asked for."""
-        return look(self.pair)
+        """What the pair shows as it is put together; measured once, when it is asked for: a second or more."""
+        return look(self.windows, self.pair.ratio)
+
+    @cached_property
+    def seen(self) -> tuple[float, ...]:
+        """How much of each band's detail PAN shows, from `seen_by_pan`."""
+        return seen_by_pan(self.windows, self.pair.ratio) if self.windows else ()
 
     @property
     def unseen(self) -> str:
-        """A warning of bands that PAN hardly shows; "" if it shows all, or nobody looked."""
-        seen = self.__dict__.get("look")
-        return warning(self.pair.band_names, seen.seen) if seen is not None else ""
+        """A warning of bands that PAN hardly shows; "" if it shows all."""
+        return warning(self.pair.band_names[: len(self.seen)], self.seen)
+
+    @cached_property
+    def units(self) -> str:
+        """A remark where MS and PAN are in different units; "" if they are not."""
+        return unlike_units(*gathered(self.windows)) if self.windows else ""
 
     @property
     def shift_left(self) -> tuple[float, float] | None:
@@ -121,7 +133,7 @@ def place(
         if not seen.shift_known:
             raise DataError(f"{ms} and {pan}: the shift could not be told, as {seen.fault}; give it by hand")
         return _registered(ms, pan, sensor, opening, seen.optics)
-    _refuse_inverted(seen, pan)
+    _refuse_inverted(placed, pan)
     if not seen.shift_known:
         remark = f"Warning: how PAN lies on MS could not be told, as {seen.fault}; look at the result's edges"
         return _seen(placed, remark)
@@ -140,7 +152,7 @@ def place(
 def _seen(placed: Placed, remark: str) -> Placed:
     """With a remark, and not measured again."""
     told = replace(placed, remark=remark)
-    told.__dict__["look"] = placed.look
+    told.__dict__.update(windows=placed.windows, look=placed.look, seen=placed.seen)
     return told
 
 
@@ -166,7 +178,7 @@ def _registered(ms: Path, pan: Path, sensor: Sensor | None, opening: Opening, fo
         down, right = round(down + left.shift[0], 3), round(right + left.shift[1], 3)
     else:
         placed = Placed(open_pair(ms, pan, sensor=sensor, shift=(down, right), **opening), (down, right))
-    _refuse_inverted(placed.look, pan)
+    _refuse_inverted(placed, pan)
     remark = (
         f"registered: PAN lay {down:+.2f} rows and {right:+.2f} columns (PAN px) off MS (R² {found.r2:.2f}); MS was "
         "moved by that, PAN is as it was"
@@ -199,35 +211,33 @@ def _refuse_unlike(found: Optics, ms: Path, pan: Path) -> None:
     )
 
 
-def _refuse_inverted(seen: Look, pan: Path) -> None:
+def _refuse_inverted(placed: Placed, pan: Path) -> None:
     """The fit takes PAN for its negative just as well."""
-    if seen.optics is not None and seen.optics.r2 >= LEAST_R2 and max(seen.seen) < 0:
+    optics = placed.look.optics
+    if optics is not None and optics.r2 >= LEAST_R2 and max(placed.seen) < 0:
         raise DataError(
-            f"{pan}: is bright where MS is dark (correlation of their detail {max(seen.seen):.2f} at most); it is no "
+            f"{pan}: is bright where MS is dark (correlation of their detail {max(placed.seen):.2f} at most); it is no "
             "PAN of this scene, or was turned for display"
         )
 
 
-def look(pair: ScenePair) -> Look:
-    """Measure gains and shift on a few windows far apart, a few seconds; where little fits, in a wide search.
+def look(windows: Sequence[PairWindow], ratio: int) -> Look:
+    """Measure gains and shift; where little fits, in a wide search.
 
     Args:
-        pair: the scene.
+        windows: of the scene, from `far_windows`.
+        ratio: PAN-to-MS scale.
     """
-    windows = far_windows(pair)
     if not windows:
         return Look(None, "no pixel that was read holds data in both files")
-    lrms, pan = (torch.cat([getattr(window, name) for window in windows]) for name in ("lrms", "pan"))
-    valid, seen = torch.cat([held(window) for window in windows]), seen_by_pan(windows, pair.ratio)
+    lrms, pan, valid = gathered(windows)
     try:
-        found = measure_optics(
-            scaled(lrms), scaled(pan), pair.ratio, valid, wide=True, windows=WINDOWS, side=SIDE
-        )
+        found = measure_optics(scaled(lrms), scaled(pan), ratio, valid, wide=True, windows=WINDOWS, side=SIDE)
     except ValueError as error:
-        return Look(None, f"they cannot be measured ({error})", seen)
+        return Look(None, f"they cannot be measured ({error})")
     found = _rounded(found)
     fault = f"the fit is not good: {r2_of(found)}, gains {numbers(found.gnyq)}, shift of PAN {in_words(found.shift)}"
-    return Look(found, "" if found.good else fault, seen)
+    return Look(found, "" if found.good else fault)
 
 
 def _rounded(found: Optics) -> Optics:

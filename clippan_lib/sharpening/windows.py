@@ -1,8 +1,10 @@
 """A few windows of a scene, far apart, by which the whole of it is judged."""
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
+import torch
 from jaxtyping import Bool
 from torch import Tensor
 
@@ -36,6 +38,12 @@ def far_apart(places: list[tuple[int, int]]) -> list[tuple[int, int]]:
     last = len(places) - 1
     counts = [3 * 2**level + 1 for level in range(len(places).bit_length())]
     return list(dict.fromkeys(places[round(at)] for n in counts for at in np.linspace(0, last, n).tolist()))
+
+
+def gathered(windows: Sequence[PairWindow]) -> tuple[LRMS, PAN, Bool[Tensor, "_ 1 _ _"]]:
+    """All windows as one batch, of LRMS, PAN and `held`; one at least."""
+    lrms, pan = (torch.cat([getattr(window, name) for window in windows]) for name in ("lrms", "pan"))
+    return lrms, pan, torch.cat([held(window) for window in windows])
 
 
 def held(window: PairWindow) -> Bool[Tensor, "1 1 h w"]:

@@ -1,4 +1,4 @@
-"""One raster file read by windows, from any thread, its NoData filled."""
+"""One raster file read by windows, from any thread, its pixels without data filled."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +15,7 @@ from scipy.ndimage import distance_transform_edt
 
 from clippan_lib.errors import DataError
 
+LIMIT = 1e19  # values from here on stand for no data (1e20, -3.4e38): float32 cannot hold their squares
 REACH = 64  # px round valid ones in which NoData is filled: farther than any filter here reaches
 CACHE_BYTES = (
     2**27
@@ -45,6 +46,24 @@ def alpha_bands(dataset: rasterio.DatasetReader) -> set[int]:
     return {number for number, meaning in meanings if meaning == ColorInterp.alpha}
 
 
+@dataclass(frozen=True)
+class Fill:
+    """Values that stand for no data, although the file does not say so.
+
+    Args:
+        values: of each band; NaN for a band in which none does.
+        every: True if only a pixel that has them in all bands is invalid, False if one band is enough.
+    """
+
+    values: tuple[float, ...]
+    every: bool
+
+    def marks(self, image: np.ndarray) -> np.ndarray:
+        """Which pixels (h, w) of an image (c, h, w) have them."""
+        same = image == np.array(self.values, np.float32)[:, None, None]
+        return same.all(0) if self.every else same.any(0)
+
+
 @dataclass(frozen=True, eq=False)
 class Raster:
     """Some bands of a file.
@@ -58,6 +77,7 @@ class Raster:
         alpha: numbers of the alpha channels: where one is 0 the pixel is invalid.
         masked: False to ignore the file's NoData value and mask.
         size: rows and columns of the file.
+        fills: what else stands for no data.
     """
 
     path: Path
@@ -65,15 +85,17 @@ class Raster:
     alpha: tuple[int, ...]
     masked: bool
     size: tuple[int, int]
+    fills: tuple[Fill, ...] = ()
     _idle: list[rasterio.DatasetReader] = field(default_factory=list, init=False, repr=False)
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.path, self.bands, self.alpha, self.masked, self.size)
+        return type(self), (self.path, self.bands, self.alpha, self.masked, self.size, self.fills)
 
     def read(self, rows: range, columns: range) -> tuple[np.ndarray, np.ndarray]:
         """A window inside the file.
 
-        A pixel that is NoData, NaN or infinite in any band is invalid. It takes the values of the valid pixel
+        A pixel is invalid that the file declares so in any band, that is NaN, infinite or beyond `LIMIT` in any
+        band, or that one of `fills` marks. It takes the values of the valid pixel
         nearest to it, up to `REACH` px away, or else 0: this depends on its surroundings alone, so that
         overlapping windows agree.
 
@@ -88,6 +110,18 @@ class Raster:
         return _fill(image, valid)[:, *inner], valid[inner]
 
     def _stored(self, rows: range, columns: range) -> tuple[np.ndarray, np.ndarray]:
+        image, valid = self.declared(rows, columns)
+        valid &= np.all(np.abs(image) < LIMIT, axis=0)  # False for NaN, too
+        for fill in self.fills:
+            valid &= ~fill.marks(image)
+        return image, valid
+
+    def declared(self, rows: range, columns: range) -> tuple[np.ndarray, np.ndarray]:
+        """A window's stored values, and which pixels are valid as far as the file itself says.
+
+        Returns: (c, h, w) float32, and (h, w).
+        Raises: DataError if the file is corrupt there.
+        """
         window = Window(columns.start, rows.start, len(columns), len(rows))
         try:
             with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), self._handle() as dataset:
@@ -101,11 +135,13 @@ class Raster:
                 f"{columns.stop - 1} cannot be read ({error.__cause__ or error}); "
                 "truncated or corrupt, get it again"
             ) from error
-        values = np.concatenate([np.ma.getdata(part) for part in parts], dtype=np.float32, casting="unsafe")
+        with np.errstate(over="ignore"):  # of float64; what becomes infinite is beyond `LIMIT`
+            values = np.concatenate(
+                [np.ma.getdata(part) for part in parts], dtype=np.float32, casting="unsafe"
+            )
         missing = np.concatenate([np.ma.getmaskarray(part) for part in parts])
         image, alpha = np.split(values, [len(self.bands)])
-        finite = np.all(np.isfinite(image) & ~missing[: len(image)], axis=0)
-        return image, finite & np.all(alpha > 0, axis=0)
+        return image, ~missing[: len(image)].any(0) & np.all(alpha > 0, axis=0)
 
     def _alike(self, dataset: rasterio.DatasetReader) -> list[list[int]]:
         """The numbers of all bands in runs of one type, which is what can be read at once."""

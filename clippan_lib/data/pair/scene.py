@@ -8,10 +8,10 @@ pixel where pixel sizes are whole multiples. Where it is zero, the stored values
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import floor
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Literal, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from clippan_lib.data.pair.bands import mask_of, select_bands
 from clippan_lib.data.pair.carried import Carried, carried, common_dtype, common_nodata
+from clippan_lib.data.pair.fill import look_for_fills
 from clippan_lib.data.pair.grid import STILL, Axis, Shift, common_grid
 from clippan_lib.data.pair.interpolation import LOBES, interpolate, interpolate_along_rows
 from clippan_lib.data.pair.raster import Raster, alpha_bands, open_raster
@@ -69,10 +70,10 @@ class ScenePair:
         crs: of both files, None if they have none.
         transform: of the common grid's PAN pixels.
         dtype: holds the values of all these bands.
-        nodata: of the bands that have one; None if none has, or they differ (masks and alpha channels leave it None,
-            too).
+        nodata: the value for pixels without data: as the user says, of the bands that declare one, or as found in MS;
+            None if there is none, or bands declare several (masks and alpha channels leave it None, too).
         carried: what the files say besides, for an output on this grid.
-        remarks: what was assumed of the files, in words.
+        remarks: what was assumed of the files, or found in them, in words.
     """
 
     ratio: int
@@ -202,6 +203,7 @@ class Opening(TypedDict, total=False):
     """What a user may say of two files; `open_pair` explains it."""
 
     bands: Sequence[int] | Sequence[str] | None
+    nodata: float | Literal["none"] | None
     georeference: bool
 
 
@@ -213,7 +215,7 @@ def open_pair(
     shift: Shift = STILL,
     **opening: Unpack[Opening],
 ) -> ScenePair:
-    """Open an MS and a PAN file as delivered; only headers are read, and some pixels of bands tagged alpha.
+    """Open an MS and a PAN file as delivered; headers are read, and a sample of pixels (`look_for_fills`).
 
     The common grid is the largest of whole MS pixels, `ratio` PAN pixels wide each, that both files cover.
     Beside what only one of them shows, a scene loses less than one MS pixel at each edge. Without any
@@ -228,6 +230,9 @@ def open_pair(
             red). In a file that says nothing, the names of all its bands are taken in its order, and those of some
             as the sensor has them. As many numbers as the sensor has bands say where each of those is. None: those
             of `sensor` that the file has, else all. A band tagged alpha is a mask if its values are those of one.
+            `nodata`: the value of pixels without data, in both files, beside what these declare: in MS where all
+            bands have it, or one in which it lies far outside of all other values. "none": there is no such value.
+            None: one is looked for.
             `georeference`: False puts upper left corner on upper left corner, whatever the files say of their place.
         sensor: names the bands: by what the file says of them, else in file order.
         shift: by which MS is moved down and right: where PAN lies off MS.
@@ -254,9 +259,14 @@ def open_pair(
             Raster(pan, of_pan, tuple(alpha), True, high.shape),
             Raster(ms, chosen.numbers, *mask_of(low, chosen.numbers), low.shape),
         )
-        dtype = common_dtype([low.dtypes[number - 1] for number in chosen.numbers])
-        nodata = common_nodata([low.nodatavals[number - 1] for number in chosen.numbers])
+        # before pixels are looked at: GDAL keeps an error of a damaged block for whoever asks next
         said = carried(low, high, chosen.numbers, of_pan[0], ratio, axes)
-        return ScenePair(
-            ratio, chosen.names, high.crs, transform, dtype, nodata, said, chosen.remarks, *files, axes
-        )
+        given = opening.get("nodata")
+        looked = look_for_fills(*files, axes, ratio, given)
+        files = replace(files[0], fills=looked.pan), replace(files[1], fills=looked.ms)
+        declared = [low.nodatavals[number - 1] for number in chosen.numbers]
+        declares = given in (None, "none") and any(value is not None for value in declared)
+        nodata = common_nodata(declared) if declares else looked.nodata
+        dtype = common_dtype([low.dtypes[number - 1] for number in chosen.numbers])
+        remarks = (*chosen.remarks, *looked.remarks)
+        return ScenePair(ratio, chosen.names, high.crs, transform, dtype, nodata, said, remarks, *files, axes)
