@@ -390,7 +390,5 @@ def test_a_method_that_would_need_the_offset_says_that_it_is_not_applied(
     paths = files(tmp_path)
     with rasterio.open(paths[0], "r+") as ms, rasterio.open(paths[1], "r+") as pan:
         ms.offsets, pan.offsets = (of_ms, of_ms, 0, 0), (of_pan,)
-    remarks = plan_job(*paths, method, shift=(0.0, 0.0)).remarks[
-        1:
-    ]  # behind that the pair is taken as it lies
+    remarks = [remark for remark in plan_job(*paths, method, shift=(0.0, 0.0)).remarks if "offset" in remark]
     assert [said in remark for remark in remarks] == [True] if said else remarks == []

@@ -392,7 +392,7 @@ def test_the_command_and_manifests_take_a_value_or_none(tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.main(["sharpen", *files, "--out", "o.tif", "--nodata", "nought"])
     assert "nought: give a number, or none" in capsys.readouterr().err
-    source = {"kind": "geotiff", "ms": "ms.tif", "pan": "pan.tif", "bands": (1, 2, 3)}
+    source = {"kind": "geotiff", "ms": "ms.tif", "pan": "pan.tif", "bands": ("blue", "green", "red")}
     for given, invalid in ((9, 4), ("none", 0), (None, 0)):
         described = manifest(
             source | {"nodata": given}, split={**SHARES, "train": 1.0, "val": 0.0, "test": 0.0}
