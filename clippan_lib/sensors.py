@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from pydantic import ConfigDict, TypeAdapter
-
 
 @dataclass(frozen=True)
 class Sensor:
@@ -31,7 +29,11 @@ class Sensor:
     """
 
     # How pydantic reads one from JSON: in a manifest, in the header of a network or of a supervisor
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        "extra": "forbid",
+        "strict": True,
+        "allow_inf_nan": False,
+    }
 
     name: str
     bands: tuple[str, ...]
@@ -204,4 +206,6 @@ def read_sensor(fields: Mapping[str, Any]) -> Sensor:
 
     Raises: ValueError naming each field that is unknown, missing or mistyped.
     """
+    from pydantic import TypeAdapter  # a fifth of a second to import
+
     return TypeAdapter(Sensor).validate_json(json.dumps(fields))

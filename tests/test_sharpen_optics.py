@@ -206,6 +206,7 @@ def test_pixels_without_data_are_left_out_of_what_is_measured(tmp_path):
 
 def test_windows_are_far_apart_and_hold_data(tmp_path, monkeypatch):
     monkeypatch.setattr(windows, "SIDE", 16)
+    monkeypatch.setattr(windows, "NARROW", 16)
     read, of_pair = [], ScenePair.read
 
     def watched(pair, rows, columns):

@@ -15,12 +15,9 @@ from clippan_lib.errors import OutputError
 from clippan_lib.fusion import CLASSICAL, STACK, is_classical
 from clippan_lib.fusion.registry import BANDWISE
 from clippan_lib.runs.devices import find_device
-from clippan_lib.runs.folder import find_network
 from clippan_lib.runs.progress import bars
 from clippan_lib.sensors import Sensor
 from clippan_lib.sharpening import Job, plan_job, sharpen
-from clippan_lib.sharpening.contest import plan_contest, run_contest
-from clippan_lib.sharpening.verdict import verdict
 
 AUTO = "auto"
 
@@ -102,6 +99,9 @@ def _best(
     options: argparse.Namespace, sensor: Sensor | None, job_with: partial[Job]
 ) -> tuple[str, partial[Job]]:
     """The method that is best one scale down, and how to plan it; scores are kept until the output is there."""
+    from clippan_lib.sharpening.contest import plan_contest, run_contest  # pandas: half a second to import
+    from clippan_lib.sharpening.verdict import verdict
+
     if options.consistent:
         raise ValueError(
             "--method auto compares methods with and without consistency; leave --consistent out"
@@ -139,4 +139,6 @@ def _method(given: str | None) -> str | Path | None:
             f"{STACK} is a weighted mean of several, {BANDWISE} a network that comes with the package, and {AUTO} the "
             "best of all these on the scene"
         )
+    from clippan_lib.runs.folder import find_network  # the settings of a run: half a second to import
+
     return find_network(given)

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are imported when they are asked for, which a command need not wait for
 import torch
 from jaxtyping import Float64
-from scipy.optimize import nnls
 
 from clippan_lib.data import wald
 from clippan_lib.data.stacks import is_soft, sharpness_of_truth
@@ -113,7 +113,7 @@ def simplex(products: Float64[np.ndarray, "k k"]) -> Float64[np.ndarray, " k"]:
     root = np.sqrt(np.clip(values, 0, None))[:, None] * vectors.T
     heavy = _HEAVY * max(np.abs(root).max(), np.finfo(float).tiny)
     rows = np.vstack([root, np.full((1, len(products)), heavy)])
-    found, _ = nnls(rows, np.append(np.zeros(len(root)), heavy))
+    found, _ = scipy.optimize.nnls(rows, np.append(np.zeros(len(root)), heavy))
     return found / found.sum()
 
 

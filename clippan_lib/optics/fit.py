@@ -1,12 +1,13 @@
 """One degradation of PAN after the other, compared with the bands: the sums that a regression needs, by blocks."""
 
+from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Complex64, Float64
+from jaxtyping import Bool, Complex64, Float, Float64
 from scipy.fft import next_fast_len
 from torch import Tensor
 
@@ -75,7 +76,9 @@ def prepare(lrms: LRMS, pan: PAN, valid: Bool[Tensor, "b 1 h w"], ratio: int, re
             f"borders and NoData, but {_LEAST_PIXELS} in {_LEAST_USED} are needed; give a larger part of the scene"
         )
     fit = fit._replace(known=fit.known * enough[:, None, None])
-    energies = sums(fit, degraded(fit, _SEARCH_GAIN, np.zeros(2))).sum(0).diagonal()[1:] / pixels
+    energies = (
+        sums(fit, degraded(fit, _filtered(fit, _SEARCH_GAIN), np.zeros(2))).sum(0).diagonal()[1:] / pixels
+    )
     names = [f"band {index} of lrms (from 0)" for index in range(lrms.shape[1])] + ["pan"]
     for name, energy in zip(names, energies.tolist(), strict=True):
         if energy <= _FLAT:
@@ -105,22 +108,26 @@ def _in_blocks(fit: Fit, image: Image) -> Float64[Tensor, "n k p"]:
     return parts.permute(0, 2, 4, 1, 3, 5).flatten(4).flatten(0, 2)
 
 
-def _filtered(fit: Fit, gain: float) -> Complex64[Tensor, "b H W"]:
-    kernel = mtf_kernel((gain,), fit.ratio)[0].to(fit.spectrum.device)
-    taps = torch.arange(len(kernel), dtype=torch.float64, device=kernel.device) - len(kernel) // 2
+@lru_cache(maxsize=32)
+def _response(gain: float, ratio: int, sides: tuple[int, int]) -> Float[Tensor, "H W"]:
+    """Of the filter, at all frequencies: each gain is tried at one shift after the other, and in each scene."""
+    kernel = mtf_kernel((gain,), ratio)[0]
+    taps = torch.arange(len(kernel), dtype=torch.float64) - len(kernel) // 2
     # a symmetric kernel: its response is real
     rows, columns = (
-        torch.cos(
-            2 * torch.pi * torch.fft.fftfreq(side, dtype=taps.dtype, device=taps.device)[:, None] * taps
-        )
-        for side in fit.spectrum.shape[-2:]
+        torch.cos(2 * torch.pi * torch.fft.fftfreq(side, dtype=taps.dtype)[:, None] * taps) for side in sides
     )
-    return fit.spectrum * (rows @ kernel @ columns.T).float()
+    return (rows @ kernel @ columns.T).float()
 
 
-def degraded(fit: Fit, gain: float, shift: Point) -> LRMS:
-    """PAN filtered, moved back by `shift` and decimated: the spectrum is folded instead of the pixels dropped."""
-    filtered, r = _filtered(fit, gain), fit.ratio
+def _filtered(fit: Fit, gain: float) -> Complex64[Tensor, "b H W"]:
+    height, width = fit.spectrum.shape[-2:]
+    return fit.spectrum * _response(gain, fit.ratio, (height, width)).to(fit.spectrum.device)
+
+
+def degraded(fit: Fit, filtered: Complex64[Tensor, "b H W"], shift: Point) -> LRMS:
+    """PAN, filtered already, moved back by `shift` and decimated: the spectrum is folded, no pixels are dropped."""
+    r = fit.ratio
     rows, columns = (
         torch.exp(2j * torch.pi * (r // 2 + by) * torch.fft.fftfreq(side, dtype=torch.float64)).to(filtered)
         for side, by in zip(filtered.shape[-2:], shift.tolist(), strict=True)
@@ -139,12 +146,13 @@ def sums(fit: Fit, pan: LRMS) -> Float64[Tensor, "n k k"]:
 
 def over_gains(fit: Fit, gains: Gains, shift: Point) -> BlockSums:
     """The sums at each gain."""
-    return torch.stack([sums(fit, degraded(fit, gain, shift)) for gain in gains.tolist()])
+    return torch.stack([sums(fit, degraded(fit, _filtered(fit, gain), shift)) for gain in gains.tolist()])
 
 
 def over_shifts(fit: Fit, gain: float, shift: Point) -> BlockSums:
     """The sums at each of the `STEPS` from a shift."""
-    return torch.stack([sums(fit, degraded(fit, gain, shift + step)) for step in STEPS])
+    filtered = _filtered(fit, gain)
+    return torch.stack([sums(fit, degraded(fit, filtered, shift + step)) for step in STEPS])
 
 
 def whole_shift(fit: Fit, reach: int) -> tuple[Fit, Point]:

@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64
-from scipy import stats
+from scipy.special import ndtri
 from torch import Tensor
 
 from clippan_lib.optics.fit import over_gains, over_shifts, prepare, whole_shift
@@ -179,7 +179,7 @@ def _fitted(lrms: LRMS, pan: PAN, valid: Bool[Tensor, "b 1 h w"], ratio: int, re
     gains, deviations = _gains(trials)
     down, right = shift.tolist()
     down_interval, right_interval = _pairs(shift - half_shift, shift + half_shift)
-    half = stats.norm.ppf(0.975) * deviations
+    half = ndtri(0.975) * deviations
     return Optics(
         gnyq=tuple(np.exp(gains).tolist()),
         interval=_pairs(np.exp(gains - half), np.exp(gains + half)),
@@ -230,7 +230,7 @@ def _gains(trials: BlockSums) -> tuple[Float64[np.ndarray, " c"], Float64[np.nda
     curves = np.concatenate([explained(trials.sum(1))[:, None], alone], 1)
     left_out = np.concatenate([explained(without_each(trials))[..., None], alone_left_out], 2)
     gains, r2 = peak(_GAINS, curves)
-    sampled = half_width(np.log(peak(_GAINS, left_out)[0])) / stats.norm.ppf(0.975)
+    sampled = half_width(np.log(peak(_GAINS, left_out)[0])) / ndtri(0.975)
     found, error = np.log(gains), sampled**2 + _COLOUR**2 * (1 - r2) + _AT_BEST**2
     return _drawn_together(found[0].item(), found[1:], error[0].item(), error[1:])
 

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 from jaxtyping import Float64
-from scipy import stats
 from scipy.interpolate import CubicSpline
+from scipy.special import stdtrit
 from torch import Tensor
 
 STEPS = np.array([(down, right) for down in (-0.5, 0.0, 0.5) for right in (-0.5, 0.0, 0.5)])  # PAN px
@@ -75,4 +75,4 @@ def half_width(estimates: Float64[np.ndarray, "n *m"]) -> np.ndarray:
     """Of the 95 % interval, by the jackknife: estimates each without one block."""
     n = len(estimates)
     deviation = np.sqrt((n - 1) * estimates.var(0))
-    return np.asarray(stats.t.ppf(0.975, n - 1) * deviation)
+    return np.asarray(stdtrit(n - 1, 0.975) * deviation)

@@ -7,9 +7,7 @@ from io import TextIOBase
 from pathlib import Path
 from typing import Any, TextIO
 
-from IPython import get_ipython
 from tqdm import tqdm
-from tqdm.notebook import tqdm as notebook_tqdm
 
 from clippan_lib.files import read_json, write_json
 from clippan_lib.shapes import Progress
@@ -91,6 +89,8 @@ def run_progress(folder: str | Path) -> Progress:
 
 
 def _cell_progress() -> Progress:
+    from IPython import get_ipython  # half a second to import, which no command waits for
+
     kernel = getattr(get_ipython(), "kernel", None)
     if kernel is None:
         return lambda *_: None
@@ -100,7 +100,9 @@ def _cell_progress() -> Progress:
 
 
 def _cell_bar() -> Progress:
-    bars: dict[str, notebook_tqdm] = {}
+    from tqdm.notebook import tqdm as notebook_tqdm
+
+    bars: dict[str, tqdm] = {}
 
     def show(label: str, iteration: int, iterations: int, terms: Mapping[str, float | int]) -> None:
         if label not in bars:

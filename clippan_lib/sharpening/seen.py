@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
 
 from clippan_lib.data.pair.scene import PairWindow
-from clippan_lib.metrics.spatial import box_mean
 from clippan_lib.mtf import degrade
-from clippan_lib.shapes import LRMS, PAN
+from clippan_lib.shapes import LRMS
 from clippan_lib.sharpening.windows import held
 
 # On 12 scenes one scale down GSA, BT-H and MTF-GLP-HPM were no better than EXP for the bands below it, in near and
@@ -29,11 +31,11 @@ def seen_by_pan(windows: Sequence[PairWindow], ratio: int) -> tuple[float, ...]:
     Returns: one number per band, -1 to 1; 0 for a band without any detail.
     """
     sums = torch.zeros(len(_GAINS), 3, windows[0].lrms.shape[1], dtype=torch.float64)
-    edge = slice(_DETAIL // 2, -(_DETAIL // 2))  # beyond a window's edge the mean sees nothing
+    edge = slice(_DETAIL // 2, -(_DETAIL // 2))
     for window in windows:
-        valid, ours = held(window)[..., edge, edge], _detail(window.lrms)[..., edge, edge]
+        valid, ours = held(window)[..., edge, edge], _detail(window.lrms)
         for gain, into in zip(_GAINS, sums, strict=True):
-            theirs = _detail(degrade(window.pan, (gain,), ratio))[..., edge, edge].expand_as(ours)
+            theirs = _detail(degrade(window.pan, (gain,), ratio)).expand_as(ours)
             products = ours * theirs, ours.square(), theirs.square()
             into += torch.stack([(product * valid).sum((0, 2, 3)) for product in products])
     both, of_band, of_pan = sums.unbind(1)
@@ -41,8 +43,10 @@ def seen_by_pan(windows: Sequence[PairWindow], ratio: int) -> tuple[float, ...]:
     return tuple(torch.where(size > 0, both / size.clamp(min=1e-30), 0.0).amax(0).tolist())
 
 
-def _detail(image: LRMS | PAN) -> LRMS | PAN:
-    return (image - box_mean(image, _DETAIL)).double()
+def _detail(image: LRMS) -> Float[Tensor, "b c _ _"]:
+    """Without the window's edge, beyond which the mean would see nothing."""
+    edge = slice(_DETAIL // 2, -(_DETAIL // 2))
+    return image[..., edge, edge].double() - F.avg_pool2d(image.double(), _DETAIL, stride=1)
 
 
 def warning(names: Sequence[str], seen: Sequence[float]) -> str:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
-from scipy import stats
+from scipy.special import fdtrc
 
 from clippan_lib.data.pair.grid import Shift
 from clippan_lib.data.pair.scene import ScenePair
@@ -62,7 +62,7 @@ def affine_shift(pair: ScenePair) -> Grown | None:
     f = (before - residue) / 4 / max(residue / freedom, 1e-12)
     left = float(np.sqrt(residue / found.size))
     gain = np.abs(coefficients[1:]).sum(0).max() / 2
-    if stats.f.sf(f, 4, freedom) > _CHANCE or left > _AGREE or gain < _WORTH:
+    if fdtrc(4, freedom, f) > _CHANCE or left > _AGREE or gain < _WORTH:
         return None
     grown = (coefficients[1:] / extent[:, None]).T
     middle = (round(float(coefficients[0, 0]), 3), round(float(coefficients[0, 1]), 3))

@@ -12,19 +12,22 @@ from clippan_lib.data.pair.scene import PairWindow, ScenePair
 from clippan_lib.shapes import LRMS, PAN
 
 WINDOWS = 4
-SIDE = 256  # LRMS px
+SIDE = 256  # LRMS px, of a scene that has no room for several
+NARROW = 160  # LRMS px, of one that has: four of them take less than twice the time of one large one
 _PLACES = 8  # on each axis, at most: so many squared are read where nearly all is NoData
 
 
 def far_windows(pair: ScenePair) -> list[PairWindow]:
     """The first of windows of one size, far apart, of which half holds data; else those that hold most."""
+    lengths = (pair.height, pair.width)
+    side = NARROW if min(lengths) >= 2 * SIDE else SIDE
     starts = [
-        np.linspace(0, length - min(length, SIDE), min(_PLACES, max(1, length // SIDE))).astype(int).tolist()
-        for length in (pair.height, pair.width)
+        np.linspace(0, length - min(length, side), min(_PLACES, max(1, length // side))).astype(int).tolist()
+        for length in lengths
     ]
     kept: list[tuple[float, PairWindow]] = []
     for top, left in far_apart(list(product(*starts))):
-        bottom, right = min(top + SIDE, pair.height), min(left + SIDE, pair.width)
+        bottom, right = min(top + side, pair.height), min(left + side, pair.width)
         window = pair.read(slice(top, bottom), slice(left, right))
         kept.append((held(window).double().mean().item(), window))
         kept = sorted((each for each in kept if each[0]), key=lambda each: -each[0])[:WINDOWS]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.ndimage import binary_dilation, binary_erosion, label
+import scipy  # its parts are imported when they are asked for
 
 from clippan_lib.data.pair.grid import Axis
 from clippan_lib.data.pair.raster import LIMIT, Fill, Raster
@@ -187,7 +187,7 @@ def _constant(sample: Sample) -> _Found | None:
 
 def _areas(marks: np.ndarray, valid: np.ndarray) -> Iterator[tuple[Literal["border", "area"], np.ndarray]]:
     """What is joined to the border, and what is large: where that is more than land can have."""
-    numbers, count = label(marks | ~valid)
+    numbers, count = scipy.ndimage.label(marks | ~valid)
     sides = numbers[0], numbers[-1], numbers[:, 0], numbers[:, -1]
     at_border = np.zeros(count + 1, bool)
     at_border[np.concatenate(sides)] = True
@@ -202,7 +202,7 @@ def _areas(marks: np.ndarray, valid: np.ndarray) -> Iterator[tuple[Literal["bord
 
 
 def _is_solid(area: np.ndarray, valid: np.ndarray) -> bool:
-    closed = binary_erosion(binary_dilation(area), border_value=1) & valid
+    closed = scipy.ndimage.binary_erosion(scipy.ndimage.binary_dilation(area), border_value=1) & valid
     return bool(area.sum() >= SOLID * closed.sum())
 
 
@@ -221,7 +221,7 @@ def _in_few_levels(image: np.ndarray, valid: np.ndarray) -> bool:
     if saturated.all():
         return False
     most = levels[:, np.where(saturated, 0, counts).argmax()]
-    numbers, _ = label(valid & (image == most[:, None, None]).all(0))
+    numbers, _ = scipy.ndimage.label(valid & (image == most[:, None, None]).all(0))
     return bool(np.bincount(numbers.flat)[1:].max() >= SHARE * valid.size)
 
 

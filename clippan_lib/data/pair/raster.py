@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+import scipy  # its parts are imported when they are asked for
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
-from scipy.ndimage import distance_transform_edt
 
 from clippan_lib.errors import DataError
 
@@ -167,5 +167,5 @@ def _widened(part: range, length: int) -> tuple[slice, range]:
 def _fill(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
     if not valid.any():
         return np.zeros_like(image)
-    distance, (rows, columns) = distance_transform_edt(~valid, return_indices=True)
+    distance, (rows, columns) = scipy.ndimage.distance_transform_edt(~valid, return_indices=True)
     return np.where(distance <= REACH, image[:, rows, columns], np.float32(0))
