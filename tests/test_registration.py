@@ -277,3 +277,39 @@ def test_a_ms_that_is_stretched_by_hand_lies_where_it_says(tmp_path):
     k = (at[0] - 4 - 0.04 * (at[1] - 2) / 4) / 4.08
     assert window.lrms[0, 0, 30, 40].item() == pytest.approx(100 + 10 * k, abs=0.1)  # Lanczos on a ramp
     assert pair.in_file((row, column))[1] == pytest.approx(k, abs=1e-3)
+
+
+@pytest.mark.parametrize("down", [5, 6, 7, 9, 12, 16])
+def test_every_distance_beyond_a_ms_pixel_is_refused_with_it_and_registered(tmp_path, down):
+    ms, pan = scene(tmp_path, shift=(down, 0))
+    with pytest.raises(
+        DataError, match=r"PAN lies \d+\.\d\d down, \.0\d \w+ px off MS .*, more than a MS pixel"
+    ):
+        place(ms, pan)
+    assert place(ms, pan, register=True).shift == pytest.approx((down, 0), abs=0.1)
+
+
+@pytest.mark.parametrize("down", [0, 3])
+def test_what_pan_shows_of_the_bands_does_not_depend_on_where_it_lies(tmp_path, down):
+    assert min(place(*scene(tmp_path, shift=(down, 0))).seen) > 0.8
+
+
+def test_unlike_units_are_refused_before_a_training(tmp_path, capsys, monkeypatch):
+    ms, pan = scene(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with rasterio.open(pan) as file:
+        image, transform = file.read().astype(np.float32) / 20000, file.transform
+    unlike = save(tmp_path / "unlike.tif", image, transform)
+    told = [
+        "sharpen",
+        "--ms",
+        str(ms),
+        "--pan",
+        str(unlike),
+        "--out",
+        str(tmp_path / "o.tif"),
+        "--sensor",
+        "QB",
+    ]
+    assert cli.main([*told, "--adapt", "smoke"]) == 2
+    assert "in different units" in capsys.readouterr().err and not (tmp_path / "runs").exists()

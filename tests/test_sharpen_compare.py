@@ -421,7 +421,7 @@ def test_the_score_of_a_file_is_that_of_its_pixels(tmp_path, capsys):
     assert cli.main([*command, "--reference", str(truth)]) == 0
     found = {row["metric"]: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
     assert {*found} == {*BETTER} and found["D_rho"]["better"] == "low"
-    scores, areas = score_fused(fused, ms, pan, sensor=QB)
+    scores, areas, _ = score_fused(fused, ms, pan, sensor=QB)
     height, width = areas.pan.shape[-2:]
     hrms, reference = (
         torch.from_numpy(rasterio.open(file).read()[:, :height, :width].astype(np.float32))[None]
@@ -473,7 +473,7 @@ def test_gdals_own_pansharpening_is_scored_where_it_lies(tmp_path):
         f"<AlgorithmOptions><Weights>{weights}</Weights></AlgorithmOptions><PanchroBand><SourceFilename>{pan}"
         f"</SourceFilename><SourceBand>1</SourceBand></PanchroBand>{bands}</PansharpeningOptions></VRTDataset>"
     )
-    scores, _ = score_fused(vrt, ms, pan, sensor=QB)
+    scores, _, _ = score_fused(vrt, ms, pan, sensor=QB)
     contest = plan_contest(ms, pan, sensor=QB, methods=["brovey", "exp"])
     ours = scores_of(run_contest(contest, tmp_path / "kept.json"), "full")
     # GDAL fuses the MS pixels where they lie, without our low-pass: near our Brovey, and far from no fusion

@@ -229,7 +229,7 @@ def test_windows_are_far_apart_and_hold_data(tmp_path, monkeypatch):
 
 OFF = (
     r"off by (1\.0|\.9)\d down, (2\.0|1\.9)\d left px \(R² [\d.]+\); leave .*"
-    r"move PAN (1\.0|\.9)\d up, (2\.0|1\.9)\d right px"
+    r"have MS moved by that first \(--register\)"
 )
 
 
@@ -401,7 +401,7 @@ def test_the_command_says_which_gains_it_used(tmp_path, capsys):
         (["--consistent", "3"], "off by .99 down, 1.99 left px"),
         (
             ["--method", "bt_h+3"],
-            "leave --consistent (or the + of the method) out, or register the pair first",
+            "leave --consistent (or the + of the method) out, or have MS moved by that first",
         ),
         (["--method", "gsa+1", "--consistent", "1"], "leave one of the two out"),
         (["--method", "mtf_glp", "--gains", "table"], "give --sensor, or --gains measured"),
@@ -413,7 +413,7 @@ def test_the_command_says_which_gains_it_used(tmp_path, capsys):
         (["--adapt", "smoke", "--method", "gsa+0"], "'0' is no number of steps"),
         (["--adapt", "smoke", "--method", "stack"], "give another --method"),
         (["--method", "stack", "--consistent", "2"], "stack has its own steps of consistency"),
-        (["--method", "stack"], "give another --method, or register the pair first"),
+        (["--method", "stack"], "give another --method, or have MS moved by that first"),
         (["--method", "gone"], "stack is a weighted mean of several, bandwise a network that comes with"),
     ],
 )

@@ -14,7 +14,7 @@ from clippan_lib.sharpening.delivered import score_fused
 def act(options: argparse.Namespace) -> int:
     warnings.simplefilter("ignore", NotGeoreferencedWarning)
     try:
-        scores, areas = score_fused(
+        scores, areas, remarks = score_fused(
             options.fused,
             options.ms,
             options.pan,
@@ -27,7 +27,7 @@ def act(options: argparse.Namespace) -> int:
         )
     except ValueError as error:
         return stop(2, error)
-    print(areas.in_words, file=sys.stderr)
+    print(*remarks, areas.in_words, sep="\n", file=sys.stderr)
     print("metric,value,better")
     for name, value in scores.items():
         print(f"{name},{value:.6g},{BETTER[name]}")

@@ -48,11 +48,13 @@ def act(options: argparse.Namespace) -> int:
                     "--adapt trains a network, and --method auto chooses a method; leave one of the two out"
                 )
             # whatever it refuses is refused before the training
-            shift = job_with(method or "exp").placed.shift
+            placed = job_with(method or "exp").placed
+            if placed.units:
+                raise ValueError(placed.units)
             from clippan_lib.commands.adapt import adapt  # the notebooks' runner: seconds to import
 
             try:
-                method = adapt(options, sensor, method, shift)
+                method = adapt(options, sensor, method, placed.shift)
             except RuntimeError as error:  # of a notebook
                 return stop(1, error)
         if method == AUTO:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -129,6 +129,12 @@ class GeoTiffSource(_Block):
     georeference: bool = True
     nodata: Annotated[float, Field(allow_inf_nan=False)] | Literal["none"] | None = None
     areas: int = Field(default=20, ge=1)
+
+    @property
+    def opening(self) -> dict[str, Any]:
+        """What is said of the two files, for `open_pair`; no shift where none is said."""
+        said = {"bands": self.bands, "nodata": self.nodata, "georeference": self.georeference}
+        return said if self.shift == STILL else said | {"shift": self.shift}
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -165,15 +165,7 @@ class GeoTiffReader(MeasuredReader):
         for path in (self.ms, self.pan):
             check_exists(path)
         # where some of its bands lie in a file that says nothing, only the whole sensor knows
-        self.pair = open_pair(
-            self.ms,
-            self.pan,
-            sensor=manifest.whole_sensor(),
-            shift=self.source.shift,
-            bands=self.source.bands,
-            nodata=self.source.nodata,
-            georeference=self.source.georeference,
-        )
+        self.pair = open_pair(self.ms, self.pan, sensor=manifest.whole_sensor(), **self.source.opening)
         if self.pair.band_names != self.sensor.bands:
             raise DataError(
                 f"{self.ms}: has bands {', '.join(self.pair.band_names)} of sensor {self.sensor.name}, which has "

@@ -36,6 +36,7 @@ _BETWEEN_BANDS = 0.15  # deviation of log(gain) within one sensor; QuickBird's .
 
 _ROUNDS = 5  # of gain and shift in turn
 _STILL = 0.02  # PAN px
+_SAME = 0.02  # R²
 
 Window = tuple[int, int, int]  # image of the batch, top, left
 
@@ -136,7 +137,8 @@ def measure_optics(
         farther = _fitted(*_overlapping(lrms, pan, valid, ratio, off), ratio, reach)
     except ValueError:  # too little is left
         return found
-    if farther.r2 <= found.r2:
+    # at the edge both may have found the same place, which only one of them was looking at
+    if farther.r2 <= found.r2 - (_SAME if found.r2 >= LEAST_R2 else 0.0):
         return found
     return _moved(farther, (ratio * off[0], ratio * off[1]))
 

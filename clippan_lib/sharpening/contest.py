@@ -148,6 +148,8 @@ def plan_contest(
         chosen = [name for name in chosen if name not in without]
         absent += [f"{name}: it needs PAN's gain, which is not measured; give a sensor" for name in without]
     if placed.units:
+        if trained:
+            raise DataError(placed.units)
         chosen = [name for name in chosen if name not in NEED_ONE_UNIT]
         absent.append(f"{', '.join(NEED_ONE_UNIT)}: {placed.units}")
     entrants = [_by_name(name, told, behind) for name in chosen]

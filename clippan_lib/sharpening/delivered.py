@@ -125,7 +125,7 @@ def score_fused(
     register: bool = False,
     shift: Shift | None = None,
     **opening: Unpack[Opening],
-) -> tuple[dict[str, float], Areas]:
+) -> tuple[dict[str, float], Areas, list[str]]:
     """All scores of a fused image: without a reference, and with one if it is given.
 
     Args:
@@ -134,7 +134,7 @@ def score_fused(
         reference: the truth, on the same pixels.
         sensor: its gains serve where those of the scene cannot be measured.
         gains, register, shift: as for `plan_job`.
-    Returns: metric to its mean over the areas; and these areas.
+    Returns: metric to its mean over the areas; these areas; and what was seen of the files, in words.
     Raises: DataError or another ValueError that says what does not fit: place, bands, holes, or units.
     """
     paths = Path(ms).resolve(), Path(pan).resolve()
@@ -159,4 +159,5 @@ def score_fused(
     scores = Judge(areas.lrms, areas.pan, told, ratio, areas.largest).scores(images[0])
     if reference is not None:
         scores = reduced_scores(images[0], images[1], ratio, areas.largest) | scores
-    return {name: value.mean().item() for name, value in scores.items()}, areas
+    remarks = [*pair.remarks, *filter(None, (placed.remark, optics.remark))]
+    return {name: value.mean().item() for name, value in scores.items()}, areas, remarks

@@ -123,8 +123,8 @@ def _refuse_unregistered(found: Optics | None, fault: str, steps: int, remedy: s
     down, right = found.shift
     if max(abs(down), abs(right)) > FARTHEST:
         raise DataError(
-            f"{needed}, and it is off by {in_words(found.shift, 2)} ({r2_of(found)}); {remedy}, or register the pair "
-            f"first (--register): move PAN {in_words((-down, -right), 2)}"
+            f"{needed}, and it is off by {in_words(found.shift, 2)} ({r2_of(found)}); {remedy}, or have MS moved by "
+            "that first (--register)"
         )
 
 

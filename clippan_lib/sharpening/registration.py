@@ -107,9 +107,9 @@ def place(
     """Open a pair and see how MS lies on PAN; move MS where that is asked for.
 
     The shift is that of `measure_optics`, one translation for the scene, from a few windows far apart; or, registered,
-    an affine map if windows agree on one (`affine_shift`). MS is
-    interpolated once, at its new place (`open_pair`); where one file no longer covers the other the scene is cut.
-    A scene that is too small or too flat to be measured goes on as it lies, and the remark says so.
+    an affine map if windows agree on one (`affine_shift`). MS is interpolated once, at its new place (`open_pair`);
+    where one file no longer covers the other the scene is cut. A scene that is too small or too flat to be measured
+    goes on as it lies, and the remark says so.
 
     Args:
         ms, pan, sensor, opening: as for `open_pair`.
@@ -133,7 +133,6 @@ def place(
         if not seen.shift_known:
             raise DataError(f"{ms} and {pan}: the shift could not be told, as {seen.fault}; give it by hand")
         return _registered(ms, pan, sensor, opening, seen.optics)
-    _refuse_inverted(placed, pan)
     if not seen.shift_known:
         remark = f"Warning: how PAN lies on MS could not be told, as {seen.fault}; look at the result's edges"
         return _seen(placed, remark)
@@ -146,6 +145,10 @@ def place(
         )
     if off > FARTHEST:
         lies = f"Warning: {lies}, so that details lie beside their colours; --register moves MS by that"
+        # what PAN shows of the bands is seen where the two lie on one another
+        moved = Placed(open_pair(ms, pan, sensor=sensor, shift=seen.optics.shift, **opening))
+        placed.__dict__["seen"] = moved.seen
+    _refuse_inverted(placed, pan)
     return _seen(placed, lies)
 
 
@@ -212,9 +215,13 @@ def _refuse_unlike(found: Optics, ms: Path, pan: Path) -> None:
 
 
 def _refuse_inverted(placed: Placed, pan: Path) -> None:
-    """The fit takes PAN for its negative just as well."""
-    optics = placed.look.optics
-    if optics is not None and optics.r2 >= LEAST_R2 and max(placed.seen) < 0:
+    """The fit takes PAN for its negative just as well.
+
+    Args:
+        placed: with PAN on MS.
+        pan: its file.
+    """
+    if max(placed.seen, default=0.0) < 0:
         raise DataError(
             f"{pan}: is bright where MS is dark (correlation of their detail {max(placed.seen):.2f} at most); it is no "
             "PAN of this scene, or was turned for display"
