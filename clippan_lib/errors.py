@@ -9,6 +9,10 @@ class DataError(ValueError):
     """Data that cannot be used; the message names the file, the key, the value seen and the remedy."""
 
 
+class NoWindow(DataError):
+    """A part of a scene in which no square of the size that is needed is free of NoData."""
+
+
 class CheckpointError(ValueError):
     """A file of tensors that cannot be read or written, or does not belong to what it is loaded into."""
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from layouts import h5_dataset, manifest, mat_dataset, nbu_dataset, pair, save_h5
+from rasters import grid, noise
+from rasters import save as save_tiff
 from torch import Tensor
 
 from clippan_lib.audit import Audit, Finding, audit, offsets
@@ -398,6 +400,21 @@ def test_the_sample_is_bounded_and_the_same_for_a_seed(tmp_path, train, monkeypa
     assert seen[-1] == ("train reduced", 10, 10, {})
     with pytest.raises(ValueError, match="sample 0 must be 1 or more"):
         audit(file, tmp_path, sample=0)
+
+
+def test_a_part_without_a_whole_square_of_data_is_a_warning_with_the_remedy(tmp_path):
+    ms, pan = noise(4, 64, 180), noise(1, 256, 720, seed=1)
+    ms[:, 30:, 120:], ms[:, ::25, 160:] = 0, 0  # a notch, and lines through the test part
+    save_tiff(tmp_path / "ms.tif", ms, grid(4), nodata=0)
+    save_tiff(tmp_path / "pan.tif", pan, grid())
+    source = {"kind": "geotiff", "ms": "ms.tif", "pan": "pan.tif"}
+    outcome = audit(manifest(source, split={"train": 0.7, "val": 0.0, "test": 0.3}), tmp_path)
+    found = {(one.split, one.resolution): one for one in outcome.findings if one.check == "readable"}
+    assert found["train", "full"].severity == found["train", "reduced"].severity == "ok"
+    assert found["test", "full"].severity == found["test", "reduced"].severity == "warning"
+    said = found["test", "full"]
+    assert "mine_test: no window of 32 x 32 LRMS px (full resolution) is free of NoData" in said.measured
+    assert "Nothing is wrong with the files" in said.advice and "other shares" in said.advice
 
 
 def test_a_warning_does_not_fail_an_audit_and_a_fault_does():

@@ -13,6 +13,7 @@ from rasters import grid, save
 
 from clippan_lib.audit import audit, offsets
 from clippan_lib.data import Manifest, load_manifest, open_dataset, readers, wald
+from clippan_lib.data.geotiff import apart
 from clippan_lib.data.pair import ScenePair, open_pair
 from clippan_lib.data.synthetic import render
 from clippan_lib.errors import DataError
@@ -171,7 +172,7 @@ def test_reduced_patches_are_cut_from_the_whole_split_degraded(tmp_path, holes, 
         dataset.patches("train", "reduced", size, stride),
     )
     assert patches.has_gt and (patches.stack.height, patches.stack.width) == (24, 16)
-    at = [divmod(place, (16 - size) // stride + 1) for place in patches.stack.usable(size, stride)]
+    at = [divmod(place, (16 - size) // stride + 1) for place in patches.stack.usable(size, stride).numbers]
     assert len(at) == len(patches)
     batch = patches.batch(range(len(patches)))
     for row, corner in enumerate(at):
@@ -198,6 +199,44 @@ def test_areas_are_the_same_ground_at_both_resolutions_free_of_nodata_and_evenly
     for most, at in ((1, [0]), (2, [0, 2]), (3, [0, 1, 2]), (9, [0, 1, 2])):
         few = opened(tmp_path, *with_holes(), source={"areas": most}).scenes("train", "full")
         assert [scene.name for scene in few] == [names[place] for place in at]
+
+
+def footprint(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images that hold data in a band of 60 px along the diagonal only, as a rotated scene does."""
+    ms, pan = images(height, width)
+    rows, columns = np.mgrid[:height, :width]
+    inside = abs(rows - columns + 16) < 60 / 2**0.5
+    return ms * inside, pan * inside.repeat(4, 0).repeat(4, 1)
+
+
+def test_where_no_square_of_the_regular_grid_is_whole_areas_lie_beside_it_without_overlap(tmp_path):
+    ms, pan = footprint(140, 140)
+    valid = ms[0] > 0
+    blocks = valid[:128, :128].reshape(4, 32, 4, 32).all((1, 3))
+    assert not blocks.any()
+    dataset = opened(tmp_path, ms, pan, split={"train": 0.0, "val": 0.0, "test": 1.0})
+    full, reduced = (dataset.scenes("test", resolution) for resolution in ("full", "reduced"))
+    assert [scene.name for scene in full] == [scene.name for scene in reduced]
+    corners = [tuple(map(int, scene.name.split("_")[2:])) for scene in full]
+    assert len(corners) >= 3 and all(top % 4 == left % 4 == 0 for top, left in corners)
+    covered = np.zeros_like(valid, int)
+    for (top, left), one, other in zip(corners, full, reduced, strict=True):
+        covered[top : top + 32, left : left + 32] += 1
+        batch = one.read()
+        assert batch.lrms.shape[-2:] == (32, 32) and torch.equal(batch.lrms, other.read().gt)
+        window = pair_in(tmp_path).read(slice(top, top + 32), slice(left, left + 32))
+        assert window.lrms_valid.all() and torch.equal(batch.lrms, window.lrms.clamp(0, 2047) / 2047)
+    assert covered.max() == 1 and valid[covered == 1].all()
+    patches = dataset.patches("test", "full", 32)
+    assert len(patches) == len(corners)
+    np.testing.assert_array_equal(patches.batch([1]).lrms, full[1].read().lrms)
+
+
+def test_windows_beside_the_grid_are_taken_row_by_row_as_far_apart_as_told():
+    found = torch.zeros(5, 6, dtype=torch.bool)
+    found[1, 1:5] = found[2, 3] = found[3, 0] = found[4, 5] = True
+    assert apart(found, 2) == [7, 9, 18, 29]
+    assert apart(found, 1) == found.flatten().nonzero().flatten().tolist()
 
 
 def test_what_is_read_at_once_does_not_grow_with_the_scene(tmp_path, monkeypatch):

@@ -52,6 +52,12 @@ def _readable(part: SplitAudit) -> Finding:
     if part.refusals:
         first = f"{len(part.refusals)} scenes refused, the first: {part.refusals[0]}"
         return unreadable(part.split, part.resolution, f"{looked}; {first}", len(part.refusals))
+    if part.no_window:
+        advice = (
+            "Nothing is wrong with the files, but nothing can be looked at or judged here: give the manifest's split "
+            "other shares or another axis, so that this part has more of the ground with data, or take a larger scene."
+        )
+        return judged(part, "readable", "warning", part.no_window, 0.0, "one window", advice)
     return judged(part, "readable", None, looked, 0.0, "none", "")
 
 

@@ -38,6 +38,7 @@ class SplitAudit:
         side: of a window, in LRMS px.
         looked, detailed: windows read, and those of the sample among them.
         refusals: why others could not be read.
+        no_window: why there is none, though nothing is wrong with the files; "" if there are windows.
         filled: scene -> whether it holds anything but zeros.
         zeros, saturated: values that are 0, and the largest or more; `counts` of all; by image.
         low, high: of each band and of PAN, in [0, 1].
@@ -61,6 +62,7 @@ class SplitAudit:
     looked: int = 0
     detailed: int = 0
     refusals: list[str] = field(default_factory=list)
+    no_window: str = ""
     filled: dict[int, bool] = field(default_factory=dict)
     zeros: Counter = field(default_factory=Counter)
     saturated: Counter = field(default_factory=Counter)

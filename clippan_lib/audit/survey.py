@@ -12,7 +12,7 @@ from clippan_lib.audit.split import SplitAudit
 from clippan_lib.data.manifest import SPLITS, Manifest
 from clippan_lib.data.patches import Dataset, open_dataset
 from clippan_lib.data.stacks import Resolution
-from clippan_lib.errors import DataError
+from clippan_lib.errors import DataError, NoWindow
 from clippan_lib.shapes import Progress
 
 SCAN, SAMPLE, SIDE = 20_000, 100, 64
@@ -75,6 +75,9 @@ def _part(
         shorter = min(scene.height, scene.width)
         part.side = shorter // -(-shorter // SIDE)  # so that the windows leave little of the scene out
         part.patches = dataset.patches(split, resolution, part.side)
+    except NoWindow as error:
+        part.no_window = str(error)
+        return part
     except DataError as error:
         part.refusals.append(str(error))
         return part

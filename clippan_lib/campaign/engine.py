@@ -109,6 +109,8 @@ def _line(entry: Entry, status: str, scores: pd.DataFrame | None) -> dict[str, A
     mine = scores[scores["resolution"] == ("full" if entry.judged == "lowered" else entry.judged)]
     if entry.task.notebook == CLASSICAL:
         mine = mine[mine["method"] == entry.row]
+    # a scene that cannot be scored has no score at all
+    mine = mine[mine["value"].notna().groupby([mine["method"], mine["scene"]], dropna=False).transform("any")]
     means = {metric: values.mean(skipna=False) for metric, values in mine.groupby("metric")["value"]}
     return line | {metric: means.get(metric) for metric in TABLES}
 

@@ -52,6 +52,7 @@ class Campaign:
         data: folder of the data files; None for each manifest's own.
         folder: runs/campaigns/<name>.
         runs: the folder of all runs.
+        remarks: which areas have no scores, and why.
     """
 
     table: int
@@ -64,6 +65,7 @@ class Campaign:
     data: Path | None
     folder: Path
     runs: Path
+    remarks: tuple[str, ...] = ()
 
     @property
     def tasks(self) -> list[Task]:
@@ -150,8 +152,8 @@ def plan_campaign(
     device = find_device(device)
     data = data and data.resolve()
     grids = [_Grid(dataset, data, preset, overrides, device) for dataset in datasets]
-    for grid in grids:  # a dataset that is not there is refused now, not in an hour
-        grid.supervisor(Row(""), seeds[0]).plan(runs)
+    # a dataset that is not there is refused now, not in an hour
+    plans = [grid.supervisor(Row(""), seeds[0]).plan(runs) for grid in grids]
     entries = [entry for grid in grids for entry in grid.entries(table, seeds)]
     mark = hashlib.sha256(json.dumps([overrides, list(seeds)], sort_keys=True).encode()).hexdigest()[:6]
     name = name or f"table{table}_{preset}_{'_'.join(names)}_{mark}"
@@ -169,6 +171,7 @@ def plan_campaign(
         data,
         folder,
         runs.resolve(),
+        tuple(remark for plan in plans for remark in plan.remarks),
     )
 
 

@@ -31,6 +31,8 @@ def act(options: argparse.Namespace) -> int:
     except ValueError as error:
         return stop(2, error)
     print(f"{campaign.command}: {len(campaign.tasks)} runs, {jobs} side by side", file=sys.stderr)
+    for remark in campaign.remarks:
+        print(remark, file=sys.stderr)
     outcomes = run_campaign(
         campaign, jobs=jobs, scheduler=options.scheduler, progress=bars(sys.stderr, "runs")
     )

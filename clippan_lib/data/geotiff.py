@@ -1,14 +1,15 @@
 """One scene that is too large to hold and may have holes: read by windows, looked at and judged by areas."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from clippan_lib.data.stacks import Batch, SceneStack, Windows, step_down, wald
-from clippan_lib.errors import DataError
+from clippan_lib.data.flat import flat
+from clippan_lib.data.stacks import Batch, Places, SceneStack, Windows, step_down, wald
+from clippan_lib.errors import NoWindow
 
 AREA_SIDES = (256, 128, 64, 32)  # LRMS px at full resolution; the block-wise metrics need 32
 # px of the truth to which the MTF filter reaches, the widest of those that degrade, and what halving reaches beyond
@@ -38,6 +39,22 @@ def complete(valid: Mask, size: int, stride: int) -> Bool[Tensor, "rows columns"
     return valid.unfold(0, size, stride).all(-1).unfold(1, size, stride).all(-1)
 
 
+def apart(found: Bool[Tensor, "rows columns"], reach: int) -> list[int]:
+    """Numbers of places, row by row, each `reach` or more rows or columns away from those taken before it.
+
+    Args:
+        found: places that may be taken.
+        reach: at least 1.
+    """
+    free, taken = found.numpy().copy(), []
+    for number in found.flatten().nonzero().flatten().tolist():
+        row, column = divmod(number, free.shape[1])
+        if free[row, column]:
+            taken.append(number)
+            free[row : row + reach, max(0, column - reach + 1) : column + reach] = False
+    return taken
+
+
 @dataclass(eq=False)
 class LargeStack(SceneStack):
     """One scene; nothing of it is kept.
@@ -64,32 +81,67 @@ class LargeStack(SceneStack):
         gt = torch.cat(references) if self.has_gt else None
         return Batch(lrms, pan, gt, torch.tensor(windows.scenes))
 
-    def usable(self, size: int, stride: int) -> list[int]:
-        places = complete(self.valid, size, stride).flatten().nonzero().flatten().tolist()
-        if not places:
-            raise DataError(
-                f"{self.names[0]}: no window of {size} x {size} LRMS px ({self.resolution} resolution) is "
-                "free of NoData; choose a smaller one, or give the split a larger share"
-            )
-        return places
+    @property
+    def _pixel(self) -> int:
+        """One px of reduced resolution, in px of this stack: areas are whole ones, the same at both resolutions."""
+        return self.sensor.ratio if self.resolution == "full" else 1
+
+    def usable(self, size: int, stride: int) -> Places:
+        """The windows of a regular tiling that hold no NoData; where there is none, windows beside it, without overlap.
+
+        Raises: NoWindow if there is none at all.
+        """
+        regular = complete(self.valid, size, stride)
+        if regular.any():
+            return Places(stride, regular.flatten().nonzero().flatten().tolist())
+        fine = self._pixel
+        if numbers := apart(complete(self.valid, size, fine), -(-size // fine)):
+            return Places(fine, numbers)
+        raise NoWindow(
+            f"{self.names[0]}: no window of {size} x {size} LRMS px ({self.resolution} resolution) is "
+            "free of NoData; choose a smaller one, or give the split a larger share"
+        )
 
     def areas(self) -> "AreaStack":
         """The largest squares of `AREA_SIDES` of which one at least holds no NoData, evenly spread.
 
         Both resolutions give the same ground, if no truth is halved first: twice as long a side otherwise. Names end in
-        the top and left of an area, in measured LRMS px.
+        the top and left of an area, in measured LRMS px. Those that are `flat` are left out, unless all are.
         """
-        ratio = self.sensor.ratio
-        scale = ratio if self.resolution == "full" else 1  # areas are whole pixels of reduced resolution
-        for side in (side // ratio * scale for side in AREA_SIDES):
+        for side in (side // self.sensor.ratio * self._pixel for side in AREA_SIDES):
             if side <= min(self.height, self.width) and complete(self.valid, side, side).any():
                 break
-        places, columns = self.usable(side, side), self.width // side
+        stride, places = self.usable(side, side)
+        columns = (self.width - side) // stride + 1
         chosen = torch.linspace(0, len(places) - 1, min(self.most, len(places))).round().long()
-        corners = [tuple(side * at for at in divmod(places[place], columns)) for place in chosen]
-        names = tuple(f"{self.names[0]}_{self.step * top}_{self.step * left}" for top, left in corners)
+        at = (divmod(places[place], columns) for place in chosen)
+        corners = [(stride * row, stride * column) for row, column in at]
+        faults = {
+            corner: flat(self.read(Windows([0], [corner[0]], [corner[1]], side, side)), self.sensor.bands)[0]
+            for corner in corners
+        }
+        return self._of(side, faults)
+
+    def _of(self, side: int, faults: dict[tuple[int, int], str]) -> "AreaStack":
+        """Args: side of areas; their corners with what `flat` says."""
+        names = {(top, left): f"{self.names[0]}_{self.step * top}_{self.step * left}" for top, left in faults}
+        kept = [corner for corner, fault in faults.items() if not fault]
+        if kept:
+            left_out = {f"area {names[at]} is left out": why for at, why in faults.items() if why}
+        else:
+            kept, why = [*faults], "; ".join(dict.fromkeys(faults.values()))
+            left_out = {f"no area of {self.names[0]} can be scored": why}
         return AreaStack(
-            names, self.sensor, self.resolution, side, side, self.has_gt, self.max_value, self, corners
+            tuple(names[corner] for corner in kept),
+            self.sensor,
+            self.resolution,
+            side,
+            side,
+            self.has_gt,
+            self.max_value,
+            self,
+            kept,
+            left_out,
         )
 
     def degraded(self, sharp: bool = False) -> "LargeStack":
@@ -140,10 +192,16 @@ class AreaStack(SceneStack):
     Args:
         stack: the other one.
         corners: top and left of each area, LRMS px.
+        faults: what is not among them in words, to why.
     """
 
     stack: SceneStack
     corners: list[tuple[int, int]]
+    faults: Mapping[str, str]
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        return self.faults
 
     def read(self, windows: Windows) -> Batch:
         corners = [self.corners[area] for area in windows.scenes]

@@ -31,7 +31,8 @@ class PatchSet:
         stack: the scenes.
         size: side of a patch in LRMS px.
         stride: step between patches in LRMS px; None is `size`, without overlap. Overlap stays within the split.
-    Raises: DataError if a patch is larger than the scenes, the stride below 1, or NoData in every patch.
+    Raises: DataError if a patch is larger than the scenes, the stride below 1, or NoData in every patch, wherever it is
+        laid.
     """
 
     def __init__(self, stack: SceneStack, size: int, stride: int | None = None) -> None:
@@ -42,10 +43,10 @@ class PatchSet:
             )
         if stride is not None and stride < 1:
             raise DataError(f"stride {stride} between patches is below 1; choose 1 to {size}")
-        self.stack, self.size, self.stride = stack, size, stride or size
+        self.stack, self.size = stack, size
+        self.stride, self._places = stack.usable(size, stride or size)
         self._columns = (stack.width - size) // self.stride + 1
         self._per_scene = self._columns * ((stack.height - size) // self.stride + 1)
-        self._places = stack.usable(size, self.stride)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -102,6 +103,7 @@ class Dataset:
     def __init__(self, manifest: Manifest, reader: Reader) -> None:
         self.manifest, self._reader = manifest, reader
         self._stack = cache(reader.stack)
+        self._areas = cache(lambda split, resolution: self._open(split, resolution).areas())
 
     @property
     def name(self) -> str:
@@ -244,6 +246,8 @@ class Dataset:
     def scenes(self, split: str, resolution: str) -> list[Scene]:
         """Whole scenes of a split: of a single scene its region, or areas without NoData if it is a GeoTIFF.
 
+        Areas of which a band or PAN has one value throughout are left out, unless all have, see `unscored`.
+
         Args:
             split: "train", "val" or "test".
             resolution: "full", as measured, or "reduced", degraded by `ratio` so that a reference exists.
@@ -255,8 +259,24 @@ class Dataset:
         >>> len(scenes), scenes[0].height, scenes[0].width
         (5, 24, 24)
         """
-        stack = self._open(split, resolution).areas()
+        stack = self._areas(split, resolution)
         return [Scene(stack, position) for position in range(len(stack.names))]
+
+    def unscored(self) -> tuple[str, ...]:
+        """Which test areas `scenes` leaves out since nothing could be scored on them, and why; one remark each.
+
+        If no area is left, `scenes` has them all, and the one remark says that they have no scores.
+        Raises: NoWindow if a split has no area that is free of NoData.
+        """
+        stacks = {key: self._areas(*key) for key in self.available}
+        said: dict[str, str] = {}
+        for (split, _), stack in stacks.items():
+            if split == "test":
+                said |= {
+                    **stack.left_out,
+                    **said,
+                }  # once, though an area is the same ground at both resolutions
+        return tuple(f"{what}: {why}" for what, why in said.items())
 
     def patches(self, split: str, resolution: str, size: int, stride: int | None = None) -> PatchSet:
         """Patches of a split; those of different splits share no pixel.

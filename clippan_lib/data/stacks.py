@@ -2,10 +2,10 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Int64
@@ -45,6 +45,18 @@ class Batch:
         """The same batch on another device."""
         gt = None if self.gt is None else self.gt.to(device)
         return Batch(self.lrms.to(device), self.pan.to(device), gt, self.index.to(device))
+
+
+class Places(NamedTuple):
+    """Windows of a regular tiling, by their numbers: counted scene after scene and row by row, those with NoData too.
+
+    Args:
+        stride: of the tiling, px of LRMS.
+        numbers: of the windows that are meant.
+    """
+
+    stride: int
+    numbers: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -99,21 +111,25 @@ class SceneStack(ABC):
     def read(self, windows: Windows) -> Batch:
         """The pixels of the windows, in their order; `index` holds the scenes."""
 
-    def usable(self, size: int, stride: int) -> Sequence[int]:
-        """Numbers of the windows of a regular tiling (px of LRMS) that hold no NoData.
+    def usable(self, size: int, stride: int) -> Places:
+        """The windows of a regular tiling (px of LRMS) that hold no NoData.
 
-        They are counted scene after scene and row by row, those with NoData too.
-        Raises: DataError if there is none.
+        Raises: NoWindow if there is none.
         """
         rows, columns = ((side - size) // stride + 1 for side in (self.height, self.width))
-        return range(len(self.names) * rows * columns)
+        return Places(stride, range(len(self.names) * rows * columns))
 
     def areas(self) -> "SceneStack":
         """What is looked at and judged as a whole: the scenes, or parts of one too large for that.
 
-        Raises: DataError if no part is free of NoData.
+        Raises: NoWindow if no part is free of NoData.
         """
         return self
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """What is not judged of `areas`, in words, to why."""
+        return {}
 
     def degraded(self, sharp: bool = False) -> "SceneStack":
         """The same scenes at reduced resolution, made whole one by one.

@@ -1,6 +1,8 @@
 """Fuse test scenes with every method, judge the results, and compare variants seed by seed."""
 
+import math
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -8,8 +10,9 @@ import torch
 from torch import Tensor
 
 from clippan_lib.data import Batch, Dataset, Scene
+from clippan_lib.data.flat import flat
 from clippan_lib.fusion import Method, get_method, title_of
-from clippan_lib.metrics import TABLES, Judge, reduced_scores
+from clippan_lib.metrics import TABLES, WITH_TRUTH, WITHOUT_TRUTH, Judge, reduced_scores
 
 # An interpolation, and one method of each family: what every table has.
 BASELINES = ("exp", "gsa", "bdsd_pc", "mtf_glp_hpm_r")
@@ -45,13 +48,16 @@ class Scorer:
     Args:
         batch: the scene's images, one of each.
         scene: says sensor, ratio, resolution and the largest digital number.
+
+    `fault` says why there are no scores, see `data.flat.flat`; "" if there are.
     """
 
     def __init__(self, batch: Batch, scene: Scene) -> None:
         self._scene = scene
+        (self.fault,) = flat(batch, scene.sensor.bands)
         self._truth = None if batch.gt is None else batch.gt.double()
         self._judge = None
-        if scene.resolution == "full":
+        if scene.resolution == "full" and not self.fault:
             lrms, pan = batch.lrms.double(), batch.pan.double()
             self._judge = Judge(lrms, pan, scene.sensor, scene.ratio, scene.dn_max)
 
@@ -61,8 +67,14 @@ class Scorer:
         Args:
             hrms: (1, c, H, W), [0, 1].
         Returns: name to value, of those in `metrics.TABLES`; conventions of the public toolbox (see `metrics`), but
-            border pixels repeated instead of opposite borders joined; nothing is cut.
+            border pixels repeated instead of opposite borders joined; nothing is cut. All are NaN where there is a
+            `fault`.
         """
+        if self.fault:
+            names = WITH_TRUTH * (self._truth is not None) + WITHOUT_TRUTH * (
+                self._scene.resolution == "full"
+            )
+            return dict.fromkeys(names, math.nan)
         hrms = hrms.double()
         scores: dict[str, Tensor] = {}
         if self._truth is not None:
@@ -123,7 +135,7 @@ def evaluate(
         device: where the methods run.
         first_seed: of each method that is given as several.
     Returns: columns method, seed (none for a single method), scene, resolution, then one per metric; NaN where a
-        scene of its resolution has no such score.
+        scene of its resolution has no such score, and on a scene that cannot be scored, which a warning names.
     Raises: ValueError without scenes.
     """
     if not scenes:
@@ -132,6 +144,8 @@ def evaluate(
     for scene in scenes:
         batch = scene.read().to(device)
         scorer = Scorer(batch, scene)
+        if scorer.fault:
+            warnings.warn(f"{scene.name} has no scores: {scorer.fault}", stacklevel=2)
         for name, given in methods.items():
             seeded = dict(enumerate(given, first_seed)) if isinstance(given, Sequence) else {None: given}
             for seed, method in seeded.items():

@@ -91,7 +91,8 @@ def power_spectra(spectra: Mapping[str, Spectrum], ratio: int, title: str = "") 
 
     Args:
         spectra: name to spectrum, in cycles per PAN pixel (`power_spectrum(lrms, ratio)`): each is of variance 1, so
-            that slopes compare. Those of another scene can stand beside them.
+            that slopes compare. Those of another scene can stand beside them. Of a constant image, whose powers are
+            NaN, only the name is shown.
         ratio: PAN-to-MS scale; a line marks the Nyquist frequency of LRMS.
         title: of the figure.
     Raises: ValueError on no spectra.
@@ -102,7 +103,10 @@ def power_spectra(spectra: Mapping[str, Spectrum], ratio: int, title: str = "") 
     ax = figure.subplots()
     for index, (name, (frequency, power)) in enumerate(spectra.items()):
         how = {"color": PALETTE[index % len(PALETTE)], "linestyle": LINES[index % len(LINES)]}
-        ax.plot(frequency, power, linewidth=1.8, label=name, **how)
+        known = np.isfinite(power).all()
+        ax.plot(frequency, power, linewidth=1.8, label=name if known else f"{name} (constant)", **how)
+    if any(np.isfinite(power).all() for _, power in spectra.values()):
+        ax.set_yscale("log")
     nyquist = 0.5 / ratio
     ax.axvline(nyquist, color="0.5", linewidth=0.8)
     ax.annotate(
@@ -112,7 +116,6 @@ def power_spectra(spectra: Mapping[str, Spectrum], ratio: int, title: str = "") 
         xycoords=("data", "axes fraction"),
         textcoords="offset points",
     )
-    ax.set_yscale("log")
     ax.set(
         xlim=(0, 0.5),
         xlabel="frequency (cycles per PAN pixel), up to PAN's Nyquist",

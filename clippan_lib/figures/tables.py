@@ -199,11 +199,13 @@ def difference_table(differences: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     Args:
         differences: variant to a table from `evaluation.scores.paired`.
-    Returns: one row per variant, one column per metric; no ± where there is one seed only.
+    Returns: one row per variant, one column per metric; no ± where there is one seed only, "-" where there is no score.
     """
     cells = {
         variant: {
             header(metric): difference_text(*confidence_interval(values.to_numpy()), DIGITS.get(metric, 4))
+            if values.notna().any()
+            else "-"
             for metric, values in table.items()
         }
         for variant, table in differences.items()
@@ -214,6 +216,9 @@ def difference_table(differences: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def _draw_metric(ax: Axes, metric: str, differences: Mapping[str, pd.DataFrame], direction: str) -> None:
     for row, table in enumerate(differences.values()):
         values = table[metric].to_numpy(dtype=float)
+        if np.isnan(values).all():
+            ax.annotate("no score", (0.5, row), xycoords=("axes fraction", "data"), ha="center", va="center")
+            continue
         mean, half = confidence_interval(values)
         colour = PALETTE[row % len(PALETTE)]
         ax.scatter(values, np.full(values.size, row + 0.2), s=22, color=colour, alpha=0.6, linewidth=0)
@@ -251,7 +256,7 @@ def paired_differences(
         better: metric to "high" or "low".
         title: of the whole figure.
         width: `style.WIDTH`, or `style.COLUMN` for one column of a paper.
-    Raises: ValueError on an empty request, a missing metric, a metric without direction, or NaN.
+    Raises: ValueError on an empty request, a missing metric, a metric without direction, or NaN for some seeds only.
     """
     if not differences:
         raise ValueError("no comparisons to draw: give at least one")

@@ -28,8 +28,9 @@ BETTER = {
 }
 # What tables of methods have, in their order: scores against a truth; then, without one, those that ranked methods best
 # (docs/indices.md) and D_rho; then the paper's and the toolbox's. `Judge` gives the rest, too
-_WITH_TRUTH = ("MPSNR", "ERGAS", "SAM", "Q2n", "SCC")
-TABLES = (*_WITH_TRUTH, "R_Q2n", "RQNR", "D_rho", "D_lambda", "D_s", "QNR", "D_lambda_K", "HQNR")
+WITH_TRUTH = ("MPSNR", "ERGAS", "SAM", "Q2n", "SCC")
+WITHOUT_TRUTH = ("R_Q2n", "RQNR", "D_rho", "D_lambda", "D_s", "QNR", "D_lambda_K", "HQNR")
+TABLES = (*WITH_TRUTH, *WITHOUT_TRUTH)
 # The others have none
 UNITS = {"MPSNR": "dB", "SAM": "°", "R_SAM": "°"}
 

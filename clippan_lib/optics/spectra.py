@@ -31,14 +31,14 @@ def power_spectrum(image: Image, ratio: int = 1) -> Spectrum:
 
     Each plane is weighted by a Hann window, so that borders that do not meet are no detail, and divided by its own
     variance under that window. So the spectra of MS and PAN, whose scales differ, lie close together where both show
-    the same.
+    the same. A plane of one value has no detail, and is left out.
 
     Args:
         image: (b, c, H, W), sides of at least 8 px.
         ratio: side of a pixel, in the pixels that frequencies are counted in: of LRMS its PAN-to-MS scale gives cycles
             per PAN pixel, up to .5 / ratio.
-    Returns: at most 32 rings, fewer for small images.
-    Raises: ValueError on a smaller image, a ratio below 1, and a plane that is constant or not finite.
+    Returns: at most 32 rings, fewer for small images; all powers are NaN if every plane is constant.
+    Raises: ValueError on a smaller image, a ratio below 1, and a plane that is not finite.
     """
     sides = image.shape[-2:]
     if min(sides) < _SMALLEST or ratio < 1:
@@ -52,12 +52,10 @@ def power_spectrum(image: Image, ratio: int = 1) -> Spectrum:
     detail = (values - (values * window).sum((-2, -1), keepdim=True) / window.sum()) * window
     power = torch.fft.fft2(detail).abs().square()
     variance = power.mean((-2, -1), keepdim=True) / window.square().sum()
-    if not (variance > _FLAT).all():
-        raise ValueError(
-            f"a plane of the image has a variance of {variance.min().item():.1g}: it is constant, or not finite; leave "
-            "it out"
-        )
-    relative = (power / power.mean((-2, -1), keepdim=True)).mean((0, 1)).cpu().numpy().ravel()
+    if not variance.isfinite().all():
+        raise ValueError("a plane of the image has values that are not finite; leave it out")
+    relative = power / power.mean((-2, -1), keepdim=True)
+    relative = relative.where(variance > _FLAT, torch.nan).nanmean((0, 1)).cpu().numpy().ravel()
     radius = np.hypot(*np.meshgrid(*map(np.fft.fftfreq, sides), indexing="ij")).ravel()
     rings = min(_RINGS, min(sides) // 2)
     # what lies in the corners, beyond Nyquist, and the mean are in no ring

@@ -33,6 +33,7 @@ class Plan:
         notebooks: in their order.
         parameters: of each notebook, by name.
         files: states of the files that parameters of notebooks name.
+        remarks: which areas have no scores, and why.
     """
 
     manifest: Manifest
@@ -42,6 +43,7 @@ class Plan:
     notebooks: tuple[Path, ...]
     parameters: dict[str, dict[str, Any]]
     files: States
+    remarks: tuple[str, ...] = ()
 
     @property
     def config(self) -> RunConfig:
@@ -122,6 +124,7 @@ def plan_run(
     refuse_unfit(config, dataset)
     for split, resolution in needed:  # looks at every pixel where that tells which patches there are
         dataset.patches(split, resolution, patch_of(config, dataset, split, resolution))
+    remarks = dataset.unscored()
     try:
         check_clip(config.clip_model, config.clip_weights)
     except ClipWeightsError as error:
@@ -147,7 +150,7 @@ def plan_run(
     }
     settings = Settings.of(dataset, preset, seed, config, campaign)
     files = states_read(value for value in extra.values() if isinstance(value, str) and Path(value).is_file())
-    return Plan(loaded, settings, shared["device"], folder, found, parameters, files)
+    return Plan(loaded, settings, shared["device"], folder, found, parameters, files, remarks)
 
 
 def _find_notebooks(folder: Path, only: Collection[str] | None) -> tuple[Path, ...]:

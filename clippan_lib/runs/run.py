@@ -3,6 +3,7 @@
 The notebooks' way into the library: each opens the run with the same parameters and asks it for the next stage.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -339,6 +340,8 @@ def open_run(
     dataset = as_configured(dataset, config, optics)
     refuse_unfit(config, dataset)
     folder.claim(settings)
+    for remark in dataset.unscored():
+        print(remark, file=sys.stderr)
     if optics:
         write_json(folder.optics, {**asdict(optics), "good": optics.good})
     return Run(dataset, config, seed, torch.device(device), folder.path, optics)

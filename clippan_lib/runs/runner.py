@@ -47,6 +47,8 @@ def execute(plan: Plan, stream: Stream) -> None:
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
     running = Refusal(f"another process is running in {plan.folder}; wait for it, or give --name")
+    for remark in plan.remarks:
+        print(remark, file=stream, flush=True)
     with held(plan.folder, running):
         place, keys = plan.place, _keys(plan)
         if (place.unfinished / PAGE).is_file():  # stopped while its results took their places

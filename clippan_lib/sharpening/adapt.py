@@ -179,6 +179,7 @@ def _refuse_unfit(manifest: Manifest, root: Path, config: RunConfig) -> bool:
         dataset = open_dataset(manifest, root)
         for split, resolution in dataset.available:
             dataset.patches(split, resolution, patch_of(config, dataset, split, resolution))
+        dataset.unscored()
         return _halved(dataset)
     except DataError as error:
         raise DataError(

@@ -276,10 +276,12 @@ def _scores(judged: Judged, contest: Contest) -> Scored:
         judge = Judge(judged.lrms, judged.pan, contest.sensor, ratio, largest)
         return lambda hrms: {name: (value, []) for name, value in judge.scores(hrms).items()}
     truth, parts = judged.gt, in_blocks(judged.gt)
+    # of a block of one value MPSNR may be infinite and ERGAS divides by 0; where all are, the areas are the blocks
+    kept = [number for number, part in enumerate(parts) if not (part.amin((1, 2)) == part.amax((1, 2))).any()]
 
     def scored(hrms: HRMS) -> dict[str, tuple[Scores, list[float]]]:
         whole = reduced_scores(hrms, truth, ratio, largest)
-        blocks = reduced_scores(in_blocks(hrms), parts, ratio, largest)
+        blocks = reduced_scores(in_blocks(hrms)[kept], parts[kept], ratio, largest) if kept else whole
         return {
             name: (value, [round(part, 5) for part in blocks[name].tolist()] if name in _BLOCKWISE else [])
             for name, value in whole.items()
