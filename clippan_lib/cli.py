@@ -205,8 +205,15 @@ def _add_sharpen(commands: Any) -> None:
 
 def _add_scene(parser: argparse.ArgumentParser) -> None:
     """The options that say what a scene is."""
-    parser.add_argument("--ms", type=Path, required=True, metavar="FILE", help="the bands")
-    parser.add_argument("--pan", type=Path, required=True, metavar="FILE", help="the sharp image")
+    parser.add_argument(
+        "--ms",
+        action="append",
+        required=True,
+        metavar="FILE",
+        help="the bands; may be repeated where files on one grid hold a band each. GDAL's own names, such as "
+        "/vsizip/A.zip/MS.tif, do as well, here and for --pan",
+    )
+    parser.add_argument("--pan", required=True, metavar="FILE", help="the sharp image")
     placing = parser.add_mutually_exclusive_group()
     placing.add_argument(
         "--register",
@@ -292,11 +299,9 @@ def _add_score(commands: Any) -> None:
         help="score a fused image that any program wrote",
         description="Prints every score as CSV: those without a reference, and those with one if it is given.",
     )
-    scoring.add_argument(
-        "--fused", type=Path, required=True, metavar="FILE", help="the image, on the pixels of PAN"
-    )
+    scoring.add_argument("--fused", required=True, metavar="FILE", help="the image, on the pixels of PAN")
     _add_scene(scoring)
-    scoring.add_argument("--reference", type=Path, metavar="FILE", help="the truth, on the same pixels")
+    scoring.add_argument("--reference", metavar="FILE", help="the truth, on the same pixels")
 
 
 def _shift(text: str) -> tuple[float, float]:

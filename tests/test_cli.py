@@ -142,7 +142,7 @@ def test_a_scene_is_sharpened_by_gsa_where_no_method_is_given(monkeypatch, capsy
     monkeypatch.setattr("clippan_lib.commands.sharpen.plan_job", plan_job)
     line = ["sharpen", "--ms", "m.tif", "--pan", "p.tif", "--out", "o.tif", "--bands", "3,1"]
     assert cli.main(line) == 2 and "clippan: enough" in capsys.readouterr().err
-    assert asked == [(Path("m.tif"), Path("p.tif"), "gsa", [3, 1], "measured", 0)]
+    assert asked == [(["m.tif"], "p.tif", "gsa", [3, 1], "measured", 0)]
 
 
 @pytest.fixture

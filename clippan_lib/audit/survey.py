@@ -9,8 +9,9 @@ import numpy as np
 from clippan_lib.audit.checks import CHECKS, Leak, leakage, unreadable
 from clippan_lib.audit.findings import Finding
 from clippan_lib.audit.split import SplitAudit
-from clippan_lib.data.manifest import SPLITS, Manifest
+from clippan_lib.data.manifest import Manifest
 from clippan_lib.data.patches import Dataset, open_dataset
+from clippan_lib.data.splits import SPLITS
 from clippan_lib.data.stacks import Resolution
 from clippan_lib.errors import DataError, NoWindow
 from clippan_lib.shapes import Progress

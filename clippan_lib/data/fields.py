@@ -5,8 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel, ConfigDict
 
 from clippan_lib.errors import ManifestError
+
+
+class Block(BaseModel):
+    """Fields of which no other is allowed, each of its type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 def read_fields(path: Path, what: str) -> dict[str, Any]:

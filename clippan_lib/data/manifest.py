@@ -7,8 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
@@ -16,38 +14,12 @@ from pydantic import (
     model_validator,
 )
 
-from clippan_lib.data.fields import explain, read_fields
+from clippan_lib.data.fields import Block, explain, read_fields
 from clippan_lib.data.pair.grid import STILL, Shift
 from clippan_lib.data.pair.identity import own_name
+from clippan_lib.data.splits import Split
 from clippan_lib.errors import ManifestError
 from clippan_lib.sensors import Sensor, get_sensor, read_sensor
-
-SPLITS = ("train", "val", "test")
-
-
-class _Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Split(_Block):
-    """Shares of train, val and test: of a single scene's sides, or of the number of scenes."""
-
-    train: float = Field(ge=0, le=1)
-    val: float = Field(ge=0, le=1)
-    test: float = Field(ge=0, le=1)
-    axis: Literal["columns", "rows"] = "columns"
-
-    @model_validator(mode="after")
-    def _sums_to_one(self) -> "Split":
-        total = sum(self.fractions.values())
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"train, val and test sum to {total:g}; they must sum to 1")
-        return self
-
-    @property
-    def fractions(self) -> dict[str, float]:
-        return {split: getattr(self, split) for split in SPLITS}
-
 
 _Count = Annotated[int, Field(ge=0, le=500)]
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -62,30 +34,37 @@ def _below_root(path: str) -> str:
     return path
 
 
+def _all_below_root(paths: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """Args: paths: a file, or a file per band."""
+    for path in (paths,) if isinstance(paths, str) else paths or ("",):
+        _below_root(path)
+    return paths
+
+
 _Path = Annotated[str, AfterValidator(_below_root)]
 
 
-class Download(_Block):
+class Download(Block):
     """Where one file can be had without login or consent, and its hash if it is known."""
 
     url: str = Field(pattern="^https?://")
     sha256: _Sha256 | None = None
 
 
-class SceneCounts(_Block):
+class SceneCounts(Block):
     train: _Count
     val: _Count
     test: _Count
 
 
-class MatKeys(_Block):
+class MatKeys(Block):
     """Names of the two variables in the .mat file(s)."""
 
     lrms: str
     pan: str
 
 
-class SyntheticSource(_Block):
+class SyntheticSource(Block):
     """Procedural scenes with ground truth at full resolution; nothing is read from disk."""
 
     kind: Literal["synthetic"]
@@ -99,7 +78,7 @@ class SyntheticSource(_Block):
         return ()
 
 
-class MatPairSource(_Block):
+class MatPairSource(Block):
     """One scene in one .mat file (v5, v7 or v7.3): LRMS (row, column, band) and PAN (row, column), DN."""
 
     kind: Literal["mat_pair"]
@@ -113,16 +92,17 @@ class MatPairSource(_Block):
         return (self.path,)
 
 
-class GeoTiffSource(_Block):
+class GeoTiffSource(Block):
     """One scene as delivered: an MS and a PAN GeoTIFF (or VRT) of one place, DN, read by `data.pair.open_pair`.
 
-    `bands` says which of the MS file each band of the sensor is, by number from 1 or by description, or names
-    those of the sensor that are wanted; without it what the file says decides, else the order. `nodata`, `shift`,
-    `georeference` are as for `open_pair`. As scenes a split gives at most `areas` squares without NoData.
+    `ms` may be a list of files on one grid, with a band each. `bands` says which of the MS file each band of the sensor
+    is, by number from 1 or by description, or names those of the sensor that are wanted; without it what the file says
+    decides, else the order. `nodata`, `shift`, `georeference` are as for `open_pair`. As scenes a split gives at most
+    `areas` squares without NoData.
     """
 
     kind: Literal["geotiff"]
-    ms: _Path
+    ms: Annotated[str | tuple[str, ...], AfterValidator(_all_below_root)]
     pan: _Path
     bands: tuple[Annotated[int, Field(ge=1)], ...] | tuple[str, ...] | None = None
     shift: Shift = STILL
@@ -139,10 +119,10 @@ class GeoTiffSource(_Block):
     @property
     def paths(self) -> tuple[str, ...]:
         """Files, or folders of files, below data_root."""
-        return (self.ms, self.pan)
+        return (self.ms, self.pan) if isinstance(self.ms, str) else (*self.ms, self.pan)
 
 
-class NbuSource(_Block):
+class NbuSource(Block):
     """NBU's two folders of .mat files: the same file name in both is one scene."""
 
     kind: Literal["nbu"]
@@ -156,7 +136,7 @@ class NbuSource(_Block):
         return (self.lrms_dir, self.pan_dir)
 
 
-class PanCollectionFiles(_Block):
+class PanCollectionFiles(Block):
     """HDF5 files, NCHW float64 DN; those not listed are not there."""
 
     train_reduced: str | None = None
@@ -182,7 +162,7 @@ class PanCollectionFiles(_Block):
         return self
 
 
-class PanCollectionSource(_Block):
+class PanCollectionSource(Block):
     """PanCollection's HDF5 files with keys gt (reduced resolution only), ms and pan."""
 
     kind: Literal["pancollection"]
@@ -200,7 +180,7 @@ Source = Annotated[
 ]
 
 
-class Manifest(_Block):
+class Manifest(Block):
     """All the package knows of one dataset. Read it with `load_manifest`.
 
     `sensor` is a name in `clippan_lib.sensors.SENSORS` or a block that describes another sensor. `max_value`

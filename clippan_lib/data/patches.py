@@ -9,11 +9,11 @@ from torch import Tensor
 
 from clippan_lib.data.geotiff import least_side
 from clippan_lib.data.lowered import LoweredReader
-from clippan_lib.data.manifest import SPLITS, Manifest
+from clippan_lib.data.manifest import Manifest
 from clippan_lib.data.pair.sources import States
 from clippan_lib.data.reader import Reader
 from clippan_lib.data.readers import READERS
-from clippan_lib.data.splits import shares_with
+from clippan_lib.data.splits import SPLITS, shares_with
 from clippan_lib.data.stacks import RESOLUTIONS, Batch, Resolution, Scene, SceneStack, Windows
 from clippan_lib.errors import DataError
 from clippan_lib.optics import Optics, measure_optics

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from clippan_lib.data.geotiff import LargeStack
-from clippan_lib.data.manifest import Manifest, Split
+from clippan_lib.data.manifest import Manifest
 from clippan_lib.data.pair.sources import States
+from clippan_lib.data.splits import Split
 from clippan_lib.data.stacks import RESOLUTIONS, MemoryStack, Resolution, SceneStack
 from clippan_lib.errors import DataError
 from clippan_lib.files import file_state

@@ -28,6 +28,7 @@ from clippan_lib.data.manifest import (
     SyntheticSource,
 )
 from clippan_lib.data.pair import open_pair
+from clippan_lib.data.pair.inputs import located
 from clippan_lib.data.pair.sources import States, states_read
 from clippan_lib.data.reader import Key, MeasuredReader, Reader
 from clippan_lib.data.splits import cut_side, deal
@@ -161,9 +162,9 @@ class GeoTiffReader(MeasuredReader):
 
     def __init__(self, manifest: Manifest, root: Path) -> None:
         super().__init__(manifest, root)
-        self.ms, self.pan = root / self.source.ms, root / self.source.pan
-        for path in (self.ms, self.pan):
-            check_exists(path)
+        for path in self.source.paths:
+            check_exists(root / path)
+        self.ms, self.pan = located([root / path for path in self.source.paths[:-1]]), root / self.source.pan
         # where some of its bands lie in a file that says nothing, only the whole sensor knows
         self.pair = open_pair(self.ms, self.pan, sensor=manifest.whole_sensor(), **self.source.opening)
         if self.pair.band_names != self.sensor.bands:

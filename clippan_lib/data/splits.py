@@ -3,6 +3,34 @@
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from math import ceil
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from clippan_lib.data.fields import Block
+
+SPLITS = ("train", "val", "test")
+
+
+class Split(Block):
+    """Shares of train, val and test: of a single scene's sides, or of the number of scenes."""
+
+    train: float = Field(ge=0, le=1)
+    val: float = Field(ge=0, le=1)
+    test: float = Field(ge=0, le=1)
+    axis: Literal["columns", "rows"] = "columns"
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> "Split":
+        total = sum(self.fractions.values())
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train, val and test sum to {total:g}; they must sum to 1")
+        return self
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        return {split: getattr(self, split) for split in SPLITS}
+
 
 # blocks of 32 px are what the block-wise metrics need at both resolutions
 UNITS = (32, 16, 8)

@@ -15,6 +15,8 @@ from pydantic import ValidationError
 
 from clippan_lib.data import Dataset, Manifest, open_dataset
 from clippan_lib.data.pair.grid import STILL, Shift
+from clippan_lib.data.pair.inputs import located
+from clippan_lib.data.pair.names import Image, Images, Location, Named, parts_of
 from clippan_lib.data.pair.scene import Opening
 from clippan_lib.data.pair.sources import states_read
 from clippan_lib.errors import DataError, ManifestError, Refusal
@@ -35,8 +37,8 @@ FROM_BANDWISE = {"stage2_iterations": 6, "stage2_lr": 1e-4}
 
 
 def plan_adaptation(
-    ms: str | Path,
-    pan: str | Path,
+    ms: Images,
+    pan: Image,
     out: str | Path,
     *,
     sensor: Sensor | None = None,
@@ -75,7 +77,7 @@ def plan_adaptation(
         sensor = sensor or trained.sensor
     if sensor is None:
         raise Refusal("adapting needs the scene's sensor: give --sensor, or a run to begin with as --method")
-    files = [Path(path).resolve() for path in (ms, pan)]
+    files = [located(image) for image in (ms, pan)]
     made = partial(scene_manifest, files, out, sensor, opening, shift, trained.max_value if trained else None)
     changes = dict[str, Any](n_seeds=1)
     manifest, root = made()
@@ -107,7 +109,7 @@ def plan_adaptation(
 
 
 def scene_manifest(
-    files: Sequence[Path],
+    files: Sequence[Location],
     out: Path,
     sensor: Sensor,
     opening: Opening,
@@ -118,19 +120,28 @@ def scene_manifest(
     """Two files as a data set, and the folder that its paths are relative to.
 
     Args:
-        files: MS and PAN, resolved.
+        files: MS and PAN, from `inputs.located`.
         out: gives its name.
         sensor, opening, shift: as for `open_pair`.
         max_value: what digital numbers are divided by; None is the sensor's largest.
         split: shares of the scene.
     Raises: ManifestError where the two make no data set, DataError where one cannot be read.
     """
-    root = Path(os.path.commonpath([file.parent for file in files]))
-    ms, pan = (file.relative_to(root).as_posix() for file in files)
+    named = [part for file in files if isinstance(file, Named) for part in file.parts]
+    if lone := [part for part in named if not os.path.isfile(part)]:
+        raise DataError(
+            f"{lone[0]}: training on a scene needs files, which a manifest can name; correct the path, unpack the "
+            "file, or write it as a GeoTIFF (gdal_translate)"
+        )
+    paths = [[Path(part).resolve() for part in parts_of(file)] for file in files]
+    every = [path for of in paths for path in of]
+    root = Path(os.path.commonpath([path.parent for path in every]))
+    names = [tuple(path.relative_to(root).as_posix() for path in of) for of in paths]
+    ms, pan = (of[0] if len(of) == 1 else of for of in names)
     bands = opening.get("bands")
     content: dict[str, Any] = {
         "name": re.sub("[^a-z0-9]+", "_", out.stem.lower()).strip("_") or "scene",
-        "title": f"{ms} and {pan}, for {out.name}",
+        "title": f"{', '.join(names[0])} and {names[1][0]}, for {out.name}",
         "sensor": sensor.name if SENSORS.get(sensor.name) == sensor else sensor,
         "source": {
             "kind": "geotiff",
@@ -145,7 +156,7 @@ def scene_manifest(
         "licence": "that of the files",
         "citation": "none",
         "homepage": "none",
-        "how_to_get": f"In {root}: {'; '.join(map(_told, files))}.",
+        "how_to_get": f"In {root}: {'; '.join(map(_told, every))}.",
     }
     try:
         manifest = Manifest(**content)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from clippan_lib import __version__, figures
+from clippan_lib.data.pair.names import Location, file_of, last_of, parts_of
 from clippan_lib.figures.maps import index_maps
 from clippan_lib.figures.page import PageRow, PageTable, Section, drawn, render
 from clippan_lib.files import file_digest, write_text
@@ -72,8 +73,8 @@ def _facts(contest: Contest) -> dict[str, str]:
     ms, pan = contest.files
     optics = contest.optics
     facts = {
-        "MS": f"{ms.name}, SHA-256 {file_digest(ms)[:16]}…",
-        "PAN": f"{pan.name}, SHA-256 {file_digest(pan)[:16]}…",
+        "MS": _identified(ms),
+        "PAN": _identified(pan),
         "sensor": f"{optics.sensor.name}, bands {', '.join(contest.pair.band_names)}, ratio {contest.sensor.ratio}",
         "optics": optics.remark
         + ("" if optics.sensor.measured else " (assumed: no published measurement is known)"),
@@ -82,6 +83,16 @@ def _facts(contest: Contest) -> dict[str, str]:
         "made by": f"CLIPPan {__version__}",
     }
     return facts | ({"left out": "; ".join(contest.absent)} if contest.absent else {})
+
+
+def _identified(image: Location) -> str:
+    """Names without folders, and what tells the files that hold them from others."""
+    told = [
+        f"{last_of(part)}, SHA-256 {file_digest(file)[:16]}…"
+        for part in parts_of(image)
+        if (file := file_of(part))
+    ]
+    return "; ".join(told) or image.name
 
 
 def _standings(rows: pd.DataFrame, best: Place) -> Section:

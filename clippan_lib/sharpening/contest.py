@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clippan_lib.data.pair.grid import Shift
+from clippan_lib.data.pair.inputs import located
+from clippan_lib.data.pair.names import Image, Images, Location
 from clippan_lib.data.pair.scene import Opening, ScenePair
 from clippan_lib.data.pair.sources import states_read
 from clippan_lib.errors import DataError
@@ -85,7 +87,7 @@ class Contest:
         key: SHA-256 of all that decides the scores.
     """
 
-    files: tuple[Path, Path]
+    files: tuple[Location, Location]
     opening: Opening
     placed: Placed
     optics: SceneOptics
@@ -102,8 +104,8 @@ class Contest:
 
 
 def plan_contest(
-    ms: str | Path,
-    pan: str | Path,
+    ms: Images,
+    pan: Image,
     *,
     sensor: Sensor | None = None,
     methods: Sequence[str] = (),
@@ -123,7 +125,7 @@ def plan_contest(
         gains, register, shift: as for `plan_job`.
     Raises: DataError, CheckpointError or another ValueError that says what was seen and what to do.
     """
-    paths = (Path(ms).resolve(), Path(pan).resolve())
+    paths = located(ms), located(pan)
     trained = {path: TrainedNetwork.load(path) for path in networks}
     for path, network in trained.items():
         refuse_other_kind(sensor, network.sensor, path)
@@ -158,7 +160,7 @@ def plan_contest(
         raise DataError("no method is left to compare: " + "; ".join(absent))
     decisive = [
         library_digest(),
-        states_read(paths),
+        [*states_read(paths).items()],  # the order of several files is that of the bands
         opening,
         placed.shift,
         asdict(told),

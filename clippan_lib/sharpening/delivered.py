@@ -1,7 +1,6 @@
 """A fused image that another program wrote, judged on the pair that it was fused from."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Unpack
 
 import torch
@@ -9,6 +8,8 @@ from torch import Tensor
 
 from clippan_lib.data.pair.bands import mask_bands, mask_of
 from clippan_lib.data.pair.grid import Shift
+from clippan_lib.data.pair.inputs import located
+from clippan_lib.data.pair.names import Image, Images, Location
 from clippan_lib.data.pair.raster import Raster, open_raster
 from clippan_lib.data.pair.scene import Opening, ScenePair
 from clippan_lib.errors import DataError
@@ -60,7 +61,7 @@ class OnGrid:
         return torch.from_numpy(image)[None]
 
 
-def open_on_grid(path: Path, pair: ScenePair) -> OnGrid:
+def open_on_grid(path: Location, pair: ScenePair) -> OnGrid:
     """Open a raster that lies on the pixels of PAN; only its header is read, and some pixels of bands tagged alpha.
 
     Args:
@@ -100,10 +101,10 @@ def open_on_grid(path: Path, pair: ScenePair) -> OnGrid:
     return OnGrid(raster, (round(down), round(right)))
 
 
-def _refuse_other_units(paths: list[Path], images: list[Tensor]) -> None:
+def _refuse_other_units(paths: list[Location], images: list[Tensor]) -> None:
     """Args: files, and their images with that of MS behind them, as stored."""
     *delivered, ms = images
-    pairs: list[tuple[Path, Tensor, Tensor, str]] = [
+    pairs: list[tuple[Location, Tensor, Tensor, str]] = [
         (path, image, ms, "MS") for path, image in zip(paths, delivered, strict=True)
     ]
     if len(delivered) == 2:
@@ -115,11 +116,11 @@ def _refuse_other_units(paths: list[Path], images: list[Tensor]) -> None:
 
 @torch.no_grad()
 def score_fused(
-    fused: str | Path,
-    ms: str | Path,
-    pan: str | Path,
+    fused: Images,
+    ms: Images,
+    pan: Image,
     *,
-    reference: str | Path | None = None,
+    reference: Images | None = None,
     sensor: Sensor | None = None,
     gains: Gains = "measured",
     register: bool = False,
@@ -137,10 +138,9 @@ def score_fused(
     Returns: metric to its mean over the areas; these areas; and what was seen of the files, in words.
     Raises: DataError or another ValueError that says what does not fit: place, bands, holes, or units.
     """
-    paths = Path(ms).resolve(), Path(pan).resolve()
-    placed = place(*paths, sensor=sensor, register=register, shift=shift, **opening)
+    placed = place(ms, pan, sensor=sensor, register=register, shift=shift, **opening)
     pair = placed.pair
-    given = [Path(path) for path in (fused, reference) if path is not None]
+    given = [located(image) for image in (fused, reference) if image is not None]
     files = [open_on_grid(path, pair) for path in given]
     optics = scene_optics(placed, sensor, gains, 0, "scoring")
     told, areas = replace(optics.sensor, ratio=pair.ratio), choose_areas(pair, sensor)

@@ -13,6 +13,8 @@ from torch import nn
 
 from clippan_lib import __version__
 from clippan_lib.data.pair.grid import STILL, Shift
+from clippan_lib.data.pair.inputs import located
+from clippan_lib.data.pair.names import Image, Images, Location, as_given
 from clippan_lib.data.pair.scene import Opening, ScenePair
 from clippan_lib.data.pair.sources import states_read
 from clippan_lib.errors import DataError
@@ -55,7 +57,7 @@ class Job:
 
     Args:
         files: MS and PAN.
-        given: their paths, as given.
+        given: what they were called.
         dtype: of the output.
         sensor: as given, or that of the trained network.
         fuser: the scene and the method.
@@ -69,8 +71,8 @@ class Job:
         offsets: of the headers, in words, where the method's output would be another if they were applied; else "".
     """
 
-    files: tuple[Path, Path]
-    given: tuple[str, str]
+    files: tuple[Location, Location]
+    given: tuple[str | list[str], str | list[str]]
     dtype: str
     sensor: Sensor | None
     fuser: TileFuser
@@ -133,8 +135,8 @@ class _Bound:
 
 
 def plan_job(
-    ms: str | Path,
-    pan: str | Path,
+    ms: Images,
+    pan: Image,
     method: str | Path = "gsa",
     *,
     sensor: Sensor | None = None,
@@ -172,7 +174,7 @@ def plan_job(
         raise DataError(f"a tile of {tile} PAN px is too small; give {MIN_TILE} or more")
     if consistent < 0:
         raise DataError(f"{consistent} steps of consistency: give 0 or more")
-    paths, device = (Path(ms).resolve(), Path(pan).resolve()), torch.device(device)
+    paths, device = (located(ms), located(pan)), torch.device(device)
     placing = partial(place, *paths, register=register, shift=shift, **opening)
     if method in (BANDWISE, STACK):
         placed = placing(sensor=sensor)
@@ -202,7 +204,7 @@ def plan_job(
     optics = bound.optics and bound.optics.record
     decisive = [
         library_digest(),
-        states_read(paths),
+        [*states_read(paths).items()],  # the order of several files is that of the bands
         opening,
         placed.shift,
         bound.identity,
@@ -217,7 +219,7 @@ def plan_job(
     exact = staged.reach is not None
     return Job(
         paths,
-        (str(ms), str(pan)),
+        (as_given(ms), as_given(pan)),
         dtype,
         sensor,
         fuser,
@@ -240,7 +242,7 @@ def _refuse_unlike_units(placed: Placed, method: str) -> None:
         raise DataError(placed.units)
 
 
-def _output_dtype(ms: Path, stored: str, wanted: str | None) -> str:
+def _output_dtype(ms: Location, stored: str, wanted: str | None) -> str:
     """What is written of values that are stored as another type."""
     dtype = wanted or stored
     if dtype not in DTYPES:

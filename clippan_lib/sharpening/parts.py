@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from clippan_lib.data.pair.names import file_of, parts_of
 from clippan_lib.errors import CheckpointError, OutputError
 from clippan_lib.files import LOCK, held, read_json, read_tensors, write_json, write_tensors
 from clippan_lib.sharpening.job import Job
@@ -25,7 +26,8 @@ class Parts:
     """
 
     def __init__(self, out: Path, job: Job, copies: int = 1) -> None:
-        self.out, self.inputs, self.key = out, job.files, job.key
+        self.out, self.key = out, job.key
+        self.inputs = [file_of(part) for file in job.files for part in parts_of(file)]
         self.dtype, self.ratio = job.dtype, job.pair.ratio
         self.folder = out.with_name(f".{out.name}.tiles")
         # the tiles, and the output made of them, which compression may not make much smaller
@@ -40,7 +42,7 @@ class Parts:
         Raises: OutputError if it cannot be made, another process holds it, its disk is too full, or the output is one
             of the inputs.
         """
-        if self.out in self.inputs:
+        if self.out in [file and file.resolve() for file in self.inputs]:
             raise OutputError(
                 f"{self.out}: is one of the files to be sharpened; give the output another name"
             )

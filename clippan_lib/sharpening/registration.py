@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Unpack
 
 from clippan_lib.data.pair.grid import STILL, Shift
+from clippan_lib.data.pair.inputs import located
+from clippan_lib.data.pair.names import Image, Images, Location
 from clippan_lib.data.pair.scene import Opening, PairWindow, ScenePair, open_pair
 from clippan_lib.errors import DataError
 from clippan_lib.optics import Optics, measure_optics
@@ -96,8 +97,8 @@ class Placed:
 
 
 def place(
-    ms: Path,
-    pan: Path,
+    ms: Images,
+    pan: Image,
     *,
     sensor: Sensor | None = None,
     register: bool = False,
@@ -118,6 +119,7 @@ def place(
     Raises: DataError where both are asked for; where MS and PAN show no common structure, or one is the other's
         negative; where nobody asks for a correction and the shift is larger than a MS pixel; or as `open_pair` does.
     """
+    ms, pan = located(ms), located(pan)
     if shift is not None:
         if register:
             raise DataError(f"register measures the shift, and {shift} is given; leave one of the two out")
@@ -166,7 +168,9 @@ def _by_hand(shift: Shift) -> str:
     return f"MS was moved by {shift[0]:+g} rows and {shift[1]:+g} columns (PAN px){map_}, as given"
 
 
-def _registered(ms: Path, pan: Path, sensor: Sensor | None, opening: Opening, found: Optics) -> Placed:
+def _registered(
+    ms: Location, pan: Location, sensor: Sensor | None, opening: Opening, found: Optics
+) -> Placed:
     """Moved until nothing is left to move."""
     down, right = found.shift
     for _ in range(_ROUNDS):
@@ -204,7 +208,7 @@ def _in_numbers(found: Grown) -> str:
     )
 
 
-def _refuse_unlike(found: Optics, ms: Path, pan: Path) -> None:
+def _refuse_unlike(found: Optics, ms: Location, pan: Location) -> None:
     if found.r2 >= UNLIKE:
         return
     raise DataError(
@@ -214,7 +218,7 @@ def _refuse_unlike(found: Optics, ms: Path, pan: Path) -> None:
     )
 
 
-def _refuse_inverted(placed: Placed, pan: Path) -> None:
+def _refuse_inverted(placed: Placed, pan: Location) -> None:
     """The fit takes PAN for its negative just as well.
 
     Args:

@@ -46,7 +46,8 @@ def select_bands(
     if min(len(stored), len(wanted)) < 2:
         raise DataError(
             f"{ms.name}: MS has {len(stored)} band, of which {len(wanted)} is wanted; two or more are needed: "
-            "stack single-band files with gdalbuildvrt -separate, or give more `bands`"
+            "give each file of a band (--ms B2.TIF --ms B3.TIF), stack them with gdalbuildvrt -separate, or give more "
+            "`bands`"
         )
     choice = _Choice(ms, stored, sensor, read_identity(ms, stored, sensor))
     if bands is None:

@@ -122,7 +122,7 @@ def carried(
         ),
         ((), None),
     )
-    tags = _tags(ms, 0)
+    tags = kept_tags(ms, 0)
     if gcps:  # GDAL moves them by a pixel when it writes and reads those of points; as it gives them they are of areas
         tags = {
             name: {key: value for key, value in of.items() if key != "AREA_OR_POINT"}
@@ -163,11 +163,11 @@ def _band(ms: DatasetReader, number: int) -> Band:
         float(ms.scales[of]),
         float(ms.offsets[of]),
         ms.units[of] or "",
-        _tags(ms, number),
+        kept_tags(ms, number),
     )
 
 
-def _tags(ms: DatasetReader, number: int) -> Tags:
+def kept_tags(ms: DatasetReader, number: int) -> Tags:
     """Those of a band, or of the dataset, that are true of fused values as well."""
     domains = [
         name

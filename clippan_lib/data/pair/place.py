@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-from affine import TransformNotInvertibleError
 from rasterio import Affine, DatasetReader
 from rasterio.crs import CRS
 from rasterio.errors import CRSError, TransformError
@@ -93,7 +92,7 @@ def refuse_other_ground(pan: DatasetReader, ms: DatasetReader, ratio: int) -> No
     try:
         ground = _ground(ms, *middle)
         found = None if ground is None else _pixel(pan, *ground)
-    except (TransformError, CRSError, TransformNotInvertibleError):  # too few GCPs, or all on one line
+    except (TransformError, CRSError):
         return
     if found is None:
         return
@@ -112,10 +111,11 @@ def _ground(dataset: DatasetReader, row: float, column: float) -> tuple[float, f
         with RPCTransformer(dataset.rpcs, rpc_height=dataset.rpcs.height_off) as transformer:
             x, y = transformer.xy(row, column)
             return float(x), float(y)
-    if by:
-        x, y = _by_gcps(dataset) @ (column + 0.5, row + 0.5)
-        return float(x), float(y)
-    return None
+    map_ = _by_gcps(dataset)
+    if map_ is None:
+        return None
+    x, y = map_ @ (column + 0.5, row + 0.5)
+    return float(x), float(y)
 
 
 def _pixel(dataset: DatasetReader, x: float, y: float) -> tuple[float, float] | None:
@@ -124,11 +124,15 @@ def _pixel(dataset: DatasetReader, x: float, y: float) -> tuple[float, float] | 
         with RPCTransformer(dataset.rpcs, rpc_height=dataset.rpcs.height_off) as transformer:
             row, column = transformer.rowcol(x, y, op=float)
             return float(row) - 0.5, float(column) - 0.5
-    if by:
-        column, row = ~_by_gcps(dataset) @ (x, y)
-        return float(row) - 0.5, float(column) - 0.5
-    return None
+    map_ = _by_gcps(dataset)
+    if map_ is None:
+        return None
+    column, row = ~map_ @ (x, y)
+    return float(row) - 0.5, float(column) - 0.5
 
 
-def _by_gcps(dataset: DatasetReader) -> Affine:
-    return from_gcps(dataset.gcps[0])
+def _by_gcps(dataset: DatasetReader) -> Affine | None:
+    """The affine map through the points; None if they are too few, or all on one line."""
+    points = dataset.gcps[0]
+    found = from_gcps(points) if len(points) > 2 else None
+    return found if found is not None and not found.is_degenerate else None

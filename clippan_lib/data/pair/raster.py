@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
+from os.path import isfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from clippan_lib.data.pair.names import Location, unopened
 from clippan_lib.errors import DataError
 
 LIMIT = 1e19  # values from here on stand for no data (1e20, -3.4e38): float32 cannot hold their squares
@@ -22,16 +24,35 @@ CACHE_BYTES = (
 )  # holds a row of windows of untiled files; GDAL's own default is a share of the machine's memory
 
 
-def open_raster(path: Path) -> rasterio.DatasetReader:
-    """Raises: DataError if the file is missing, truncated, no raster at all or of complex values."""
-    if not path.is_file():
+class _Called(rasterio.DatasetReader):
+    """A dataset that messages call by the names of its files."""
+
+    words = ""
+
+    @property
+    def name(self) -> str:
+        return self.words
+
+
+def open_raster(path: Location) -> rasterio.DatasetReader:
+    """Raises: DataError if the file is missing, truncated, no raster at all, without bands or of complex values."""
+    if isinstance(path, Path) and not isfile(path):
         raise DataError(f"{path}: no such file; correct the path")
     try:
-        dataset = rasterio.open(path)
+        if isinstance(path, Path):
+            dataset = rasterio.open(path)
+        else:
+            with rasterio.Env():
+                dataset = _Called(path.opened)
+            dataset.words = str(path)
     except RasterioError as error:
+        raise unopened(path, error) from error
+    if not dataset.count:
+        found = dataset.subdatasets
+        more = f" and {len(found) - 8} more" if len(found) > 8 else ""
         raise DataError(
-            f"{path}: truncated or corrupt, cannot be opened as GeoTIFF ({error}); get it again"
-        ) from error
+            f"{path}: holds several images, and not one; give one by its name: {', '.join(found[:8])}{more}"
+        )
     for number, dtype in zip(dataset.indexes, dataset.dtypes, strict=True):
         if "complex" in dtype:
             raise DataError(
@@ -72,7 +93,7 @@ class Raster:
     the blocks that GDAL has decoded, to the next. Copies that were pickled open their own.
 
     Args:
-        path: any raster that GDAL reads.
+        path: any raster that GDAL reads, from `inputs.located`.
         bands: numbers from 1.
         alpha: numbers of the alpha channels: where one is 0 the pixel is invalid.
         masked: False to ignore the file's NoData value and mask.
@@ -80,7 +101,7 @@ class Raster:
         fills: what else stands for no data.
     """
 
-    path: Path
+    path: Location
     bands: tuple[int, ...]
     alpha: tuple[int, ...]
     masked: bool

@@ -10,7 +10,6 @@ pixel where pixel sizes are whole multiples. Where it is zero, the stored values
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import floor
-from pathlib import Path
 from typing import Literal, TypedDict, Unpack
 
 import numpy as np
@@ -24,7 +23,9 @@ from clippan_lib.data.pair.bands import mask_of, select_bands
 from clippan_lib.data.pair.carried import Carried, carried, common_dtype, common_nodata
 from clippan_lib.data.pair.fill import look_for_fills
 from clippan_lib.data.pair.grid import STILL, Axis, Shift, common_grid
+from clippan_lib.data.pair.inputs import located
 from clippan_lib.data.pair.interpolation import LOBES, interpolate, interpolate_along_rows
+from clippan_lib.data.pair.names import Image, Images
 from clippan_lib.data.pair.raster import Raster, alpha_bands, open_raster
 from clippan_lib.data.pair.sources import refuse_missing
 from clippan_lib.errors import DataError
@@ -208,8 +209,8 @@ class Opening(TypedDict, total=False):
 
 
 def open_pair(
-    ms: str | Path,
-    pan: str | Path,
+    ms: Images,
+    pan: Image,
     *,
     sensor: Sensor | None = None,
     shift: Shift = STILL,
@@ -223,7 +224,8 @@ def open_pair(
     offset of the header are carried, not applied.
 
     Args:
-        ms, pan: GeoTIFFs (or whatever else GDAL reads, such as a VRT of single-band files), north up, in one CRS.
+        ms, pan: GeoTIFFs (or whatever else GDAL reads), north up, in one CRS; MS may be several files on one grid,
+            such as one per band. `inputs.located` has the names that are understood.
         opening: all may be left out.
             `bands`: which of MS and in what order: numbers in the file from 1, or names. Names are looked up in the
             file's descriptions, then in what these and the colour tags say a band is ("B4", "Band 4 - Red", colour
@@ -239,7 +241,7 @@ def open_pair(
     Raises: DataError naming the numbers seen where the files are unreadable or do not fit each other, or MS
         lacks the bands or has only one.
     """
-    ms, pan = Path(ms), Path(pan)
+    ms, pan = located(ms), located(pan)
     with open_raster(pan) as high, open_raster(ms) as low:
         for path in (ms, pan):
             refuse_missing(path)

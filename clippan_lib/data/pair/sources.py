@@ -3,12 +3,14 @@
 import re
 import warnings
 from collections.abc import Iterable
+from os.path import isfile
 from pathlib import Path
 from xml.etree import ElementTree
 
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from clippan_lib.data.pair.names import Image, Location, file_of, parts_of
 from clippan_lib.errors import DataError
 from clippan_lib.files import file_state
 
@@ -16,20 +18,23 @@ States = dict[str, list[int] | str | None]
 _NO_FILE = re.compile(r"/vsi|\w{2,}:")  # of GDAL's own file systems, part of a file, or an address
 
 
-def files_read(path: str | Path) -> list[str]:
-    """A file and all that GDAL reads with it: the files behind a VRT, headers in sidecar files, and so on.
+def files_read(path: Image) -> list[str]:
+    """A file and all that GDAL reads with it: the files behind a VRT, headers in sidecar files, archives, and so on.
 
     Args:
-        path: of a file; of one that GDAL cannot read, the file itself is all there is.
-    Returns: names as GDAL gives them, the file itself first; a source that is missing is not among them.
+        path: of an image; of one that GDAL cannot read, the file itself is all there is.
+    Returns: names as GDAL gives them, the file itself, or that of the first band, first; a source that is missing is
+        not among them.
     """
     found: dict[str, None] = {}
-    waiting = [str(path)]
+    waiting = [*reversed(parts_of(path))]
     while waiting:
         name = waiting.pop()
         if name in found:
             continue
         found[name] = None
+        if not isfile(name) and (file := file_of(name)):
+            waiting.append(str(file))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -40,15 +45,15 @@ def files_read(path: str | Path) -> list[str]:
     return list(found)
 
 
-def refuse_missing(path: Path) -> None:
+def refuse_missing(path: Location) -> None:
     """Look for the files of a VRT now: GDAL does so when it reads a window, and that may be hours later.
 
     Args:
-        path: of a raster.
+        path: of a raster. Into archives nobody looks.
     Raises: DataError naming those that are not there.
     """
     missing: list[str] = []
-    waiting = [path]
+    waiting = [Path(part) for part in parts_of(path) if isfile(part)]
     while waiting:
         vrt = waiting.pop()
         with warnings.catch_warnings(), rasterio.open(vrt) as dataset:
@@ -71,11 +76,11 @@ def refuse_missing(path: Path) -> None:
         )
 
 
-def states_read(paths: Iterable[str | Path]) -> States:
+def states_read(paths: Iterable[Image]) -> States:
     """Size and time of every file that GDAL reads with some files: equal as long as the data are the same.
 
     Args:
-        paths: of files.
-    Returns: name to `file_state`.
+        paths: of images.
+    Returns: name to `file_state`; in the order of the images, and of the files of each.
     """
     return {name: file_state(name) for path in paths for name in files_read(path)}
