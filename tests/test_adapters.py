@@ -121,11 +121,17 @@ def test_a_stretch_without_limits_says_how_to_get_them():
         PanStem()(torch.rand(1, 1, 4, 4))
 
 
-def test_constant_bands_are_named():
+def test_a_band_that_is_mostly_one_value_is_stretched_over_all_it_has_and_a_constant_one_is_shown_as_0():
     images = patches()
-    images[:, 2] = 0.3
-    with pytest.raises(ValueError, match=r"bands \[2\] have equal"):
-        Stretch(4).fit(images)
+    images[:, 1], images[:, 2] = 0.6, 0.3
+    images[0, 1, 0, 0] = 0.1
+    stretch = Stretch(4)
+    stretch.fit(images)
+    np.testing.assert_allclose(stretch.lo[1:3], [0.1, 0.3], rtol=1e-6)
+    np.testing.assert_allclose(stretch.hi[1:3], [0.6, 1.3], rtol=1e-6)
+    shown = stretch(images)
+    assert (shown[:, 2] == 0).all() and shown[0, 1].unique().tolist() == [0, 1]
+    assert torch.isfinite(shown).all()
 
 
 def test_another_number_of_bands_is_refused_on_fitting_and_on_use():

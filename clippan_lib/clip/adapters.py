@@ -85,17 +85,21 @@ class Stretch(nn.Module):
         self.register_buffer("hi", torch.full((bands,), torch.nan))
 
     def fit(self, images: Float[Tensor, "n c h w"]) -> None:
-        """Set the limits.
+        """Set the limits: 2nd and 98th percentile; of a band where these are one value, its least and largest.
+
+        A band of one value throughout is shown as 0.
 
         Args:
             images: (n, c, h, w) training patches.
-        Raises: ValueError on another number of bands, or a band without two different percentiles.
+        Raises: ValueError on another number of bands.
         """
         self._check(images)
         lo, hi = _percentile(images, 0.02), _percentile(images, 0.98)
-        flat = (hi <= lo).nonzero().flatten().tolist()
-        if flat:
-            raise ValueError(f"bands {flat} have equal 2nd and 98th percentiles and cannot be stretched")
+        # a sea of one value fills most of some scenes, and all of some parts of them
+        least, largest = images.amin((0, 2, 3)), images.amax((0, 2, 3))
+        flat = hi <= lo
+        lo, hi = lo.where(~flat, least), hi.where(~flat, largest)
+        hi = hi.where(hi > lo, lo + 1)
         self.lo.copy_(lo)
         self.hi.copy_(hi)
 
