@@ -63,8 +63,8 @@ def shown(outputs):
 def test_a_watched_cell_shows_a_bar_with_loss_and_time_left_that_goes_when_the_loop_is_over(tmp_path):
     with kernel(tmp_path, watched=True) as run:
         run(START)
-        run("seen = []\nclose = progress.notebook_tqdm.close")
-        run("progress.notebook_tqdm.close = lambda bar: (seen.append(str(bar)), close(bar))[1]")
+        run("from tqdm import notebook\nseen = []\nclose = notebook.tqdm.close")
+        run("notebook.tqdm.close = lambda bar: (seen.append(str(bar)), close(bar))[1]")
         outputs = run(TRAIN)
         bar = text(run("print(seen[0])"))
     [view] = [output.data[WIDGET]["model_id"] for output in shown(outputs)]

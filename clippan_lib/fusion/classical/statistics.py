@@ -57,7 +57,8 @@ def modulation(
     Returns: (b, c, H, W); 0 where the divisor is 0 all over the scene.
     """
     gain, least = quotient_or_zero(contrast, deviation), _FLOOR * torch.hypot(mean, deviation)
-    if (divisor.amin((-2, -1), keepdim=True) >= least.clamp(min=torch.finfo(least.dtype).tiny)).all():
+    bright = divisor.amin((-2, -1), keepdim=True) >= least.clamp(min=torch.finfo(least.dtype).tiny)
+    if not torch.compiler.is_compiling() and bright.all():  # an exported network knows no pixels yet
         quotient = band / divisor
         limit = _LIMIT * gain.masked_fill(gain == 0, torch.inf)
         low, high = quotient.amin((-2, -1), keepdim=True), quotient.amax((-2, -1), keepdim=True)
