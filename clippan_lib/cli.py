@@ -1,6 +1,7 @@
 """The command `clippan`."""
 
 import argparse
+import gc
 import os
 import shlex
 import sys
@@ -25,8 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.typed = shlex.join(["clippan", *arguments])
     # read once, by torch's first large tensor: with small pages the system takes a third of a whole scene's time
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    # the collector would go through all of torch again and again while it is imported: a tenth of that time
+    gc.disable()
     try:
-        return import_module(f"clippan_lib.commands.{options.command}").act(options)
+        command = import_module(f"clippan_lib.commands.{options.command}")
+        gc.freeze()
+        gc.enable()
+        return command.act(options)
     except KeyboardInterrupt:
         return stop(130, "interrupted; the same command goes on from here")
 

@@ -25,7 +25,7 @@ _HAZE_SHARES = (0.95, 0.45, 0.40, 0.05)
 
 def _detail(pan0: PAN, intensity0: PAN, gain: PerBand) -> PAN:
     """PAN, given mean and deviation of the intensity, less the intensity; 0 where either is constant."""
-    return (gain * pan0 - intensity0).masked_fill(gain == 0, 0.0)
+    return (gain * pan0 - intensity0).masked_fill_(gain == 0, 0.0)
 
 
 def _pan_detail(spread: Moments, pan: PAN, intensity: PAN) -> PAN:
@@ -34,7 +34,8 @@ def _pan_detail(spread: Moments, pan: PAN, intensity: PAN) -> PAN:
 
 
 def _combined(weights: Float64[Tensor, "b c k"], bands: Image) -> Float[Tensor, "b k H W"]:
-    return torch.einsum("bck,bchw->bkhw", weights.to(bands), bands)
+    # not einsum, which copies the bands into another order first
+    return (weights.to(bands).mT @ bands.flatten(2)).unflatten(2, bands.shape[2:])
 
 
 @staged(of_lms)
@@ -138,7 +139,7 @@ def gs(lrms: LRMS, pan: PAN, ratio: int, border: Border = "replicate") -> Stages
     lms = upsample(lrms, ratio, border)
     intensity = lms.mean(1, keepdim=True)
     (spread,) = yield (Spread(lms=lms, pan=pan, intensity=intensity),)
-    return lms + spread.slope("lms", "intensity") * _pan_detail(spread, pan, intensity)
+    return torch.addcmul(lms, _pan_detail(spread, pan, intensity), spread.slope("lms", "intensity"))
 
 
 @staged(lambda ratio: max(of_lms(ratio), of_fine(ratio, wavelet_reach(ratio))))
@@ -162,7 +163,7 @@ def gsa(lrms: LRMS, pan: PAN, ratio: int, border: Border = "replicate") -> Stage
     weights = least_squares(low.covariance("lrms", "lrms"), low.covariance("lrms", "pan"))
     intensity0 = _combined(weights, fine.centred("lms", lms))
     gain = fine.with_combination("intensity", "lms", weights).slope("lms", "intensity")
-    return lms + gain * (fine.centred("pan", pan) - intensity0)
+    return torch.addcmul(lms, fine.centred("pan", pan) - intensity0, gain)
 
 
 def _blurred(image: Image, ratio: int) -> Image:
