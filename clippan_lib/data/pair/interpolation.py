@@ -24,9 +24,9 @@ def interpolate(image: np.ndarray, at: np.ndarray, axis: int) -> np.ndarray:
         wide = np.moveaxis(image.take(span, axis), axis, 0)
         shifted = (wide[first : first + len(at)] for first in range(len(_TAPS)))
         return np.moveaxis(_added(zip(shifted, weights[:, 0], strict=True)), 0, axis)
-    weights = (np.expand_dims(weight, tuple(range(1, 3 - axis))) for weight in weights)
     taken = (image.take((index + tap).clip(0, last), axis) for tap in _TAPS)
-    return _added(zip(taken, weights, strict=True))
+    along = (np.expand_dims(weight, tuple(range(1, 3 - axis))) for weight in weights)
+    return _added(zip(taken, along, strict=True))
 
 
 def _added(terms: Iterator[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
