@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import rasterio
@@ -61,7 +61,7 @@ def sharpen_dataarrays(
         prefix=".clippan.", dir=None if out is None else Path(out).absolute().parent
     ) as name:
         folder = Path(name)
-        files = [_written(image, folder / f"{role}.tif", role) for role, image in (("ms", ms), ("pan", pan))]
+        files = _written(ms, folder / "ms.tif", "MS"), _written(pan, folder / "pan.tif", "PAN")
         job = plan_job(*files, method, **options)
         for remark in job.remarks:
             if remark.startswith("Warning: "):
@@ -72,9 +72,9 @@ def sharpen_dataarrays(
         return fused.load() if out is None else fused
 
 
-def _written(image: xr.DataArray, path: Path, role: str) -> Path:
+def _written(image: xr.DataArray, path: Path, what: str) -> Path:
     """As a GeoTIFF in the dtype of the array."""
-    image = _of_bands(image, role)
+    image = _of_bands(image, what)
     count, height, width = image.shape
     floating = np.issubdtype(image.dtype, np.floating)
     layout = {
@@ -102,9 +102,8 @@ def _written(image: xr.DataArray, path: Path, role: str) -> Path:
     return path
 
 
-def _of_bands(image: xr.DataArray, role: str) -> xr.DataArray:
+def _of_bands(image: xr.DataArray, what: str) -> xr.DataArray:
     """(band, y, x), whatever the dimensions are called; refuses what is no image."""
-    what = role.upper()
     try:
         across, down = image.rio.x_dim, image.rio.y_dim
     except rioxarray.exceptions.MissingSpatialDimensionError as error:
@@ -161,10 +160,9 @@ def _write_values(image: xr.DataArray, dataset: DatasetWriter) -> None:
 
 def _opened(path: Path, lazy: bool, ms: xr.DataArray, names: Sequence[str]) -> xr.DataArray:
     masked = np.issubdtype(ms.dtype, np.floating)
-    fused = rioxarray.open_rasterio(
-        path, masked=masked, chunks={"band": -1, "y": 4 * BLOCK, "x": 4 * BLOCK} if lazy else None
-    )
-    kept = {name: value for name, value in ms.attrs.items() if not name.startswith(_NOT_KEPT)}
+    chunks = {"band": -1, "y": 4 * BLOCK, "x": 4 * BLOCK} if lazy else None
+    fused = cast(xr.DataArray, rioxarray.open_rasterio(path, masked=masked, chunks=chunks))
+    kept = {name: value for name, value in ms.attrs.items() if not str(name).startswith(_NOT_KEPT)}
     fused = fused.assign_attrs(kept | fused.attrs).rename(ms.name)
     if "band" in ms.coords and ms["band"].dtype.kind in "UO":
         fused = fused.assign_coords(band=list(names))
