@@ -10,7 +10,7 @@ import rioxarray
 from rasters import grid, save
 from scenes import scene
 
-from clippan_lib.errors import DataError
+from clippan_lib.errors import DataError, OutputError
 from clippan_lib.sensors import get_sensor
 from clippan_lib.sharpening import plan_job, sharpen
 from clippan_lib.sharpening.dataarrays import sharpen_dataarrays
@@ -129,6 +129,11 @@ def test_an_array_without_coordinates_has_the_corner_of_the_other(files, tmp_pat
 def test_refusals(files, tmp_path, broken, message):
     with pytest.raises(DataError, match=message):
         sharpen_dataarrays(*broken(*opened(files)), "exp")
+
+
+def test_a_folder_that_is_missing_is_named(files, tmp_path):
+    with pytest.raises(OutputError, match="missing: no such folder"):
+        sharpen_dataarrays(*opened(files), "exp", out=tmp_path / "missing" / "out.tif")
 
 
 def test_nothing_is_left_of_a_refused_job(tmp_path):

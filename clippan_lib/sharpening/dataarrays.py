@@ -14,7 +14,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetWriter
 from rasterio.windows import Window
 
-from clippan_lib.errors import DataError
+from clippan_lib.errors import DataError, OutputError
 from clippan_lib.shapes import Progress
 from clippan_lib.sharpening.job import plan_job
 from clippan_lib.sharpening.output import BLOCK
@@ -49,17 +49,18 @@ def sharpen_dataarrays(
         progress: as for `sharpen`.
     Returns: (band, y, x) on the pixels of PAN, in the dtype of MS, with its name and attributes. Warnings that the
         command would print are given as `UserWarning`.
-    Raises: DataError on other dimensions, uneven coordinates, or a Dask array without `out`; else as `plan_job` and
-        `sharpen` do.
+    Raises: DataError on other dimensions, uneven coordinates, or a Dask array without `out`; OutputError if the folder
+        of `out` is missing; else as `plan_job` and `sharpen` do.
     """
     lazy = ms.chunks is not None or pan.chunks is not None
     if out is None and lazy:
         raise DataError(
             "MS or PAN is a Dask array, which may be larger than memory, and so is the result; name a file for it (out)"
         )
-    with TemporaryDirectory(
-        prefix=".clippan.", dir=None if out is None else Path(out).absolute().parent
-    ) as name:
+    beside = None if out is None else Path(out).absolute().parent
+    if beside is not None and not beside.is_dir():
+        raise OutputError(f"{beside}: no such folder; make it, or name an output in another")
+    with TemporaryDirectory(prefix=".clippan.", dir=beside) as name:
         folder = Path(name)
         files = _written(ms, folder / "ms.tif", "MS"), _written(pan, folder / "pan.tif", "PAN")
         job = plan_job(*files, method, **options)
