@@ -130,8 +130,15 @@ def test_impossible_values_are_refused(view):
 def test_without_truth_the_lrms_is_degraded_and_a_small_one_refused():
     of = scene(256, has_gt=False)
     assert degrade(of).image.shape == (1, 4, 64, 64)
-    with pytest.raises(ValueError, match="48×48 px"):
-        degrade(scene(192, has_gt=False))
+    with pytest.raises(ValueError, match="12×12 px: give one of 16 or more"):
+        degrade(scene(48, has_gt=False))
+
+
+def test_the_smallest_test_area_is_shown_whole():
+    view = degrade(scene(128, has_gt=False))
+    view.set(ratio=2, gain=0.1)
+    assert view.area == (0, 0, 32) and view.interpolated.shape == (1, 4, 32, 32)
+    assert view._repr_mimebundle_() is not None
 
 
 def test_the_numbers_stand_below_the_picture(view):

@@ -24,6 +24,7 @@ _APRON = (
 )
 _GAIN = {"min": 0.01, "max": 0.99, "step": 0.005, "readout_format": ".3f"}
 _SIZES = (64, 256)  # px: the panels are as wide
+_LEAST = 16  # px, of an image without a truth: a test area may be as small
 _SIDE, _BAR = 2.4, 0.12  # inches, heights of a picture and of a colour bar
 _FREQUENCIES = np.linspace(0, 0.5, 257)
 
@@ -35,7 +36,7 @@ def degrade(scene: Scene) -> "Degrade":
 
     Args:
         scene: what is degraded; its sensor is the first shown.
-    Raises: ValueError on an image of fewer than 64 pixels a side.
+    Raises: ValueError on an image of fewer than 16 pixels a side.
     """
     return Degrade(scene)
 
@@ -59,9 +60,10 @@ class Degrade(Explorer):
 
     def _controls(self) -> dict[str, ValueWidget]:
         sensor, (height, width) = self.scene.sensor, self.image.shape[-2:]
-        smallest, largest = _SIZES[0], min(height, width, _SIZES[1])
-        if largest < smallest:
-            raise ValueError(f"the image is {height}×{width} px: give one of {smallest} or more a side")
+        largest = min(height, width, _SIZES[1])
+        if largest < _LEAST:
+            raise ValueError(f"the image is {height}×{width} px: give one of {_LEAST} or more a side")
+        smallest = min(largest, _SIZES[0])
         ratio = sensor.ratio
         return {
             "sensor": Dropdown(options=list(self.sensors), value=sensor.name, description="sensor"),
