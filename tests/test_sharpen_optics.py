@@ -13,6 +13,7 @@ from scenes import HEIGHT, SOFT, WIDTH, scene
 
 from clippan_lib import __version__, cli
 from clippan_lib.data.pair import ScenePair, open_pair
+from clippan_lib.data.pair.grid import STILL
 from clippan_lib.errors import DataError
 from clippan_lib.fusion import network_for
 from clippan_lib.fusion.consistency import Consistent, reach, reach_with_both
@@ -282,6 +283,21 @@ def test_tiles_of_a_consistent_method_leave_no_trace(tmp_path, shipped, method):
     assert all(job.exact for job in jobs)
     whole, tiled = (fused(job, tmp_path / "o.tif") for job in jobs)
     np.testing.assert_allclose(tiled, whole, atol=1)  # one number, where rounding went the other way
+    assert (tiled != whole).mean() < 1e-3
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [{"register": True}, {"shift": (2.0, -1.0, 1e-3, 5e-4, -5e-4, 1e-3)}],
+    ids=["registered", "by an affine map"],
+)
+@pytest.mark.parametrize("method", ["gsa+2", "bt_h++2"])
+def test_tiles_of_a_moved_ms_leave_no_trace(tmp_path, method, moved):
+    paths = scene(tmp_path, shift=(2, -1))
+    jobs = [plan_job(*paths, method, sensor=QB, tile=tile, **moved) for tile in (512, 100)]
+    assert jobs[0].placed.shift != STILL and all(job.exact for job in jobs)
+    whole, tiled = (fused(job, tmp_path / "o.tif") for job in jobs)
+    np.testing.assert_allclose(tiled, whole, atol=1)
     assert (tiled != whole).mean() < 1e-3
 
 
