@@ -43,8 +43,11 @@ class ClipAdapter(nn.Module):
         self.bottleneck = _bottleneck(dim, dim, reduction)
 
     def forward(self, features: Features) -> Features:
-        mixed = self.residual * self.bottleneck(features) + (1 - self.residual) * features
-        return F.normalize(mixed, dim=-1)
+        return F.normalize(self.mixed(features), dim=-1)
+
+    def mixed(self, features: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        """As in the equation, not normalised: for features of places, whose length counts."""
+        return self.residual * self.bottleneck(features) + (1 - self.residual) * features
 
 
 class FusionAdapter(nn.Module):
@@ -132,17 +135,21 @@ class MsStem(nn.Module):
     Args:
         kind: one of `STEMS`, see above.
         sensor: gives the bands.
+        learned: weights that the CLIP has learned for these bands; "conv" then has them in the place of "rgb".
     Raises: ValueError on an unknown kind.
     """
 
-    def __init__(self, kind: str, sensor: Sensor) -> None:
+    def __init__(self, kind: str, sensor: Sensor, learned: Float[Tensor, "3 c"] | None = None) -> None:
         super().__init__()
         if kind not in STEMS:
             raise ValueError(f"unknown stem {kind!r}; known: {', '.join(STEMS)}")
         self.kind = kind
         self.stretch = Stretch(sensor.n_bands)
         shown = sensor.gbnir if kind == "gbnir" else sensor.rgb
-        self.register_buffer("weight", torch.eye(sensor.n_bands)[list(shown)])
+        weight = torch.eye(sensor.n_bands)[list(shown)]
+        if kind == "conv" and learned is not None:
+            weight = learned.detach().clone()
+        self.register_buffer("weight", weight)
         self.register_buffer("bias", torch.zeros(3))
         self.residual = _residual(sensor.n_bands) if kind == "conv" else None
 
@@ -161,18 +168,20 @@ class MsStem(nn.Module):
 
 
 class PanStem(nn.Module):
-    """Three equal channels for CLIP from PAN, after the display stretch."""
+    """Three channels for CLIP from PAN, after the display stretch: equal, or with weights that the CLIP has learned."""
 
-    def __init__(self) -> None:
+    def __init__(self, learned: Float[Tensor, " 3"] | None = None) -> None:
         super().__init__()
         self.stretch = Stretch(1)
+        weight = torch.ones(3) if learned is None else learned.detach().clone()
+        self.register_buffer("weight", weight, persistent=False)
 
     def fit(self, pan: PAN) -> None:
         """Set the stretch from training patches (n, 1, H, W)."""
         self.stretch.fit(pan)
 
     def forward(self, pan: PAN) -> Float[Tensor, "b 3 H W"]:
-        return self.stretch(pan).expand(-1, 3, -1, -1)
+        return self.weight.view(3, 1, 1) * self.stretch(pan)
 
 
 def _residual(bands: int) -> nn.Sequential:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -76,11 +77,66 @@ class ClipTowers(nn.Module):
         """Image features of unit length.
 
         Args:
-            rgb: (b, 3, H, W), nominally [0, 1], any size: see `prepare_image`.
+            rgb: (b, 3, H, W), nominally [0, 1], any size: see `prepare_image`. A tower at full resolution takes it as
+                large as it is.
         Returns: (b, d), in the towers' dtype.
         """
-        pixels = prepare_image(rgb.to(self.mean.dtype), self.image_size, self.mean, self.std)
-        return F.normalize(self.model.encode_image(pixels), dim=-1)
+        return F.normalize(self.model.encode_image(self._prepared(rgb)), dim=-1)
+
+    @property
+    def full_resolution(self) -> bool:
+        """Whether the image tower looks at images as large as they are (`clip.tower.DenseTower`)."""
+        return hasattr(self._trunk, "weights_of")
+
+    def weights_of_bands(self, nm: np.ndarray) -> Float[Tensor, "3 c"] | None:
+        """Of bands at these wavelengths in the tower's three channels, if it has learned any."""
+        return self._trunk.weights_of(nm) if self.full_resolution else None
+
+    @property
+    def weights_of_pan(self) -> Float[Tensor, " 3"] | None:
+        """Of PAN in the tower's three channels, if it has learned any."""
+        return self._trunk.of_pan if self.full_resolution else None
+
+    def encode_pixels(self, rgb: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b d h w"]:
+        """Features of places in the space of those of images, of any length.
+
+        Of a tower at full resolution those of pixels. Of others those of its patches, the last ones, through the
+        layer that ends the tower: a vision transformer's projection, or a ResNet's attention pool without attention
+        (Zhou, Loy and Dai 2022 [zhou2022extract]).
+
+        Args:
+            rgb: (b, 3, H, W), nominally [0, 1].
+        Returns: (b, d, h, w).
+        Raises: ValueError if the tower is of another kind.
+        """
+        visual, pixels = self.model.visual, self._prepared(rgb)
+        if self.full_resolution:
+            return self._trunk.forward_features(pixels)
+        pool, projection = getattr(visual, "attnpool", None), getattr(visual, "proj", None)
+        if not hasattr(visual, "forward_intermediates") or not (
+            pool is not None or torch.is_tensor(projection)
+        ):
+            raise ValueError(
+                f"the image tower of {self.name} ({type(visual).__name__}) has no features of places that are known "
+                "here; take a vision transformer or ResNet of open_clip, or guidance='global'"
+            )
+        found = visual.forward_intermediates(
+            pixels, indices=1, normalize_intermediates=True, intermediates_only=True
+        )
+        (maps,) = found["image_intermediates"]
+        if torch.is_tensor(projection):
+            return torch.einsum("bkhw,kd->bdhw", maps, projection)
+        for layer in (pool.v_proj, pool.c_proj):
+            maps = F.conv2d(maps, layer.weight[..., None, None], layer.bias)
+        return maps
+
+    @property
+    def _trunk(self) -> Any:
+        return getattr(self.model.visual, "trunk", None)
+
+    def _prepared(self, rgb: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 h w"]:
+        size = (rgb.shape[-2], rgb.shape[-1]) if self.full_resolution else self.image_size
+        return prepare_image(rgb.to(self.mean.dtype), size, self.mean, self.std)
 
     def encode_text(self, texts: list[str]) -> Features:
         """Text features of unit length, without a graph: nothing of a text can be trained here.

@@ -12,6 +12,7 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
+import clippan_lib.clip.tower  # noqa: F401 (a configuration may name it, and timm then must know it)
 from clippan_lib.assets import EMBEDDED
 from clippan_lib.errors import ClipWeightsError
 

@@ -1,7 +1,7 @@
 """The supervisor: a frozen CLIP with stems, prompts and adapters; Stage I trains it, Stage II asks it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,17 @@ from torch import Tensor, nn
 from clippan_lib.clip.adapters import ClipAdapter, FusionAdapter, MsStem, PanStem
 from clippan_lib.clip.model import ClipTowers, load_clip
 from clippan_lib.clip.prompts import ROLES, PromptSet, get_prompts
+from clippan_lib.data.synthetic.materials import CENTRE_NM, wavelengths
 from clippan_lib.errors import CheckpointError
 from clippan_lib.files import read_tensors, write_tensors
+from clippan_lib.losses.guidance import dense_direction, directions
+from clippan_lib.mtf import upsample
 from clippan_lib.sensors import Sensor, read_sensor
 from clippan_lib.shapes import HRMS, LRMS, PAN, Features
 
 ADAPTERS = ("shared", "per_type")
+# From fused images (b, c, H, W) to the loss of each
+Guide = Callable[[HRMS], Float[Tensor, " b"]]
 _KEY = "clippan_supervisor"
 _VERSION = 1
 
@@ -76,8 +81,13 @@ class Supervisor(nn.Module):
         def bank(residual: float) -> nn.ModuleDict:
             return nn.ModuleDict({name: ClipAdapter(towers.dim, reduction, residual) for name in names})
 
+        of_bands = _weights_of_bands(towers, sensor)
         self.stems = nn.ModuleDict(
-            {"lrms": MsStem(stem, sensor), "pan": PanStem(), "hrms": MsStem(stem, sensor)}
+            {
+                "lrms": MsStem(stem, sensor, of_bands),
+                "pan": PanStem(towers.weights_of_pan),
+                "hrms": MsStem(stem, sensor, of_bands),
+            }
         )
         self.image_adapters = bank(image_residual)
         self.text_adapters = bank(text_residual)
@@ -109,6 +119,22 @@ class Supervisor(nn.Module):
     def embed_hrms(self, hrms: HRMS) -> Features:
         """Adapted features (b, d) of high-resolution multispectral images (b, c, H, W), fused or not."""
         return self._embed("hrms", hrms)
+
+    def guide(self, lrms: LRMS, pan: PAN, dense: bool = False) -> Guide:
+        """The language term of images fused from a pair; what does not depend on them is computed once, here.
+
+        Args:
+            lrms, pan: one pair or a batch, [0, 1].
+            dense: Eqs. 6-8 at every place of the image tower (`guidance.dense_direction`), not of whole images.
+        Returns: from fused images (b, c, H, W) to the loss of each, (b,).
+        Raises: ValueError if the image tower has no features of places.
+        """
+        texts = self.embed_texts()
+        if not dense:
+            known = self.embed_lrms(lrms), self.embed_pan(pan)
+            return lambda hrms: directions(self.embed_hrms(hrms), *known, texts)
+        maps = self._maps("lrms", lrms), self._maps("pan", pan)
+        return lambda hrms: dense_direction(self._maps("hrms", hrms), *maps, texts)
 
     def embed_texts(self) -> Float[Tensor, "3 d"]:
         """Adapted features of the three prompts, rows lrms, pan, hrms; constants once frozen."""
@@ -214,7 +240,19 @@ class Supervisor(nn.Module):
         }
 
     def _embed(self, role: str, image: Tensor) -> Features:
-        return self._adapter(self.image_adapters, role)(self.towers.encode_image(self.stems[role](image)))
+        features = self.towers.encode_image(self._shown(role, image))
+        return self._adapter(self.image_adapters, role)(features)
+
+    def _maps(self, role: str, image: Tensor) -> Float[Tensor, "b d h w"]:
+        """Adapted features of places, of any length."""
+        maps = self.towers.encode_pixels(self._shown(role, image)).movedim(1, -1)
+        return self._adapter(self.image_adapters, role).mixed(maps).movedim(-1, 1)
+
+    def _shown(self, role: str, image: Tensor) -> Float[Tensor, "b 3 H W"]:
+        """Three channels; for a tower that does not resize, LRMS is interpolated, so that a pixel is a pixel of PAN."""
+        if role == "lrms" and self.towers.full_resolution:
+            image = upsample(image, self.sensor.ratio)
+        return self.stems[role](image)
 
     def _adapted_texts(self) -> Float[Tensor, "3 d"]:
         pairs = zip(ROLES, self.raw_texts.split(1), strict=True)
@@ -222,6 +260,13 @@ class Supervisor(nn.Module):
 
     def _adapter(self, bank: nn.ModuleDict, role: str) -> nn.Module:
         return bank[role] if self.options["adapters"] == "per_type" else bank["shared"]
+
+
+def _weights_of_bands(towers: ClipTowers, sensor: Sensor) -> Float[Tensor, "3 c"] | None:
+    """What the CLIP has learned for these bands; None where it has nothing, or a band's wavelength is not known."""
+    if set(sensor.bands) <= set(CENTRE_NM):
+        return towers.weights_of_bands(wavelengths(sensor))
+    return None
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -1,10 +1,15 @@
 """Stage II: language as the supervisor (Eqs. 6-8 of CLIPPan [jian2026clippan])."""
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from clippan_lib.shapes import Features, Scalar
+
+SOFTNESS = 0.3  # of the square of a step between features of pixels, whose length is about 1
+
+Maps = Float[Tensor, "b d H W"]
 
 
 def direction(out: Features, lrms: Features, pan: Features, texts: Float[Tensor, "3 d"]) -> Scalar:
@@ -20,7 +25,44 @@ def direction(out: Features, lrms: Features, pan: Features, texts: Float[Tensor,
         texts: (3, d), embeddings of the lrms, pan and hrms texts.
     Returns: mean over the batch, in [0, 2]; 0 when both steps agree, 1 when they are orthogonal.
     """
+    return directions(out, lrms, pan, texts).mean()
+
+
+def directions(
+    out: Features, lrms: Features, pan: Features, texts: Float[Tensor, "3 d"]
+) -> Float[Tensor, " b"]:
+    """As `direction`, of each image."""
     text_lrms, text_pan, text_hrms = texts
     from_lrms = F.cosine_similarity(out - lrms, (text_hrms - text_lrms)[None])
     from_pan = F.cosine_similarity(out - pan, (text_hrms - text_pan)[None])
-    return (1 - (from_lrms + from_pan) / 2).mean()
+    return 1 - (from_lrms + from_pan) / 2
+
+
+def dense_direction(
+    out: Maps, lrms: Maps, pan: Maps, texts: Float[Tensor, "*b 3 d"], softness: float = SOFTNESS
+) -> Float[Tensor, " b"]:
+    """Eqs. 6-8 at every pixel: the step from the features of each input to those of the output, where all three lie.
+
+    1 - (cos(dV_MS, dT_MS) + cos(dV_PAN, dT_PAN)) / 2, mean over pixels. Departs from the paper in: features are those
+    of pixels, and of any length; and a step's length is sqrt(|dV|^2 + softness), so that where the output is as an
+    input is the cosine is 0, and its gradient finite.
+
+    Args:
+        out: (b, d, H, W), features of the fused image's pixels.
+        lrms: (b, d, H, W), of the LRMS image, interpolated to PAN's size.
+        pan: (b, d, H, W), of PAN.
+        texts: (3, d), or one of each image, (b, 3, d): embeddings of the lrms, pan and hrms texts.
+        softness: added to the square of a step.
+    Returns: (b,), each in [0, 2].
+    """
+    text_lrms, text_pan, text_hrms = texts.unbind(-2)
+    agreement = [
+        _agreement(out - given, F.normalize(text_hrms - text, dim=-1), softness)
+        for given, text in ((lrms, text_lrms), (pan, text_pan))
+    ]
+    return 1 - (agreement[0] + agreement[1]) / 2
+
+
+def _agreement(step: Maps, wanted: Float[Tensor, "*b d"], softness: float) -> Float[Tensor, " b"]:
+    along = torch.einsum("bdhw,bd->bhw", step, wanted.expand(len(step), -1))
+    return (along / (step.square().sum(1) + softness).sqrt()).mean((-2, -1))

@@ -152,6 +152,8 @@ class RunConfig(BaseModel):
     """Weight of Eq. 11; the paper's."""
     w_pseudo: Annotated[Weight, _UNSUPERVISED] = 1.0
     """Weight of the pseudo-supervision, Eq. 12; the paper's."""
+    guidance: Annotated[Literal["global", "dense"], _STAGE2] = "global"
+    """Eq. 6 of features of images, the paper's, or of every place of the image tower; ours."""
     w_language: Annotated[Weight, _STAGE2] = 1.0
     """Weight of the language direction, Eq. 6; the paper's."""
     w_gt: Annotated[Weight, Decides(("supervised",))] = 1.0

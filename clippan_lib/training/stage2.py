@@ -193,6 +193,14 @@ def _language(
     if supervisor is None or config.w_language == 0:
         return {}
     supervisor.to(device).freeze()
+    if config.guidance == "dense":
+        # features of all places of all patches would take more memory than the time they save is worth
+        return {
+            "language": (
+                config.w_language,
+                lambda hrms, known: supervisor.guide(known["lrms"], known["pan"], dense=True)(hrms).mean(),
+            )
+        }
     texts = supervisor.embed_texts()
     of = identity(supervisor)
     data.once("lrms_features", lambda images: supervisor.embed_lrms(images["lrms"]), of, features)

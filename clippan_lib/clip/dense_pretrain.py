@@ -1,0 +1,264 @@
+"""Trains the tower whose gradient is an image: `python -m clippan_lib.clip.dense_pretrain --out DIR --seed 0`.
+
+Words and images are taught together. The loss of a text (`guidance.dense_direction`) must have a gradient that points
+from any fused image to what the text asks for, on synthetic deliveries whose truth is known; it must rank fused images
+as the truth does; and captions must agree with the images that they describe, as CLIP has it.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clippan_lib.clip.aims import AIMS, TRUTH, blurred
+from clippan_lib.clip.captioned import COVER_NAMES, VARIANTS, draw_captions
+from clippan_lib.clip.deliveries import Delivery, make
+from clippan_lib.clip.judge import Crop, Judge, crop, judged, ranking_loss
+from clippan_lib.clip.model import load_clip
+from clippan_lib.clip.pretrain import caption_loss
+from clippan_lib.clip.tower import TOWER
+from clippan_lib.data.synthetic import COVERS
+from clippan_lib.files import write_tensors
+
+FIRST_TRAINING_SEED, FIRST_HELD_OUT_SEED = 4_000_000, 4_900_000
+
+
+@dataclass(frozen=True)
+class DenseConfig:
+    """Numbers of one training.
+
+    Args:
+        seed: decides deliveries, initial weights and all draws.
+        deliveries: for training, 128 x 128 PAN px.
+        held_out: for the scores.
+        steps: optimiser steps.
+        batch: crops per step, each of a delivery of its own.
+        candidates: fused images of a crop whose gradient is judged.
+        ranked: fused images of a crop that are ranked besides.
+        crop: side of a crop, LRMS px.
+        truth_share: of the candidates, for which the text asks for the truth.
+        w_rank, w_caption: weights of the other two terms.
+        lr, lr_text: peak learning rates of the image tower and of the text tower.
+    """
+
+    seed: int = 0
+    deliveries: int = 480
+    held_out: int = 24
+    steps: int = 3000
+    batch: int = 4
+    candidates: int = 3
+    ranked: int = 3
+    crop: int = 12
+    truth_share: float = 0.7
+    w_rank: float = 0.3
+    w_caption: float = 0.1
+    lr: float = 3e-3
+    lr_text: float = 5e-4
+
+
+def new_model(seed: int) -> nn.Module:
+    """The dense tower untrained beside the text tower of the present CLIP; torch's random state stays."""
+    text_cfg = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2}
+    vision_cfg = {"timm_model_name": TOWER, "timm_pool": "", "timm_proj": "", "image_size": 64}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = open_clip.CLIP(embed_dim=64, vision_cfg=vision_cfg, text_cfg=text_cfg)
+    old = load_clip().model.state_dict()
+    kept = {name: value for name, value in model.state_dict().items() if not name.startswith("visual.")}
+    kept = {name: old[name] for name, value in kept.items() if old[name].shape == value.shape}
+    model.load_state_dict(kept, strict=False)
+    return model
+
+
+def _text(name: str, rng: np.random.Generator, cover: int, unseen: bool = False) -> str:
+    aim = AIMS[name]
+    texts = aim.unseen if unseen else aim.wordings
+    return _filled(texts[int(rng.integers(len(texts)))], rng, cover)
+
+
+def _filled(text: str, rng: np.random.Generator, cover: int) -> str:
+    names = COVER_NAMES[COVERS[cover]]
+    return text.format(cover=names[int(rng.integers(len(names)))])
+
+
+def _input(name: str, rng: np.random.Generator, cover: int) -> str:
+    """A text of LRMS or of PAN."""
+    texts = VARIANTS[name]
+    return _filled(texts[int(rng.integers(len(texts)))], rng, cover)
+
+
+def _variants(part: Crop, judge: Judge, rng: np.random.Generator) -> dict[str, Tensor]:
+    """Mean features of a truth that was blurred, distorted or made noisy, and of a blurred PAN."""
+    sigma, share, level = 0.9 + 1.6 * rng.random(), 0.4 + 0.5 * rng.random(), 0.25 + 0.5 * rng.random()
+    soft, deviation = blurred(part.gt, sigma), part.shown.deviation
+    grey = ((part.gt - part.gt.mean((-2, -1), keepdim=True)) / deviation).mean(1, keepdim=True)
+    distorted = (1 - share) * part.gt + share * (part.gt.mean((-2, -1), keepdim=True) + deviation * grey)
+    if rng.random() < 0.5:
+        distorted = part.gt.roll(1, 1) * deviation / deviation.roll(1, 0)
+    noisy = part.gt + level * deviation * torch.from_numpy(
+        rng.standard_normal(tuple(part.gt.shape), np.float32)
+    )
+    images = judge.bands(torch.cat([soft, distorted, noisy]), part.shown).mean((-2, -1))
+    pan = judge.pan(blurred(part.pan, sigma), part.shown).mean((-2, -1))
+    return {"blurred": images[:1], "distorted": images[1:2], "noisy": images[2:], "blurred_pan": pan}
+
+
+def _draw_texts(
+    parts: Sequence[Crop], config: DenseConfig, rng: np.random.Generator
+) -> tuple[list[str], list]:
+    """Per crop: a text of LRMS, of PAN and of the truth, then one per candidate; and the aims of these."""
+    others = [name for name in AIMS if name != TRUTH]
+    texts, aims = [], []
+    for part in parts:
+        names = [
+            TRUTH if rng.random() < config.truth_share else others[int(rng.integers(len(others)))]
+            for _ in range(config.candidates)
+        ]
+        texts += [
+            _input("lrms", rng, part.cover),
+            _input("pan", rng, part.cover),
+            _text(TRUTH, rng, part.cover),
+        ]
+        texts += [_text(name, rng, part.cover) for name in names]
+        aims.append(names)
+    return texts, aims
+
+
+def step(
+    judge: Judge, deliveries: Sequence[Delivery], config: DenseConfig, rng: np.random.Generator
+) -> tuple:
+    """Loss of one step, and its parts."""
+    chosen = rng.choice(len(deliveries), config.batch, replace=False)
+    count = config.candidates + config.ranked
+    parts = [crop(deliveries[number], count, judge.tower, config.crop, rng) for number in chosen]
+    texts, aims = _draw_texts(parts, config, rng)
+    captions, said = draw_captions(torch.Generator().manual_seed(int(rng.integers(2**31))))
+    features = judge.texts([*texts, *captions])
+    of_captions = features[len(texts) :]
+    per_crop = features[: len(texts)].split(3 + config.candidates)
+    cosines, ranks, right, means, facts = [], [], [], [], []
+    for part, names, found in zip(parts, aims, per_crop, strict=True):
+        asked = torch.stack([torch.stack([found[0], found[1], text]) for text in found[3:]])
+        terms = judged(judge, part, config.candidates, names, asked, found[:3])
+        rank, share = ranking_loss(terms.energies, terms.errors)
+        cosines.append((terms.cosines, names))
+        ranks.append(rank)
+        right.append(share)
+        seen = terms.globals | _variants(part, judge, rng)
+        for number, name in enumerate(VARIANTS):
+            means.append(seen[name])
+            facts.append((number, part.cover))
+    images, seen_facts = F.normalize(torch.cat(means), dim=1), torch.tensor(facts)
+    agree = ((seen_facts[:, None] == said[None]) | (said[None] < 0)).all(-1).float()
+    caption = caption_loss(judge.model.logit_scale.exp() * images @ of_captions.T, agree)
+    every = torch.cat([values for values, _ in cosines])
+    names = [name for _, each in cosines for name in each]
+    truth = torch.tensor([name == TRUTH for name in names])
+    loss = (1 - every).mean() + config.w_rank * torch.stack(ranks).mean() + config.w_caption * caption
+    record = {
+        "cosine": every[truth].mean().item() if truth.any() else math.nan,
+        "of_aims": every[~truth].mean().item() if not truth.all() else math.nan,
+        "right": torch.stack(right).mean().item(),
+        "caption": caption.item(),
+    }
+    return loss, record
+
+
+def train(
+    model: nn.Module,
+    deliveries: Sequence[Delivery],
+    held_out: Sequence[Delivery],
+    config: DenseConfig,
+    out: Path,
+) -> list[dict[str, float]]:
+    """Train both towers; a line of means every hundred steps, and the weights as they are every five hundred."""
+    rng, judge, kept = np.random.default_rng(config.seed), Judge(model).train(), []
+    groups = [{"params": list(model.visual.parameters()), "peak": config.lr}]
+    words = [p for name, p in model.named_parameters() if not name.startswith("visual.")]
+    groups.append({"params": words, "peak": config.lr_text})
+    optimiser, started = torch.optim.Adam(groups), time.time()
+    for number in range(config.steps):
+        rise = min(1.0, (number + 1) / max(1, 0.03 * config.steps))
+        share = rise * (1 + math.cos(math.pi * number / config.steps)) / 2
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak"] * share
+        loss, record = step(judge, deliveries, config, rng)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        model.logit_scale.data.clamp_(max=math.log(100))
+        kept.append(record)
+        if (number + 1) % 100 == 0:
+            means = {key: round(float(np.nanmean([row[key] for row in kept[-100:]])), 3) for key in record}
+            line = f"{number + 1} {time.time() - started:.0f} s {means}"
+            if (number + 1) % 500 == 0:
+                line += f" held out {held(judge, held_out, config)}"
+                write_tensors(out / "part.safetensors", model.state_dict(), {"format": "pt"})
+            with (out / "log.txt").open("a") as file:
+                print(line, file=file)
+    return kept
+
+
+def held(
+    judge: Judge, deliveries: Sequence[Delivery], config: DenseConfig, crops: int = 2
+) -> dict[str, float]:
+    """Cosines per aim, with seen and unseen wordings, and the share of pairs ranked right, on deliveries kept apart."""
+    rng = np.random.default_rng([config.seed, 5])
+    found: dict[str, list[float]] = {"right": []}
+    for delivery in deliveries:
+        for _ in range(crops):
+            part = crop(delivery, len(AIMS), judge.tower, config.crop, rng)
+            inputs = [_input(name, rng, part.cover) for name in ("lrms", "pan")]
+            for unseen in (False, True):
+                with torch.no_grad():
+                    texts = judge.texts([*inputs, *(_text(name, rng, part.cover, unseen) for name in AIMS)])
+                asked = torch.stack([torch.stack([texts[0], texts[1], text]) for text in texts[2:]])
+                terms = judged(judge, part, len(AIMS), [*AIMS], asked, texts[:3], training=False)
+                for name, cosine in zip(AIMS, terms.cosines.tolist(), strict=True):
+                    found.setdefault(f"{name}{' (unseen)' * unseen}", []).append(cosine)
+                if not unseen:
+                    found["right"].append(ranking_loss(terms.energies, terms.errors)[1].item())
+    return {name: round(float(np.mean(values)), 3) for name, values in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=DenseConfig.steps)
+    parser.add_argument("--deliveries", type=int, default=DenseConfig.deliveries)
+    parser.add_argument("--held-out", type=int, default=DenseConfig.held_out)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    config = DenseConfig(options.seed, options.deliveries, options.held_out, options.steps)
+    options.out.mkdir(parents=True, exist_ok=True)
+    started = time.time()
+    deliveries = [
+        make(FIRST_TRAINING_SEED + 10_000 * config.seed + number) for number in range(config.deliveries)
+    ]
+    held_out = [make(FIRST_HELD_OUT_SEED + number) for number in range(config.held_out)]
+    drawn = time.time()
+    model = new_model(config.seed)
+    train(model, deliveries, held_out, config, options.out)
+    facts = asdict(config) | {
+        "draw_seconds": round(drawn - started),
+        "train_seconds": round(time.time() - drawn),
+        "held_out_scores": held(Judge(model.eval()), held_out, config),
+    }
+    about = {"format": "pt", "facts": json.dumps(facts)}
+    write_tensors(options.out / "dense_clip.safetensors", model.state_dict(), about)
+    print(json.dumps(facts, indent=2))
+
+
+if __name__ == "__main__":
+    main()
