@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clippan_lib.commands import stop
+from clippan_lib.commands.given import bands, nodata, shift
 from clippan_lib.sensors import SENSORS
 
 
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_sharpen(commands)
     _add_compare(commands)
     _add_score(commands)
+    _add_judge(commands)
     return parser
 
 
@@ -229,7 +231,7 @@ def _add_scene(parser: argparse.ArgumentParser) -> None:
     )
     placing.add_argument(
         "--shift",
-        type=_shift,
+        type=shift,
         metavar="ROWS,COLUMNS",
         help="move MS by so many PAN pixels down and right first (up and left are negative: --shift=-2.4,1); 0,0 takes "
         "the two as they lie",
@@ -256,14 +258,14 @@ def _add_scene(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--bands",
-        type=_bands,
+        type=bands,
         metavar="B,B,...",
         help="bands of the MS file and their order, as numbers from 1 or as names (default: those of the sensor that "
         "the file has, or all)",
     )
     parser.add_argument(
         "--nodata",
-        type=_nodata,
+        type=nodata,
         metavar="V|none",
         help="the value of pixels without data in both files, beside what these declare (default: one is looked for); "
         "none: there is no such value",
@@ -310,28 +312,20 @@ def _add_score(commands: Any) -> None:
     scoring.add_argument("--reference", metavar="FILE", help="the truth, on the same pixels")
 
 
-def _shift(text: str) -> tuple[float, float]:
-    try:
-        rows, columns = map(float, text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text}: give rows and columns in PAN px, such as -2.4,1") from None
-    if not abs(rows) + abs(columns) < 1e6:
-        raise argparse.ArgumentTypeError(f"{text}: is no shift of a scene")
-    return rows, columns
-
-
-def _nodata(text: str) -> float | str:
-    try:
-        return text if text == "none" else float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text}: give a number, or none") from None
-
-
-def _bands(text: str) -> list[int] | list[str]:
-    names = [name.strip() for name in text.split(",")]
-    numbers = [int(name) for name in names if name.isdecimal()]
-    if "" in names or 0 < len(numbers) < len(names):
-        raise argparse.ArgumentTypeError(
-            f"{text}: give numbers from 1, such as 3,2,1, or names, such as red,green,blue"
-        )
-    return numbers or names
+def _add_judge(commands: Any) -> None:
+    judging = commands.add_parser(
+        "judge",
+        help="put the supervisor of a run through its gates",
+        description="Measures on drawn scenes, whose truth is known, whether the language term of a run ranks fused "
+        "images, whether its gradient points at the truth, and whether steps along it gain, beside the same CLIP with "
+        "random weights. Prints CSV, a gate a row.",
+    )
+    judging.add_argument("run", type=Path, metavar="RUN", help="folder of a run whose Stage I is done")
+    judging.add_argument(
+        "--guidance",
+        choices=("global", "dense"),
+        default="global",
+        help="the language term of whole images (default), or of every place of the image tower",
+    )
+    judging.add_argument("--deliveries", type=int, default=8, metavar="N", help="scenes drawn (default: 8)")
+    judging.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

@@ -82,6 +82,9 @@ class Stretch(nn.Module):
         bands: number of bands.
     """
 
+    lo: Tensor
+    hi: Tensor
+
     def __init__(self, bands: int) -> None:
         super().__init__()
         self.register_buffer("lo", torch.full((bands,), torch.nan))

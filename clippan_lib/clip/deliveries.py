@@ -1,7 +1,7 @@
 """What a judge of fusions learns from: deliveries with their truth, fusions of them, and spoiled truths."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from clippan_lib.shapes import HRMS, LRMS, PAN
 RATIO = 4
 PATCH = 128  # PAN px of a delivery
 METHODS = ("exp", "gsa", "bt_h", "mtf_glp_hpm_r", "bdsd_pc", "gsa+3", "bt_h+3", "bt_h++3")
-UNSEEN_METHODS = ("gs", "awlp", "mtf_glp_cbd", "pracs", "mtf_glp_hpm+3", "bdsd_pc++3")
+UNSEEN_METHODS = ("gs", "awlp", "mtf_glp_fs", "pracs", "mtf_glp_hpm+3", "bdsd_pc++3")
 _BANDS = {
     3: ("blue", "green", "red"),
     4: ("blue", "green", "red", "nir"),
@@ -65,20 +65,33 @@ def kind_of(bands: int, gnyq: Sequence[float]) -> Sensor:
 
 
 @torch.no_grad()
-def make(seed: int, methods: Sequence[str] = METHODS) -> Delivery:
-    """Draw land, a sensor and a delivery, and fuse it.
+def make(seed: int, methods: Sequence[str] = METHODS, sensor: Sensor | None = None) -> Delivery:
+    """Draw land, optics and a delivery, and fuse it.
 
     Args:
         seed: of the land and of all draws.
         methods: classical ones, with steps or without; the band-wise network is always there.
+        sensor: whose bands it has, with other gains; None draws one with three, four or eight.
+    Raises: ValueError on a sensor with another ratio, or bands that are not among WorldView's.
     """
     rng = np.random.default_rng([seed, 7])
-    pair = deliver(look(seed), PretrainConfig(patch=PATCH), rng)
-    sensor = kind_of(pair.lrms.shape[1], pair.gnyq)
+    pair = deliver(look(seed), PretrainConfig(patch=PATCH), rng, sensor and _places(sensor))
+    sensor = replace(sensor, gnyq=pair.gnyq) if sensor else kind_of(pair.lrms.shape[1], pair.gnyq)
     by_name = {name: get_method(name, sensor, RATIO) for name in methods}
     by_name["bandwise"] = load_bandwise(sensor, RATIO)
     fused = {name: method(pair.lrms, pair.pan).clamp(0, 1).half() for name, method in by_name.items()}
     return Delivery(pair.lrms, pair.pan, pair.gt, fused, sensor, _cover(seed))
+
+
+def _places(sensor: Sensor) -> list[int]:
+    """Of the bands among the eight of WorldView."""
+    names = ["nir1" if band == "nir" else band for band in sensor.bands]
+    if sensor.ratio != RATIO or not set(names) <= set(_BANDS[8]):
+        raise ValueError(
+            f"deliveries are drawn with ratio {RATIO} and bands {', '.join(_BANDS[8])}; {sensor.name} has ratio "
+            f"{sensor.ratio} and {', '.join(sensor.bands)}"
+        )
+    return [_BANDS[8].index(name) for name in names]
 
 
 def _cover(seed: int) -> int:

@@ -4,13 +4,13 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from clippan_lib.clip.adapters import ClipAdapter, FusionAdapter, MsStem, PanStem
+from clippan_lib.clip.adapters import ClipAdapter, FusionAdapter, MsStem, PanStem, Stretch
 from clippan_lib.clip.model import ClipTowers, load_clip
 from clippan_lib.clip.prompts import ROLES, PromptSet, get_prompts
 from clippan_lib.data.synthetic.materials import CENTRE_NM, wavelengths
@@ -108,6 +108,10 @@ class Supervisor(nn.Module):
         self.stems["hrms"].fit(lrms)
         self.stems["pan"].fit(pan)
 
+    def stretch(self, role: str) -> Stretch:
+        """The display stretch of an image type, of `ROLES`."""
+        return cast(Stretch, self.stems[role].stretch)
+
     def embed_lrms(self, lrms: LRMS) -> Features:
         """Adapted features (b, d) of low-resolution multispectral images (b, c, h, w)."""
         return self._embed("lrms", lrms)
@@ -120,21 +124,28 @@ class Supervisor(nn.Module):
         """Adapted features (b, d) of high-resolution multispectral images (b, c, H, W), fused or not."""
         return self._embed("hrms", hrms)
 
-    def guide(self, lrms: LRMS, pan: PAN, dense: bool = False) -> Guide:
+    def guide(self, lrms: LRMS, pan: PAN, dense: bool = False, words: str | None = None) -> Guide:
         """The language term of images fused from a pair; what does not depend on them is computed once, here.
 
         Args:
-            lrms, pan: one pair or a batch, [0, 1].
+            lrms, pan: one pair, of which any number of images may be fused, or a batch, [0, 1].
             dense: Eqs. 6-8 at every place of the image tower (`guidance.dense_direction`), not of whole images.
+            words: what the fused image is asked to be, in the place of the prompts' hrms text.
         Returns: from fused images (b, c, H, W) to the loss of each, (b,).
-        Raises: ValueError if the image tower has no features of places.
+        Raises: ValueError if the image tower has no features of places, or `words` are too many.
         """
         texts = self.embed_texts()
-        if not dense:
-            known = self.embed_lrms(lrms), self.embed_pan(pan)
-            return lambda hrms: directions(self.embed_hrms(hrms), *known, texts)
-        maps = self._maps("lrms", lrms), self._maps("pan", pan)
-        return lambda hrms: dense_direction(self._maps("hrms", hrms), *maps, texts)
+        if words is not None:
+            asked = self._adapter(self.text_adapters, "hrms")(self.towers.encode_text([words]))
+            texts = torch.cat([texts[:2], asked])
+        embed, loss = (self._maps, dense_direction) if dense else (self._embed, directions)
+        known = embed("lrms", lrms), embed("pan", pan)
+
+        def guide(hrms: HRMS) -> Float[Tensor, " b"]:
+            of_each = (features.expand(len(hrms), *features.shape[1:]) for features in known)
+            return loss(embed("hrms", hrms), *of_each, texts)
+
+        return guide
 
     def embed_texts(self) -> Float[Tensor, "3 d"]:
         """Adapted features of the three prompts, rows lrms, pan, hrms; constants once frozen."""

@@ -108,14 +108,22 @@ def look(seed: int, size: int = 256) -> Seen:
     return Seen(*(torch.from_numpy(np.ascontiguousarray(x)).float() for x in (gt, pan, gains)))
 
 
-def deliver(scene: Seen, config: PretrainConfig, rng: np.random.Generator) -> Pair:
+def deliver(
+    scene: Seen, config: PretrainConfig, rng: np.random.Generator, bands: Sequence[int] | None = None
+) -> Pair:
     """A patch of a scene with the bands that a sensor has, turned, blurred, shifted and noisy.
 
     In more than half of the patches LRMS has the truth's own gains, as Wald's protocol has it; in the others it is
     softer, down to 0.05, as many products are. The gains that are told are wrong by up to a tenth.
+
+    Args:
+        scene: from `look`.
+        config: size of the patch.
+        rng: draws.
+        bands: which of the eight of WorldView; None draws a set.
     """
     height, width = scene.gt.shape[-2:]
-    chosen = [*_SETS[rng.choice(len(_SETS), p=[share for _, share in _SETS])][0]]
+    chosen = [*(bands or _SETS[rng.choice(len(_SETS), p=[share for _, share in _SETS])][0])]
     top, left = (int(rng.integers(0, side - config.patch + 1)) for side in (height, width))
     where = (..., slice(top, top + config.patch), slice(left, left + config.patch))
     gt, pan = scene.gt[chosen][where], scene.pan[where]

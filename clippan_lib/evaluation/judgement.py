@@ -1,0 +1,153 @@
+"""A supervisor put through its gates (`evaluation.gates`), beside the same CLIP with random weights."""
+
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from clippan_lib.clip.adapters import Stretch
+from clippan_lib.clip.deliveries import METHODS, UNSEEN_METHODS, Delivery, make
+from clippan_lib.clip.model import load_clip
+from clippan_lib.clip.supervisor import Supervisor
+from clippan_lib.evaluation.gates import Case, ascend, point, rank
+from clippan_lib.evaluation.intervals import confidence_interval
+from clippan_lib.shapes import Progress
+
+FIRST_SEED = 4_950_000  # of deliveries that nothing in the package is trained on
+COUNT = 8
+START, STEPS, SIZE = (
+    "bandwise",
+    10,
+    0.005,
+)  # of the walk: the best method here, and a step that is not too long
+GATES = {
+    "ranking, fused": "pairs of fusions in the right order",
+    "ranking, spoiled": "pairs of spoiled truths in the right order",
+    "ranking, spoiled, unseen": "the same, spoiled in ways never trained on",
+    "cosine": f"of minus the gradient with what {START} lacks",
+    "walk": f"dB that {STEPS} steps from {START} gain",
+}
+_CHANCE = {"cosine": 0.0, "walk": 0.0}
+_RANDOM = "random:0"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One gate.
+
+    Args:
+        name: a key of `GATES`.
+        mean, low, high: over deliveries, with a 95 % interval.
+        control: mean of the same CLIP with random weights.
+        above: mean difference from the control, paired, and the lower end of its 95 % interval.
+    """
+
+    name: str
+    mean: float
+    low: float
+    high: float
+    control: float
+    above: tuple[float, float]
+
+    @property
+    def passed(self) -> bool:
+        """Surely better than chance, and than random weights."""
+        return self.low > _CHANCE.get(self.name, 0.5) and self.above[1] > 0
+
+
+def judge(
+    supervisor: Supervisor,
+    dense: bool = False,
+    count: int = COUNT,
+    progress: Progress | None = None,
+) -> list[Gate]:
+    """Put a supervisor through all gates, on drawn deliveries with its bands whose truth is known.
+
+    Args:
+        supervisor: adapted or not.
+        dense: judge the loss at every place.
+        count: of deliveries, 2 at least.
+        progress: called with ("deliveries", done, count, {}).
+    Raises: ValueError on bands or a ratio that deliveries cannot have (`deliveries.make`).
+    """
+    if count < 2:
+        raise ValueError(f"{count} deliveries allow no interval; give 2 or more")
+    control = with_random_weights(supervisor)
+    rows: dict[str, list[dict[str, float]]] = {"supervisor": [], "control": []}
+    for number in range(count):
+        delivery = make(FIRST_SEED + number, (*METHODS, *UNSEEN_METHODS), supervisor.sensor)
+        case = shown_to(supervisor, delivery)
+        for name, of in (("supervisor", supervisor), ("control", control)):
+            rows[name].append(_scores(of, case, dense))
+        if progress is not None:
+            progress("deliveries", number + 1, count, {})
+    ours, theirs = (pd.DataFrame(rows[name]) for name in ("supervisor", "control"))
+    return [_gate(name, ours[name], theirs[name]) for name in GATES]
+
+
+def with_random_weights(supervisor: Supervisor) -> Supervisor:
+    """The control: the same architecture, stretch, texts and options; weights of towers and adapters drawn."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        towers = load_clip(supervisor.towers.name, _RANDOM)
+        control = Supervisor(towers, supervisor.sensor, supervisor.prompts, **supervisor.options)
+    for role, stem in control.stems.items():
+        if supervisor.options["stem"] == "pca":  # which is fitted, as the stretch is
+            stem.load_state_dict(supervisor.stems[role].state_dict())
+        control.stretch(role).load_state_dict(supervisor.stretch(role).state_dict())
+    return control.to(supervisor.raw_texts.device).freeze()
+
+
+def shown_to(supervisor: Supervisor, delivery: Delivery) -> Case:
+    """A delivery whose values spread as those of the scenes do that the supervisor's display stretch was fitted on.
+
+    A band is moved and scaled as a whole, so that nothing changes in how LRMS, truth and fusions lie to one another.
+    """
+    of_bands = _map(delivery.lrms, supervisor.stretch("lrms"))
+    of_pan = _map(delivery.pan, supervisor.stretch("pan"))
+
+    def moved(image: Tensor, how: tuple[Tensor, Tensor]) -> Tensor:
+        return how[0] + how[1] * image
+
+    fused = {name: moved(image.float(), of_bands) for name, image in delivery.fused.items()}
+    return Case(
+        "drawn",
+        moved(delivery.lrms, of_bands),
+        moved(delivery.pan, of_pan),
+        moved(delivery.gt, of_bands),
+        fused,
+        delivery.sensor.gnyq,
+        delivery.sensor.ratio,
+        float(supervisor.sensor.max_value),
+    )
+
+
+def _map(image: Tensor, wanted: Stretch) -> tuple[Tensor, Tensor]:
+    """From an image's own display stretch to another: what is added, and a factor, of each band."""
+    own = Stretch(image.shape[1])
+    own.fit(image)
+    factor = (wanted.hi - wanted.lo).cpu() / (own.hi - own.lo)
+    offset = wanted.lo.cpu() - factor * own.lo
+    return offset.view(1, -1, 1, 1), factor.view(1, -1, 1, 1)
+
+
+def _scores(supervisor: Supervisor, case: Case, dense: bool) -> dict[str, float]:
+    device = supervisor.raw_texts.device
+    with torch.no_grad():
+        guide = supervisor.guide(case.lrms.to(device), case.pan.to(device), dense)
+
+    def loss(images: Tensor) -> Tensor:
+        return guide(images.to(device)).cpu()
+
+    right, start = rank(loss, case).right, replace(case, fused={START: case.fused[START]})
+    found = {f"ranking, {group}": value for group, value in right.items()}
+    found["cosine"] = point(loss, start).pixels[START]
+    found["walk"] = ascend(loss, start, START, SIZE, (STEPS,))[STEPS]
+    return found
+
+
+def _gate(name: str, ours: pd.Series, theirs: pd.Series) -> Gate:
+    mean, half = confidence_interval(ours.to_numpy())
+    ahead, spread = confidence_interval((ours - theirs).to_numpy())
+    return Gate(name, mean, mean - half, mean + half, float(theirs.mean()), (ahead, ahead - spread))
