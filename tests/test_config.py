@@ -21,7 +21,9 @@ def test_the_paper_preset_holds_the_papers_numbers():
             1000,
         ]
     weights = {name: value for name, value in config.model_dump().items() if name.startswith("w_")}
-    assert len(weights) == 9 and set(weights.values()) == {1.0}
+    ours = {name: weights.pop(name) for name in ("w_pointing", "w_order")}
+    assert len(weights) == 9 and set(weights.values()) == {1.0} and set(ours.values()) == {0.0}
+    assert config.guidance == "global"
     assert (config.stem, config.adapters, config.schedule, config.warm_start) == (
         "conv",
         "per_type",
@@ -152,13 +154,18 @@ OTHER = {
     "spec_degradation": "mtf",
     "spat_pan": "truth",
     "consistent_with": "both",
+    "guidance": "dense",
+    "w_pointing": 1.0,
+    "w_order": 0.3,
 }
 # The stages that a field decides, stated here by hand once more
 DECIDED = {
     (
         "stage1",
     ): "clip_model clip_weights prompts stem adapters reduction image_residual text_residual hrms_source "
-    "tau_inter tau_intra w_inter w_intra w_fusion stage1_iterations stage1_batch stage1_lr",
+    "tau_inter tau_intra w_inter w_intra w_fusion w_pointing w_order drawn drawn_batch stage1_iterations stage1_batch "
+    "stage1_lr",
+    ("stage1", "supervised", "unsupervised"): "guidance",
     ("pseudo",): "pseudo_iterations pseudo_batch pseudo_lr",
     ("supervised",): "w_gt",
     ("unsupervised",): "consistent_with spec_degradation spat_pan w_spec w_spat w_qnr w_pseudo",

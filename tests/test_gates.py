@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from clippan_lib.clip.aims import AIMS, TRUTH, aimed, blurred
-from clippan_lib.clip.deliveries import SPOILINGS, UNSEEN_SPOILINGS, make
 from clippan_lib.evaluation.gates import Case, ascend, axes, mpsnr, point, rank, spoiled
+from clippan_lib.training.deliveries import SPOILINGS, UNSEEN_SPOILINGS, make
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from clippan_lib import cli
-from clippan_lib.clip.deliveries import make
 from clippan_lib.clip.model import load_clip
 from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.evaluation import judgement
-from clippan_lib.evaluation.judgement import GATES, _gate, judge, shown_to, with_random_weights
+from clippan_lib.evaluation.judgement import GATES, _gate, judge, with_random_weights
 from clippan_lib.runs.folder import RunFolder
 from clippan_lib.sensors import get_sensor
+from clippan_lib.training.deliveries import make, toned
 
 QB = get_sensor("QB")
 
@@ -42,7 +42,7 @@ def few(monkeypatch):
 
 def test_a_delivery_is_shown_as_the_supervisors_own_scenes_are(supervisor):
     delivery = make(4_960_000, ("exp",), QB)
-    case = shown_to(supervisor, delivery)
+    case = toned(delivery, supervisor.stretch("lrms"), supervisor.stretch("pan"))
     for image, of in ((case.lrms, supervisor.stretch("lrms")), (case.pan, supervisor.stretch("pan"))):
         low, high = np.quantile(image.numpy(), [0.02, 0.98], axis=(0, 2, 3))
         assert low == pytest.approx(of.lo.numpy(), abs=0.01) and high == pytest.approx(

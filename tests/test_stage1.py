@@ -1,23 +1,29 @@
 """Stage I: what it trains, what it leaves alone, and that it goes on exactly."""
 
+import numpy as np
 import pytest
 import torch
 from tiny import TinyPatches, killed_after, same, state, tiny_supervisor
 
 from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.fusion import get_method
+from clippan_lib.sensors import get_sensor
+from clippan_lib.training import stage1
 from clippan_lib.training.config import make_config
+from clippan_lib.training.deliveries import cut
 from clippan_lib.training.loop import checkpoint_path
 from clippan_lib.training.stage1 import fit_supervisor, identity
 
 RUN = {"seed": 0, "device": "cpu"}
 TERMS = ("inter", "intra", "fusion")
+LESSONS = ("pointing", "order")
 
 
 def only(term, **overrides):
     """A run of one iteration with one term alone."""
-    weights = {f"w_{name}": float(name == term) for name in TERMS}
-    return make_config("smoke", stage1_iterations=1, **weights, **overrides)
+    weights = {f"w_{name}": float(name == term) for name in (*TERMS, *LESSONS)}
+    drawn = {"drawn": 2, "drawn_batch": 1}
+    return make_config("smoke", **({"stage1_iterations": 1} | drawn | weights | overrides))
 
 
 def moved(before, after):
@@ -239,3 +245,53 @@ def test_the_checkpoint_lies_beside_the_name_it_was_given(tmp_path):
     )
     (path,) = tmp_path.iterdir()
     assert path == checkpoint_path(tmp_path / "a.safetensors", path.stem.removeprefix("a-"))
+
+
+@pytest.mark.parametrize("guidance", ["global", "dense"])
+@pytest.mark.parametrize("term", LESSONS)
+def test_a_lesson_moves_exactly_what_the_language_term_is_made_of(term, guidance):
+    supervisor = tiny_supervisor()
+    before = state(supervisor)
+    # the last layer of a stem's residual begins at 0, so that what lies before it moves from the second step on
+    history = fit_supervisor(supervisor, TinyPatches(), only(term, guidance=guidance), **RUN)
+    language = {"stems.lrms", "stems.hrms", "image_adapters.shared", "text_adapters.shared"}
+    assert moved(before, state(supervisor)) == language
+    assert history.rows[0]["total"] == history.rows[0][term] > 0
+    assert not history.rows[0].keys() & ({*TERMS, *LESSONS} - {term})
+
+
+def test_a_lesson_that_is_repeated_is_learned(monkeypatch):
+    monkeypatch.setattr(stage1, "cut", lambda *given: cut(*given[:-1], np.random.default_rng(0)))
+    supervisor = tiny_supervisor()
+    schedule = {"stage1_iterations": 25, "stage1_lr": 1e-2, "schedule": "constant"}
+    config = only("order", drawn=1, guidance="dense", **schedule)
+    found = [row["order"] for row in fit_supervisor(supervisor, TinyPatches(), config, **RUN).rows]
+    assert sum(found[-5:]) < 0.9 * sum(found[:5])
+
+
+def test_lessons_are_those_of_the_seed_and_a_stopped_run_goes_on_with_them(tmp_path):
+    config = only("pointing", stage1_iterations=3, checkpoint_every=1)
+    whole, other = tiny_supervisor(), tiny_supervisor()
+    fit_supervisor(whole, TinyPatches(), config, **RUN)
+    first = config.model_copy(update={"stage1_iterations": 3})
+
+    def stop(label, iteration, iterations, terms):
+        if iteration == 2:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "stage1.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        fit_supervisor(other, TinyPatches(), first, checkpoint=path, progress=stop, **RUN)
+    again = tiny_supervisor()
+    fit_supervisor(again, TinyPatches(), first, checkpoint=path, **RUN)
+    assert same(state(again), state(whole))
+    differently = tiny_supervisor()
+    fit_supervisor(differently, TinyPatches(), config, seed=1, device="cpu")
+    assert not same(state(differently), state(whole))
+
+
+def test_scenes_that_cannot_be_drawn_are_refused():
+    supervisor = tiny_supervisor()
+    supervisor.sensor = get_sensor("L8").only(["blue", "green", "red", "nir"])
+    with pytest.raises(ValueError, match="L8 has ratio 2"):
+        fit_supervisor(supervisor, TinyPatches(), only("pointing"), **RUN)

@@ -1,7 +1,7 @@
 """The supervisor: a frozen CLIP with stems, prompts and adapters; Stage I trains it, Stage II asks it."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -16,14 +16,11 @@ from clippan_lib.clip.prompts import ROLES, PromptSet, get_prompts
 from clippan_lib.data.synthetic.materials import CENTRE_NM, wavelengths
 from clippan_lib.errors import CheckpointError
 from clippan_lib.files import read_tensors, write_tensors
-from clippan_lib.losses.guidance import dense_direction, directions
 from clippan_lib.mtf import upsample
 from clippan_lib.sensors import Sensor, read_sensor
-from clippan_lib.shapes import HRMS, LRMS, PAN, Features
+from clippan_lib.shapes import HRMS, LRMS, PAN, Features, Image
 
 ADAPTERS = ("shared", "per_type")
-# From fused images (b, c, H, W) to the loss of each
-Guide = Callable[[HRMS], Float[Tensor, " b"]]
 _KEY = "clippan_supervisor"
 _VERSION = 1
 
@@ -124,28 +121,22 @@ class Supervisor(nn.Module):
         """Adapted features (b, d) of high-resolution multispectral images (b, c, H, W), fused or not."""
         return self._embed("hrms", hrms)
 
-    def guide(self, lrms: LRMS, pan: PAN, dense: bool = False, words: str | None = None) -> Guide:
-        """The language term of images fused from a pair; what does not depend on them is computed once, here.
+    def maps(self, role: str, image: Image) -> Float[Tensor, "b d h w"]:
+        """Adapted features of places (`ClipTowers.encode_pixels`), of any length.
 
         Args:
-            lrms, pan: one pair, of which any number of images may be fused, or a batch, [0, 1].
-            dense: Eqs. 6-8 at every place of the image tower (`guidance.dense_direction`), not of whole images.
-            words: what the fused image is asked to be, in the place of the prompts' hrms text.
-        Returns: from fused images (b, c, H, W) to the loss of each, (b,).
-        Raises: ValueError if the image tower has no features of places, or `words` are too many.
+            role: image type, of `ROLES`.
+            image: as for `embed_lrms`, `embed_pan` or `embed_hrms`.
         """
-        texts = self.embed_texts()
-        if words is not None:
-            asked = self._adapter(self.text_adapters, "hrms")(self.towers.encode_text([words]))
-            texts = torch.cat([texts[:2], asked])
-        embed, loss = (self._maps, dense_direction) if dense else (self._embed, directions)
-        known = embed("lrms", lrms), embed("pan", pan)
+        maps = self.towers.encode_pixels(self._shown(role, image)).movedim(1, -1)
+        return self._adapter(self.image_adapters, role).mixed(maps).movedim(-1, 1)
 
-        def guide(hrms: HRMS) -> Float[Tensor, " b"]:
-            of_each = (features.expand(len(hrms), *features.shape[1:]) for features in known)
-            return loss(embed("hrms", hrms), *of_each, texts)
+    def embed_words(self, words: str) -> Float[Tensor, " d"]:
+        """Adapted feature of words that say what a fused image is to be, in the place of the prompts' hrms text.
 
-        return guide
+        Raises: ValueError on more tokens than the text tower takes.
+        """
+        return self._adapter(self.text_adapters, "hrms")(self.towers.encode_text([words]))[0]
 
     def embed_texts(self) -> Float[Tensor, "3 d"]:
         """Adapted features of the three prompts, rows lrms, pan, hrms; constants once frozen."""
@@ -253,11 +244,6 @@ class Supervisor(nn.Module):
     def _embed(self, role: str, image: Tensor) -> Features:
         features = self.towers.encode_image(self._shown(role, image))
         return self._adapter(self.image_adapters, role)(features)
-
-    def _maps(self, role: str, image: Tensor) -> Float[Tensor, "b d h w"]:
-        """Adapted features of places, of any length."""
-        maps = self.towers.encode_pixels(self._shown(role, image)).movedim(1, -1)
-        return self._adapter(self.image_adapters, role).mixed(maps).movedim(-1, 1)
 
     def _shown(self, role: str, image: Tensor) -> Float[Tensor, "b 3 H W"]:
         """Three channels; for a tower that does not resize, LRMS is interpolated, so that a pixel is a pixel of PAN."""

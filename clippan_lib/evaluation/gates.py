@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clippan_lib.clip.aims import blurred
-from clippan_lib.clip.deliveries import SPOILINGS, UNSEEN_SPOILINGS
 from clippan_lib.evaluation.ranking import ranking
 from clippan_lib.fusion.walk import Loss, descent, unseen_by_lrms, walk
 from clippan_lib.metrics import BETTER, reduced_scores
 from clippan_lib.mtf import degrade
 from clippan_lib.shapes import HRMS, LRMS, PAN
+from clippan_lib.training.deliveries import SPOILINGS, UNSEEN_SPOILINGS
 
 STRENGTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
 TRUTHS = ("MPSNR", "SAM", "Q2n")

@@ -6,13 +6,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from clippan_lib.clip.adapters import Stretch
-from clippan_lib.clip.deliveries import METHODS, UNSEEN_METHODS, Delivery, make
 from clippan_lib.clip.model import load_clip
 from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.evaluation.gates import Case, ascend, point, rank
 from clippan_lib.evaluation.intervals import confidence_interval
+from clippan_lib.losses.guidance import guide
 from clippan_lib.shapes import Progress
+from clippan_lib.training.deliveries import METHODS, UNSEEN_METHODS, Delivery, make, toned
 
 FIRST_SEED = 4_950_000  # of deliveries that nothing in the package is trained on
 COUNT = 8
@@ -77,7 +77,8 @@ def judge(
     rows: dict[str, list[dict[str, float]]] = {"supervisor": [], "control": []}
     for number in range(count):
         delivery = make(FIRST_SEED + number, (*METHODS, *UNSEEN_METHODS), supervisor.sensor)
-        case = shown_to(supervisor, delivery)
+        delivery = toned(delivery, supervisor.stretch("lrms"), supervisor.stretch("pan"))
+        case = case_of(delivery, float(supervisor.sensor.max_value))
         for name, of in (("supervisor", supervisor), ("control", control)):
             rows[name].append(_scores(of, case, dense))
         if progress is not None:
@@ -99,46 +100,20 @@ def with_random_weights(supervisor: Supervisor) -> Supervisor:
     return control.to(supervisor.raw_texts.device).freeze()
 
 
-def shown_to(supervisor: Supervisor, delivery: Delivery) -> Case:
-    """A delivery whose values spread as those of the scenes do that the supervisor's display stretch was fitted on.
-
-    A band is moved and scaled as a whole, so that nothing changes in how LRMS, truth and fusions lie to one another.
-    """
-    of_bands = _map(delivery.lrms, supervisor.stretch("lrms"))
-    of_pan = _map(delivery.pan, supervisor.stretch("pan"))
-
-    def moved(image: Tensor, how: tuple[Tensor, Tensor]) -> Tensor:
-        return how[0] + how[1] * image
-
-    fused = {name: moved(image.float(), of_bands) for name, image in delivery.fused.items()}
-    return Case(
-        "drawn",
-        moved(delivery.lrms, of_bands),
-        moved(delivery.pan, of_pan),
-        moved(delivery.gt, of_bands),
-        fused,
-        delivery.sensor.gnyq,
-        delivery.sensor.ratio,
-        float(supervisor.sensor.max_value),
-    )
-
-
-def _map(image: Tensor, wanted: Stretch) -> tuple[Tensor, Tensor]:
-    """From an image's own display stretch to another: what is added, and a factor, of each band."""
-    own = Stretch(image.shape[1])
-    own.fit(image)
-    factor = (wanted.hi - wanted.lo).cpu() / (own.hi - own.lo)
-    offset = wanted.lo.cpu() - factor * own.lo
-    return offset.view(1, -1, 1, 1), factor.view(1, -1, 1, 1)
+def case_of(delivery: Delivery, max_value: float) -> Case:
+    """A delivery as a case for the gates; `max_value` is the largest digital number."""
+    fused = {name: image.float() for name, image in delivery.fused.items()}
+    images = delivery.lrms, delivery.pan, delivery.gt
+    return Case("drawn", *images, fused, delivery.sensor.gnyq, delivery.sensor.ratio, max_value)
 
 
 def _scores(supervisor: Supervisor, case: Case, dense: bool) -> dict[str, float]:
     device = supervisor.raw_texts.device
     with torch.no_grad():
-        guide = supervisor.guide(case.lrms.to(device), case.pan.to(device), dense)
+        of_pair = guide(supervisor, case.lrms.to(device), case.pan.to(device), dense)
 
     def loss(images: Tensor) -> Tensor:
-        return guide(images.to(device)).cpu()
+        return of_pair(images.to(device)).cpu()
 
     right, start = rank(loss, case).right, replace(case, fused={START: case.fused[START]})
     found = {f"ranking, {group}": value for group, value in right.items()}

@@ -1,15 +1,50 @@
 """Stage II: language as the supervisor (Eqs. 6-8 of CLIPPan [jian2026clippan])."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from clippan_lib.shapes import Features, Scalar
+from clippan_lib.clip.supervisor import Supervisor
+from clippan_lib.shapes import HRMS, LRMS, PAN, Features, Scalar
 
 SOFTNESS = 0.3  # of the square of a step between features of pixels, whose length is about 1
 
 Maps = Float[Tensor, "b d H W"]
+# From fused images (b, c, H, W) to the loss of each
+Guide = Callable[[HRMS], Float[Tensor, " b"]]
+
+
+def guide(
+    supervisor: Supervisor, lrms: LRMS, pan: PAN, dense: bool = False, words: str | None = None
+) -> Guide:
+    """The language term of images fused from a pair; what does not depend on them is computed once, here.
+
+    Args:
+        supervisor: frozen, or to be trained.
+        lrms, pan: one pair, of which any number of images may be fused, or a batch, [0, 1].
+        dense: Eqs. 6-8 at every place of the image tower (`dense_direction`), not of whole images.
+        words: what the fused image is asked to be, in the place of the prompts' hrms text.
+    Returns: from fused images (b, c, H, W) to the loss of each, (b,).
+    Raises: ValueError if the image tower has no features of places, or `words` are too many.
+    """
+    texts = supervisor.embed_texts()
+    if words is not None:
+        texts = torch.cat([texts[:2], supervisor.embed_words(words)[None]])
+    if dense:
+        known = supervisor.maps("lrms", lrms), supervisor.maps("pan", pan)
+    else:
+        known = supervisor.embed_lrms(lrms), supervisor.embed_pan(pan)
+
+    def loss(hrms: HRMS) -> Float[Tensor, " b"]:
+        of_lrms, of_pan = (features.expand(len(hrms), *features.shape[1:]) for features in known)
+        if dense:
+            return dense_direction(supervisor.maps("hrms", hrms), of_lrms, of_pan, texts)
+        return directions(supervisor.embed_hrms(hrms), of_lrms, of_pan, texts)
+
+    return loss
 
 
 def direction(out: Features, lrms: Features, pan: Features, texts: Float[Tensor, "3 d"]) -> Scalar:

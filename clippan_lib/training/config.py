@@ -42,6 +42,7 @@ _STAGE1 = Decides(("stage1",))
 _PSEUDO = Decides(("pseudo",))
 _UNSUPERVISED = Decides(("unsupervised",))
 _STAGE2 = Decides(("supervised", "unsupervised"))
+_LANGUAGE = Decides(("stage1", "supervised", "unsupervised"))
 _NETWORKS = Decides(("pseudo", "supervised", "unsupervised"))
 _REDUCED = Decides(("pseudo", "supervised"))
 _FULL = Decides(("stage1", "unsupervised"))
@@ -112,6 +113,14 @@ class RunConfig(BaseModel):
     """Weight of Eq. 3; the paper's."""
     w_fusion: Annotated[Weight, _STAGE1] = 1.0
     """Weight of Eq. 5; the paper's, on a mean over features."""
+    w_pointing: Annotated[Weight, _STAGE1] = 0.0
+    """Weight of what turns the gradient of Eq. 6 to the truth, on drawn scenes; ours, see `losses.ascent`."""
+    w_order: Annotated[Weight, _STAGE1] = 0.0
+    """Weight of the order of fused and spoiled images by Eq. 6, on drawn scenes; ours, likewise."""
+    drawn: Annotated[Count, _STAGE1] = 32
+    """Scenes drawn for these two."""
+    drawn_batch: Annotated[Count, _STAGE1] = 2
+    """How many of them an iteration sees, each with six images and its truth."""
 
     stage1_iterations: Annotated[int, Field(ge=0), _STAGE1] = 1000
     """The paper's; 0 leaves the supervisor as it is built, for Table 3."""
@@ -152,7 +161,7 @@ class RunConfig(BaseModel):
     """Weight of Eq. 11; the paper's."""
     w_pseudo: Annotated[Weight, _UNSUPERVISED] = 1.0
     """Weight of the pseudo-supervision, Eq. 12; the paper's."""
-    guidance: Annotated[Literal["global", "dense"], _STAGE2] = "global"
+    guidance: Annotated[Literal["global", "dense"], _LANGUAGE] = "global"
     """Eq. 6 of features of images, the paper's, or of every place of the image tower; ours."""
     w_language: Annotated[Weight, _STAGE2] = 1.0
     """Weight of the language direction, Eq. 6; the paper's."""

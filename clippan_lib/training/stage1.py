@@ -1,20 +1,30 @@
 """Stage I: adapt CLIP's features to LRMS, PAN and HRMS images and to the prompts that name them."""
 
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.data import PatchSet
 from clippan_lib.files import tensors_digest
 from clippan_lib.fusion import get_method
 from clippan_lib.losses.alignment import fusion_alignment, inter_modal, intra_modal
+from clippan_lib.losses.ascent import errors_of, order, pointing
+from clippan_lib.losses.guidance import guide
 from clippan_lib.shapes import Progress
 from clippan_lib.training.batches import PatchStore, TrainingSet
 from clippan_lib.training.config import RunConfig
+from clippan_lib.training.deliveries import Delivery, cut, make, toned
 from clippan_lib.training.loop import History, fit, weigh
+
+FIRST_SEED = 4_800_000  # of drawn scenes
+CUT = 12  # LRMS px, the side of what an iteration sees of one
+POINTED, RANKED = 3, 3  # images whose gradient is judged, and images that are ordered besides
 
 
 def fit_supervisor(
@@ -29,7 +39,8 @@ def fit_supervisor(
 ) -> History:
     """Train stems, adapters and fusion adapters of a supervisor; its towers stay as they are.
 
-    Eq. 1, CLIPPan. HRMS comes from `config.hrms_source`, made once per patch.
+    Eq. 1, CLIPPan. HRMS comes from `config.hrms_source`, made once per patch. Two terms of ours (`losses.ascent`),
+    without which the language term is no judge of fusions, see scenes that are drawn, with their truth.
 
     Args:
         supervisor: not frozen, its stretch fitted; changed in place and moved to `device`.
@@ -39,8 +50,10 @@ def fit_supervisor(
         device: where to compute.
         checkpoint: see `fit`.
         progress: see `fit`; the label is "stage1".
-    Returns: history of the terms inter, intra and fusion, before weighting, and of their weighted total.
-    Raises: ValueError on a frozen supervisor, or "gt" as hrms_source where there is none; what `fit` raises.
+    Returns: history of the terms inter, intra, fusion, pointing and order, before weighting, and of their weighted
+        total; a term of weight 0 is left out.
+    Raises: ValueError on a frozen supervisor, "gt" as hrms_source where there is none, or bands that cannot be drawn
+        (`deliveries.make`); what `fit` raises.
     """
     if supervisor.frozen:
         raise ValueError("the supervisor is frozen: Stage I needs one that is not, so load or build it anew")
@@ -58,9 +71,12 @@ def fit_supervisor(
         batch=config.stage1_batch,
     )
     data.once("hrms", _hrms_maker(patches, config))
+    lessons = _Lessons(supervisor, config, seed) if config.w_pointing or config.w_order else None
     return fit(
         {"supervisor": supervisor},
-        lambda iteration: _terms(supervisor, data.at(iteration), config),
+        lambda iteration: _terms(
+            supervisor, data.at(iteration), config, cache(partial(lessons, iteration)) if lessons else None
+        ),
         iterations=config.stage1_iterations,
         lr=config.stage1_lr,
         schedule=config.schedule,
@@ -87,7 +103,54 @@ def _hrms_maker(patches: PatchSet, config: RunConfig) -> Callable[[dict[str, Ten
     return lambda images: method(images["lrms"], images["pan"]).clamp(0, 1)
 
 
-def _terms(supervisor: Supervisor, images: dict[str, Tensor], config: RunConfig) -> dict[str, Tensor]:
+class _Lessons:
+    """Drawn scenes by which the supervisor learns what better means: called with an iteration.
+
+    Args:
+        supervisor: its stretch fitted.
+        config: see `RunConfig`.
+        seed: of all draws.
+    Raises: ValueError as `deliveries.make` does.
+    """
+
+    def __init__(self, supervisor: Supervisor, config: RunConfig, seed: int) -> None:
+        self.supervisor, self.config, self.seed = supervisor, config, seed
+        tones = supervisor.stretch("lrms"), supervisor.stretch("pan")
+        first = FIRST_SEED + 1000 * seed
+        self.deliveries = [
+            toned(make(first + number, sensor=supervisor.sensor), *tones) for number in range(config.drawn)
+        ]
+
+    def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """Returns: 1 - the mean cosine of the gradient with what images lack, and the loss of their order."""
+        rng = np.random.default_rng([self.seed, iteration])
+        chosen = rng.choice(len(self.deliveries), min(self.config.drawn_batch, len(self.deliveries)), False)
+        # the faster kernels of attention have no second derivative
+        with sdpa_kernel(SDPBackend.MATH):
+            found = [self._of(self.deliveries[number], rng) for number in chosen]
+        cosines, orders = (torch.stack(each) for each in zip(*found, strict=True))
+        return 1 - cosines.mean(), orders.mean()
+
+    def _of(self, delivery: Delivery, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        part, deviation = cut(delivery, POINTED + RANKED, CUT, rng), delivery.lrms.std((-2, -1), keepdim=True)
+        device = self.supervisor.raw_texts.device
+        coarse, pan, gt, fused, deviation = (
+            image.to(device) for image in (part.coarse, part.pan, part.gt, part.fused, deviation + 1e-4)
+        )
+        loss = guide(self.supervisor, coarse, pan, self.config.guidance == "dense")
+        first = fused[:POINTED]
+        cosines, losses = pointing(loss, first, gt.expand_as(first), deviation)
+        others = torch.cat([fused[POINTED:], gt])
+        errors = errors_of(torch.cat([first, others]), gt, deviation)
+        return cosines.mean(), order(torch.cat([losses, loss(others)]), errors)[0]
+
+
+def _terms(
+    supervisor: Supervisor,
+    images: dict[str, Tensor],
+    config: RunConfig,
+    lesson: Callable[[], tuple[Tensor, Tensor]] | None = None,
+) -> dict[str, Tensor]:
     lrms, pan = supervisor.embed_lrms(images["lrms"]), supervisor.embed_pan(images["pan"])
     hrms, texts = supervisor.embed_hrms(images["hrms"]), supervisor.embed_texts()
     features = torch.stack([lrms, pan, hrms])
@@ -102,4 +165,14 @@ def _terms(supervisor: Supervisor, images: dict[str, Tensor], config: RunConfig)
             "intra": (config.w_intra, lambda: intra_modal(features, config.tau_intra)),
             "fusion": (config.w_fusion, fusion),
         }
+        | (_of_lesson(lesson, config) if lesson else {})
     )
+
+
+def _of_lesson(
+    lesson: Callable[[], tuple[Tensor, Tensor]], config: RunConfig
+) -> dict[str, tuple[float, Callable[[], Tensor]]]:
+    return {
+        "pointing": (config.w_pointing, lambda: lesson()[0]),
+        "order": (config.w_order, lambda: lesson()[1]),
+    }

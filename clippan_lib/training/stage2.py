@@ -15,7 +15,7 @@ from clippan_lib.fusion import Method
 from clippan_lib.fusion.consistency import Consistent
 from clippan_lib.losses.fidelity import fit_pan_response, qnr_loss, spatial, spectral
 from clippan_lib.losses.fidelity import pseudo as pseudo_loss
-from clippan_lib.losses.guidance import direction
+from clippan_lib.losses.guidance import direction, guide
 from clippan_lib.metrics.no_reference import pan_lowpass
 from clippan_lib.mtf import degrade, sharpened, upsample
 from clippan_lib.shapes import Progress
@@ -198,7 +198,7 @@ def _language(
         return {
             "language": (
                 config.w_language,
-                lambda hrms, known: supervisor.guide(known["lrms"], known["pan"], dense=True)(hrms).mean(),
+                lambda hrms, known: guide(supervisor, known["lrms"], known["pan"], dense=True)(hrms).mean(),
             )
         }
     texts = supervisor.embed_texts()

@@ -8,12 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from clippan_lib.clip.adapters import Stretch
 from clippan_lib.clip.aims import blurred
 from clippan_lib.data.synthetic import COVERS
 from clippan_lib.data.synthetic.materials import wavelengths
 from clippan_lib.fusion import get_method
 from clippan_lib.fusion.pretrain import PretrainConfig, deliver, look
-from clippan_lib.fusion.registry import load_bandwise
+from clippan_lib.fusion.registry import load_bandwise, load_stack
 from clippan_lib.sensors import Sensor, get_sensor
 from clippan_lib.shapes import HRMS, LRMS, PAN
 
@@ -26,6 +27,10 @@ _BANDS = {
     4: ("blue", "green", "red", "nir"),
     8: get_sensor("WV3").bands,
 }
+
+_BORDER = 2  # LRMS px of a delivery that no cut has: methods repeat border pixels there
+_SPOILED = 0.35  # how often an image of a cut is a spoiled truth, and not of a method
+_BETWEEN = 0.5  # how often it is moved along the line to the truth
 
 Spoiling = Callable[[HRMS, float, np.random.Generator], HRMS]
 
@@ -56,6 +61,80 @@ class Delivery:
         return wavelengths(self.sensor)
 
 
+@dataclass(frozen=True)
+class Cut:
+    """Part of a delivery, and images on it.
+
+    Args:
+        coarse: LRMS, (1, c, h, w).
+        lrms: the same interpolated, as part of the whole, (1, c, H, W).
+        pan: (1, 1, H, W).
+        gt: (1, c, H, W).
+        fused: (k, c, H, W).
+    """
+
+    coarse: Tensor
+    lrms: Tensor
+    pan: Tensor
+    gt: Tensor
+    fused: Tensor
+
+
+def cut(delivery: Delivery, count: int, size: int, rng: np.random.Generator) -> Cut:
+    """Draw a place and images on it: of methods, a spoiled truth, or between one of these and the truth.
+
+    Args:
+        delivery: with a fusion "exp" among others.
+        count: of images.
+        size: of the cut, LRMS px.
+        rng: draws.
+    """
+    last = PATCH // RATIO - _BORDER - size
+    top, left = (int(rng.integers(_BORDER, last + 1)) for _ in range(2))
+    low = (..., slice(top, top + size), slice(left, left + size))
+    where = (..., slice(RATIO * top, RATIO * (top + size)), slice(RATIO * left, RATIO * (left + size)))
+    names, ways, gt = [*delivery.fused], [*SPOILINGS.values()], delivery.gt[where]
+    images = []
+    for _ in range(count):
+        if rng.random() < _SPOILED:
+            image = ways[int(rng.integers(len(ways)))](gt, rng.random(), rng).float()
+        else:
+            image = delivery.fused[names[int(rng.integers(len(names)))]][where].float()
+        if rng.random() < _BETWEEN:
+            image = gt + rng.uniform(0.2, 1.2) * (image - gt)
+        images.append(image)
+    lrms = delivery.fused["exp"][where].float()
+    return Cut(delivery.lrms[low], lrms, delivery.pan[where], gt, torch.cat(images))
+
+
+def toned(delivery: Delivery, of_bands: Stretch, of_pan: Stretch) -> Delivery:
+    """A delivery whose values spread as those do that a supervisor's display stretch was fitted on.
+
+    A band is moved and scaled as a whole, so that nothing changes in how LRMS, truth and fusions lie to one another.
+    """
+    bands, pan = _between(delivery.lrms, of_bands), _between(delivery.pan, of_pan)
+    return replace(
+        delivery,
+        lrms=_moved_by(bands, delivery.lrms),
+        pan=_moved_by(pan, delivery.pan),
+        gt=_moved_by(bands, delivery.gt),
+        fused={name: _moved_by(bands, image.float()) for name, image in delivery.fused.items()},
+    )
+
+
+def _between(image: Tensor, wanted: Stretch) -> tuple[Tensor, Tensor]:
+    """From an image's own display stretch to another: what is added, and a factor, of each band."""
+    own = Stretch(image.shape[1])
+    own.fit(image)
+    factor = (wanted.hi - wanted.lo).cpu() / (own.hi - own.lo)
+    offset = wanted.lo.cpu() - factor * own.lo
+    return offset.view(1, -1, 1, 1), factor.view(1, -1, 1, 1)
+
+
+def _moved_by(how: tuple[Tensor, Tensor], image: Tensor) -> Tensor:
+    return how[0] + how[1] * image
+
+
 def kind_of(bands: int, gnyq: Sequence[float]) -> Sensor:
     """A sensor with these gains, as `fusion.pretrain.deliver` has them: three, four or eight bands."""
     names = _BANDS[bands]
@@ -70,15 +149,15 @@ def make(seed: int, methods: Sequence[str] = METHODS, sensor: Sensor | None = No
 
     Args:
         seed: of the land and of all draws.
-        methods: classical ones, with steps or without; the band-wise network is always there.
+        methods: classical ones, with steps or without; the band-wise network and the stack are always there.
         sensor: whose bands it has, with other gains; None draws one with three, four or eight.
     Raises: ValueError on a sensor with another ratio, or bands that are not among WorldView's.
     """
     rng = np.random.default_rng([seed, 7])
-    pair = deliver(look(seed), PretrainConfig(patch=PATCH), rng, sensor and _places(sensor))
+    pair = deliver(look(seed), PretrainConfig(patch=PATCH), rng, _places(sensor) if sensor else None)
     sensor = replace(sensor, gnyq=pair.gnyq) if sensor else kind_of(pair.lrms.shape[1], pair.gnyq)
     by_name = {name: get_method(name, sensor, RATIO) for name in methods}
-    by_name["bandwise"] = load_bandwise(sensor, RATIO)
+    by_name |= {"bandwise": load_bandwise(sensor, RATIO), "stack": load_stack(sensor, RATIO)}
     fused = {name: method(pair.lrms, pair.pan).clamp(0, 1).half() for name, method in by_name.items()}
     return Delivery(pair.lrms, pair.pan, pair.gt, fused, sensor, _cover(seed))
 

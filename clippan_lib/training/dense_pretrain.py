@@ -1,4 +1,4 @@
-"""Trains the tower whose gradient is an image: `python -m clippan_lib.clip.dense_pretrain --out DIR --seed 0`.
+"""Trains the tower whose gradient is an image: `python -m clippan_lib.training.dense_pretrain --out DIR --seed 0`.
 
 Words and images are taught together. The loss of a text (`guidance.dense_direction`) must have a gradient that points
 from any fused image to what the text asks for, on synthetic deliveries whose truth is known; it must rank fused images
@@ -17,17 +17,19 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
 from clippan_lib.clip.aims import AIMS, TRUTH, blurred
 from clippan_lib.clip.captioned import COVER_NAMES, VARIANTS, draw_captions
-from clippan_lib.clip.deliveries import Delivery, make
-from clippan_lib.clip.judge import Crop, Judge, crop, judged, ranking_loss
 from clippan_lib.clip.model import load_clip
 from clippan_lib.clip.pretrain import caption_loss
 from clippan_lib.clip.tower import TOWER
 from clippan_lib.data.synthetic import COVERS
 from clippan_lib.files import write_tensors
+from clippan_lib.losses.ascent import order
+from clippan_lib.training.deliveries import Cut, Delivery, cut, make
+from clippan_lib.training.judge import Judge, Shown, judged, shown
 
 FIRST_TRAINING_SEED, FIRST_HELD_OUT_SEED = 4_000_000, 4_900_000
 
@@ -65,7 +67,7 @@ class DenseConfig:
     lr_text: float = 5e-4
 
 
-def new_model(seed: int) -> nn.Module:
+def new_model(seed: int) -> open_clip.CLIP:
     """The dense tower untrained beside the text tower of the present CLIP; torch's random state stays."""
     text_cfg = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2}
     vision_cfg = {"timm_model_name": TOWER, "timm_pool": "", "timm_proj": "", "image_size": 64}
@@ -90,91 +92,88 @@ def _filled(text: str, rng: np.random.Generator, cover: int) -> str:
     return text.format(cover=names[int(rng.integers(len(names)))])
 
 
-def _input(name: str, rng: np.random.Generator, cover: int) -> str:
-    """A text of LRMS or of PAN."""
-    texts = VARIANTS[name]
-    return _filled(texts[int(rng.integers(len(texts)))], rng, cover)
+def _inputs(rng: np.random.Generator, cover: int) -> list[str]:
+    """A text of LRMS, and one of PAN."""
+    texts = [VARIANTS[name] for name in ("lrms", "pan")]
+    return [_filled(each[int(rng.integers(len(each)))], rng, cover) for each in texts]
 
 
-def _variants(part: Crop, judge: Judge, rng: np.random.Generator) -> dict[str, Tensor]:
+def _variants(part: Cut, judge: Judge, how: Shown, rng: np.random.Generator) -> dict[str, Tensor]:
     """Mean features of a truth that was blurred, distorted or made noisy, and of a blurred PAN."""
     sigma, share, level = 0.9 + 1.6 * rng.random(), 0.4 + 0.5 * rng.random(), 0.25 + 0.5 * rng.random()
-    soft, deviation = blurred(part.gt, sigma), part.shown.deviation
-    grey = ((part.gt - part.gt.mean((-2, -1), keepdim=True)) / deviation).mean(1, keepdim=True)
-    distorted = (1 - share) * part.gt + share * (part.gt.mean((-2, -1), keepdim=True) + deviation * grey)
+    gt, deviation = part.gt, how.deviation
+    level_of_bands = gt.mean((-2, -1), keepdim=True)
     if rng.random() < 0.5:
-        distorted = part.gt.roll(1, 1) * deviation / deviation.roll(1, 0)
-    noisy = part.gt + level * deviation * torch.from_numpy(
-        rng.standard_normal(tuple(part.gt.shape), np.float32)
-    )
-    images = judge.bands(torch.cat([soft, distorted, noisy]), part.shown).mean((-2, -1))
-    pan = judge.pan(blurred(part.pan, sigma), part.shown).mean((-2, -1))
+        distorted = gt.roll(1, 1) * deviation / deviation.roll(1, 1)
+    else:
+        grey = level_of_bands + deviation * ((gt - level_of_bands) / deviation).mean(1, keepdim=True)
+        distorted = (1 - share) * gt + share * grey
+    noisy = gt + level * deviation * torch.from_numpy(rng.standard_normal(tuple(gt.shape), np.float32))
+    images = judge.bands(torch.cat([blurred(gt, sigma), distorted, noisy]), how).mean((-2, -1))
+    pan = judge.pan(blurred(part.pan, sigma), how).mean((-2, -1))
     return {"blurred": images[:1], "distorted": images[1:2], "noisy": images[2:], "blurred_pan": pan}
 
 
-def _draw_texts(
-    parts: Sequence[Crop], config: DenseConfig, rng: np.random.Generator
-) -> tuple[list[str], list]:
-    """Per crop: a text of LRMS, of PAN and of the truth, then one per candidate; and the aims of these."""
+def _aims(config: DenseConfig, rng: np.random.Generator) -> list[str]:
+    """One per image whose gradient is judged."""
     others = [name for name in AIMS if name != TRUTH]
-    texts, aims = [], []
-    for part in parts:
-        names = [
-            TRUTH if rng.random() < config.truth_share else others[int(rng.integers(len(others)))]
-            for _ in range(config.candidates)
-        ]
-        texts += [
-            _input("lrms", rng, part.cover),
-            _input("pan", rng, part.cover),
-            _text(TRUTH, rng, part.cover),
-        ]
-        texts += [_text(name, rng, part.cover) for name in names]
-        aims.append(names)
-    return texts, aims
+    return [
+        TRUTH if rng.random() < config.truth_share else others[int(rng.integers(len(others)))]
+        for _ in range(config.candidates)
+    ]
 
 
 def step(
     judge: Judge, deliveries: Sequence[Delivery], config: DenseConfig, rng: np.random.Generator
-) -> tuple:
+) -> tuple[Tensor, dict[str, float]]:
     """Loss of one step, and its parts."""
-    chosen = rng.choice(len(deliveries), config.batch, replace=False)
-    count = config.candidates + config.ranked
-    parts = [crop(deliveries[number], count, judge.tower, config.crop, rng) for number in chosen]
-    texts, aims = _draw_texts(parts, config, rng)
+    chosen = [deliveries[number] for number in rng.choice(len(deliveries), config.batch, replace=False)]
+    count, covers = config.candidates + config.ranked, [delivery.cover for delivery in chosen]
+    parts = [cut(delivery, count, config.crop, rng) for delivery in chosen]
+    shows = [shown(delivery, judge.tower, rng) for delivery in chosen]
+    aims = [_aims(config, rng) for _ in chosen]
+    texts = [
+        text
+        for names, cover in zip(aims, covers, strict=True)
+        for text in (*_inputs(rng, cover), *(_text(name, rng, cover) for name in (TRUTH, *names)))
+    ]
     captions, said = draw_captions(torch.Generator().manual_seed(int(rng.integers(2**31))))
     features = judge.texts([*texts, *captions])
-    of_captions = features[len(texts) :]
-    per_crop = features[: len(texts)].split(3 + config.candidates)
-    cosines, ranks, right, means, facts = [], [], [], [], []
-    for part, names, found in zip(parts, aims, per_crop, strict=True):
-        asked = torch.stack([torch.stack([found[0], found[1], text]) for text in found[3:]])
-        terms = judged(judge, part, config.candidates, names, asked, found[:3])
-        rank, share = ranking_loss(terms.energies, terms.errors)
-        cosines.append((terms.cosines, names))
-        ranks.append(rank)
-        right.append(share)
-        seen = terms.globals | _variants(part, judge, rng)
-        for number, name in enumerate(VARIANTS):
-            means.append(seen[name])
-            facts.append((number, part.cover))
-    images, seen_facts = F.normalize(torch.cat(means), dim=1), torch.tensor(facts)
-    agree = ((seen_facts[:, None] == said[None]) | (said[None] < 0)).all(-1).float()
-    caption = caption_loss(judge.model.logit_scale.exp() * images @ of_captions.T, agree)
-    every = torch.cat([values for values, _ in cosines])
-    names = [name for _, each in cosines for name in each]
-    truth = torch.tensor([name == TRUTH for name in names])
-    loss = (1 - every).mean() + config.w_rank * torch.stack(ranks).mean() + config.w_caption * caption
-    record = {
-        "cosine": every[truth].mean().item() if truth.any() else math.nan,
-        "of_aims": every[~truth].mean().item() if not truth.all() else math.nan,
-        "right": torch.stack(right).mean().item(),
+    of_each = features[: len(texts)].split(3 + config.candidates)
+    judgements, means = [], []
+    for part, how, names, found in zip(parts, shows, aims, of_each, strict=True):
+        terms = judged(judge, part, how, names, _asked(found[:2], found[3:]), found[:3])
+        judgements.append(terms)
+        seen = terms.means | _variants(part, judge, how, rng)
+        means += [seen[name] for name in VARIANTS]
+    facts = torch.tensor([(number, cover) for cover in covers for number in range(len(VARIANTS))])
+    agree = ((facts[:, None] == said[None]) | (said[None] < 0)).all(-1).float()
+    similar = F.normalize(torch.cat(means), dim=1) @ features[len(texts) :].T
+    caption = caption_loss(judge.model.logit_scale.exp() * similar, agree)
+    cosines = torch.cat([terms.cosines for terms in judgements])
+    orders, right = (
+        torch.stack(each) for each in zip(*(order(t.losses, t.errors) for t in judgements), strict=True)
+    )
+    loss = (1 - cosines).mean() + config.w_rank * orders.mean() + config.w_caption * caption
+    of_truth = torch.tensor([name == TRUTH for names in aims for name in names])
+    return loss, {
+        "cosine": _mean(cosines[of_truth]),
+        "of_aims": _mean(cosines[~of_truth]),
+        "right": _mean(right),
         "caption": caption.item(),
     }
-    return loss, record
+
+
+def _asked(inputs: Float[Tensor, "2 d"], aims: Float[Tensor, "k d"]) -> Float[Tensor, "k 3 d"]:
+    return torch.stack([torch.cat([inputs, aim[None]]) for aim in aims])
+
+
+def _mean(values: Tensor) -> float:
+    return values.mean().item() if len(values) else math.nan
 
 
 def train(
-    model: nn.Module,
+    model: open_clip.CLIP,
     deliveries: Sequence[Delivery],
     held_out: Sequence[Delivery],
     config: DenseConfig,
@@ -210,35 +209,37 @@ def train(
 
 
 def held(
-    judge: Judge, deliveries: Sequence[Delivery], config: DenseConfig, crops: int = 2
+    judge: Judge, deliveries: Sequence[Delivery], config: DenseConfig, cuts: int = 2
 ) -> dict[str, float]:
     """Cosines per aim, with seen and unseen wordings, and the share of pairs ranked right, on deliveries kept apart."""
     rng = np.random.default_rng([config.seed, 5])
     found: dict[str, list[float]] = {"right": []}
     for delivery in deliveries:
-        for _ in range(crops):
-            part = crop(delivery, len(AIMS), judge.tower, config.crop, rng)
-            inputs = [_input(name, rng, part.cover) for name in ("lrms", "pan")]
+        for _ in range(cuts):
+            part, how = cut(delivery, len(AIMS), config.crop, rng), shown(delivery, judge.tower, rng)
+            inputs = _inputs(rng, delivery.cover)
             for unseen in (False, True):
+                asked = (_text(name, rng, delivery.cover, unseen) for name in AIMS)
                 with torch.no_grad():
-                    texts = judge.texts([*inputs, *(_text(name, rng, part.cover, unseen) for name in AIMS)])
-                asked = torch.stack([torch.stack([texts[0], texts[1], text]) for text in texts[2:]])
-                terms = judged(judge, part, len(AIMS), [*AIMS], asked, texts[:3], training=False)
+                    texts = judge.texts([*inputs, *asked])
+                terms = judged(
+                    judge, part, how, [*AIMS], _asked(texts[:2], texts[2:]), texts[:3], graph=False
+                )
                 for name, cosine in zip(AIMS, terms.cosines.tolist(), strict=True):
                     found.setdefault(f"{name}{' (unseen)' * unseen}", []).append(cosine)
                 if not unseen:
-                    found["right"].append(ranking_loss(terms.energies, terms.errors)[1].item())
+                    found["right"].append(order(terms.losses, terms.errors)[1].item())
     return {name: round(float(np.mean(values)), 3) for name, values in found.items()}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=DenseConfig.steps)
     parser.add_argument("--deliveries", type=int, default=DenseConfig.deliveries)
     parser.add_argument("--held-out", type=int, default=DenseConfig.held_out)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     config = DenseConfig(options.seed, options.deliveries, options.held_out, options.steps)
     options.out.mkdir(parents=True, exist_ok=True)
