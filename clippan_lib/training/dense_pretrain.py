@@ -9,7 +9,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,11 +26,16 @@ from clippan_lib.clip.model import load_clip
 from clippan_lib.clip.pretrain import caption_loss
 from clippan_lib.clip.tower import TOWER
 from clippan_lib.data.synthetic import COVERS
-from clippan_lib.files import write_tensors
+from clippan_lib.files import write_json, write_tensors
 from clippan_lib.losses.ascent import order
 from clippan_lib.training.deliveries import Cut, Delivery, cut, make
 from clippan_lib.training.judge import Judge, Shown, judged, shown
 
+MODEL = {
+    "embed_dim": 64,
+    "vision_cfg": {"timm_model_name": TOWER, "timm_pool": "", "timm_proj": "", "image_size": 64},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2},
+}
 FIRST_TRAINING_SEED, FIRST_HELD_OUT_SEED = 4_000_000, 4_900_000
 
 
@@ -69,11 +74,9 @@ class DenseConfig:
 
 def new_model(seed: int) -> open_clip.CLIP:
     """The dense tower untrained beside the text tower of the present CLIP; torch's random state stays."""
-    text_cfg = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2}
-    vision_cfg = {"timm_model_name": TOWER, "timm_pool": "", "timm_proj": "", "image_size": 64}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = open_clip.CLIP(embed_dim=64, vision_cfg=vision_cfg, text_cfg=text_cfg)
+        model = open_clip.CLIP(**MODEL)
     old = load_clip().model.state_dict()
     kept = {name: value for name, value in model.state_dict().items() if not name.startswith("visual.")}
     kept = {name: old[name] for name, value in kept.items() if old[name].shape == value.shape}
@@ -179,7 +182,7 @@ def train(
     config: DenseConfig,
     out: Path,
 ) -> list[dict[str, float]]:
-    """Train both towers; a line of means every hundred steps, and the weights as they are every five hundred."""
+    """Train both towers; a line of means every hundred steps, and the model as it is every five hundred."""
     rng, judge, kept = np.random.default_rng(config.seed), Judge(model).train(), []
     groups = [{"params": list(model.visual.parameters()), "peak": config.lr}]
     words = [p for name, p in model.named_parameters() if not name.startswith("visual.")]
@@ -202,7 +205,7 @@ def train(
             line = f"{number + 1} {time.time() - started:.0f} s {means}"
             if (number + 1) % 500 == 0:
                 line += f" held out {held(judge, held_out, config)}"
-                write_tensors(out / "part.safetensors", model.state_dict(), {"format": "pt"})
+                save(model, out, {"steps": number + 1})
             with (out / "log.txt").open("a") as file:
                 print(line, file=file)
     return kept
@@ -232,6 +235,18 @@ def held(
     return {name: round(float(np.mean(values)), 3) for name, values in found.items()}
 
 
+def save(model: open_clip.CLIP, folder: Path, facts: Mapping[str, object]) -> None:
+    """A folder that open_clip loads ("local-dir:FOLDER"): configuration, and weights in half precision."""
+    preprocess = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
+    write_json(folder / "open_clip_config.json", {"model_cfg": MODEL, "preprocess_cfg": preprocess})
+    tensors = {
+        name: value.half() if value.is_floating_point() else value
+        for name, value in model.state_dict().items()
+    }
+    about = {"format": "pt", "facts": json.dumps(facts)}
+    write_tensors(folder / "open_clip_model.safetensors", tensors, about)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
@@ -256,8 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "train_seconds": round(time.time() - drawn),
         "held_out_scores": held(Judge(model.eval()), held_out, config),
     }
-    about = {"format": "pt", "facts": json.dumps(facts)}
-    write_tensors(options.out / "dense_clip.safetensors", model.state_dict(), about)
+    save(model, options.out, facts)
     print(json.dumps(facts, indent=2))
 
 
