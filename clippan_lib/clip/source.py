@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import clippan_lib.clip.tower  # noqa: F401 (a configuration may name it, and timm then must know it)
 from clippan_lib.assets import EMBEDDED
+from clippan_lib.clip.archive import loadable
 from clippan_lib.errors import ClipWeightsError
 
 _ASSET = "embedded_clip"
@@ -29,7 +30,8 @@ def make(model: str, weights: str | None) -> tuple[nn.Module, Callable[..., Tens
         torch.default_generator.manual_seed(seed or 0)
         # open_clip passes on whatever the hub, the disk or the file's reader raises.
         try:
-            network = _create(config, source, load=seed is None)
+            with loadable(source) as file:
+                network = _create(config, file, load=seed is None)
         except Exception as error:
             raise ClipWeightsError(_help(model, weights, _brief(error))) from error
         try:
@@ -126,7 +128,8 @@ def _help(model: str, weights: str | None, reason: object) -> str:
     return (
         f"no weights for CLIP {model!r} with weights={weights!r}: {reason}.\n"
         f"Published tags of this architecture: {tags}.\n"
-        "Of a file only tensors are read (safetensors, or the .pt of a state_dict): all else could run code.\n"
+        "Of a file only tensors are read (safetensors, the .pt of a state_dict, or of OpenAI): all else could run "
+        "code.\n"
         "Without a connection: download the weights elsewhere (*.safetensors on the model's page of the "
         "Hugging Face hub) and pass the file's path as `weights`, or a folder that also holds "
         "open_clip_config.json as model='local-dir:folder'; or use model='embedded', without any download. "
