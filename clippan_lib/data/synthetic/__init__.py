@@ -229,7 +229,7 @@ def draw(seed: int, nm: np.ndarray, size: int) -> Land:
 
     Args:
         seed: any non-negative integer. Demo data use seeds below 100 000, CLIP pre-training those from 1 000 000, the
-            band-wise network those from 2 000 000.
+            band-wise network those from 2 000 000, judges of fusions those from 4 000 000.
         nm: (k,) wavelengths, nanometres.
         size: PAN pixels per side.
     """
