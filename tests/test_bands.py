@@ -9,6 +9,7 @@ from rasterio.enums import ColorInterp as C
 from rasters import grid, noise, save
 
 from clippan_lib import cli
+from clippan_lib.commands import given
 from clippan_lib.data.pair import open_pair
 from clippan_lib.data.pair.identity import in_words, number_of, own_name
 from clippan_lib.errors import DataError
@@ -286,7 +287,7 @@ def test_part_of_a_sensor_finds_its_bands_in_a_file_of_all(tmp_path):
     ],
 )
 def test_blanks_between_bands_do_not_count(text, bands):
-    assert cli._bands(text) == bands
+    assert given.bands(text) == bands
 
 
 @pytest.mark.parametrize("text", ["3,red", "1,,2", "", "-1,2", "1,2,", "1.0,2"])

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 from clippan_lib.shapes import HRMS
 
@@ -32,6 +31,8 @@ class Aim:
 
 def blurred(image: HRMS, sigma: float) -> HRMS:
     """Gaussian, `sigma` in px; border pixels mirrored."""
+    from torchvision.transforms.functional import gaussian_blur  # a second to import
+
     side = 2 * int(3 * sigma + 0.5) + 1
     return gaussian_blur(image, [side, side], [sigma, sigma])
 
