@@ -3,6 +3,7 @@
 import csv
 import io
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -33,11 +34,18 @@ def supervisor() -> Supervisor:
     return made.freeze()
 
 
+@cache
+def drawn(*given):
+    return make(*given)
+
+
 @pytest.fixture
 def few(monkeypatch):
-    """Two deliveries, few fusions of each."""
+    """Few fusions of each delivery, and short walks."""
     monkeypatch.setattr(judgement, "METHODS", ("gsa",))
-    monkeypatch.setattr(judgement, "UNSEEN_METHODS", ("gs",))
+    monkeypatch.setattr(judgement, "UNSEEN_METHODS", ())
+    monkeypatch.setattr(judgement, "STEPS", 2)
+    monkeypatch.setattr(judgement, "make", drawn)
 
 
 def test_a_delivery_is_shown_as_the_supervisors_own_scenes_are(supervisor):
