@@ -28,11 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # read once, by torch's first large tensor: with small pages the system takes a third of a whole scene's time
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     # the collector would go through all of torch again and again while it is imported: a tenth of that time
+    collecting = gc.isenabled()
     gc.disable()
     try:
-        command = import_module(f"clippan_lib.commands.{options.command}")
-        gc.freeze()
-        gc.enable()
+        try:
+            command = import_module(f"clippan_lib.commands.{options.command}")
+        finally:
+            if collecting:
+                gc.enable()
         return command.act(options)
     except KeyboardInterrupt:
         return stop(130, "interrupted; the same command goes on from here")

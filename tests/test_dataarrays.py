@@ -52,6 +52,15 @@ def test_a_masked_array_is_fused_as_its_valid_pixels_and_nan(tmp_path):
         np.testing.assert_allclose(fused.values, there, rtol=1e-6)
 
 
+def test_a_float_array_keeps_the_value_that_marks_its_holes(tmp_path):
+    files = scene(tmp_path, hole=40)
+    ms, pan = (
+        array.where(array != 0, -9999).astype("float32").rio.write_nodata(-9999) for array in opened(files)
+    )
+    fused = sharpen_dataarrays(ms, pan)
+    assert fused.rio.nodata == -9999 and (fused == -9999).any() and not np.isnan(fused.values).any()
+
+
 @pytest.mark.parametrize("lazy", ["both", "ms", "pan"])
 def test_dask_arrays_are_fused_chunk_by_chunk_and_read_when_asked_for(files, tmp_path, lazy):
     (ms, pan), out = opened(files), tmp_path / "out.tif"

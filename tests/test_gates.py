@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from clippan_lib.clip.aims import AIMS, TRUTH, aimed, blurred
+from clippan_lib.clip.aims import AIMS, TRUTH, blurred
 from clippan_lib.evaluation.gates import Case, ascend, axes, mpsnr, point, rank, spoiled
 from clippan_lib.training.deliveries import SPOILINGS, UNSEEN_SPOILINGS, make
 
@@ -78,10 +78,10 @@ MOVES = {
 
 def test_an_aim_changes_what_it_names(case):
     assert set(MOVES) == set(AIMS) - {TRUTH}
-    assert torch.equal(aimed(TRUTH, case.gt), case.gt)
+    assert torch.equal(AIMS[TRUTH].change(case.gt), case.gt)
     before = axes(case.gt, case)
     for name, (axis, sign) in MOVES.items():
-        after = axes(aimed(name, case.gt), case)
+        after = axes(AIMS[name].change(case.gt), case)
         assert sign * (after[axis] / before[axis] - 1) > 0.1, name
 
 

@@ -290,6 +290,13 @@ def test_lessons_are_those_of_the_seed_and_a_stopped_run_goes_on_with_them(tmp_p
     assert not same(state(differently), state(whole))
 
 
+def test_a_finished_stage1_draws_no_lesson_again(tmp_path, monkeypatch):
+    config, path = only("order"), tmp_path / "stage1.safetensors"
+    fit_supervisor(tiny_supervisor(), TinyPatches(), config, checkpoint=path, **RUN)
+    monkeypatch.setattr(stage1, "make", lambda *_, **__: pytest.fail("a scene was drawn"))
+    fit_supervisor(tiny_supervisor(), TinyPatches(), config, checkpoint=path, **RUN)
+
+
 def test_scenes_that_cannot_be_drawn_are_refused():
     supervisor = tiny_supervisor()
     supervisor.sensor = get_sensor("L8").only(["blue", "green", "red", "nir"])

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor
 
 from clippan_lib.shapes import HRMS
 
@@ -74,25 +74,9 @@ def _coloured(image: HRMS, strength: float) -> HRMS:
     return mean + deviation * (grey + strength * (standard - grey))
 
 
-def _fuller(image: HRMS) -> HRMS:
-    return _coloured(image, 1.6)
-
-
-def _duller(image: HRMS) -> HRMS:
-    return _coloured(image, 0.4)
-
-
 def _contrast(image: HRMS, strength: float) -> HRMS:
     calm = blurred(image, 4.0)
     return calm + strength * (image - calm)
-
-
-def _stronger(image: HRMS) -> HRMS:
-    return _contrast(image, 1.35)
-
-
-def _flatter(image: HRMS) -> HRMS:
-    return _contrast(image, 0.65)
 
 
 def _same(image: HRMS) -> HRMS:
@@ -165,35 +149,25 @@ AIMS = {
             "fuller colours",
             ("an image with fuller colours", "a vivid colourful image of {cover}", "more saturated colours"),
             ("an image of {cover} with vivid colours", "a saturated colourful image"),
-            _fuller,
+            partial(_coloured, strength=1.6),
         ),
         Aim(
             "duller colours",
             ("a greyed image", "an image of {cover} with faded colours", "a dull image with grey colours"),
             ("a fused image with dull grey colours", "faded grey colours of {cover}"),
-            _duller,
+            partial(_coloured, strength=0.4),
         ),
         Aim(
             "more contrast",
             ("an image with more contrast", "a strong contrast of bright and dark in {cover}"),
             ("more contrast between bright and dark", "an image of {cover} with strong contrast"),
-            _stronger,
+            partial(_contrast, strength=1.35),
         ),
         Aim(
             "less contrast",
             ("an image with less contrast", "a flat image of {cover} with weak contrast"),
             ("a weak contrast between bright and dark", "a flat image with less contrast"),
-            _flatter,
+            partial(_contrast, strength=0.65),
         ),
     )
 }
-
-
-def aimed(name: str, truth: Tensor) -> Tensor:
-    """The truth changed as an aim says.
-
-    Args:
-        name: a key of `AIMS`.
-        truth: (b, c, H, W), any linear unit.
-    """
-    return AIMS[name].change(truth)

@@ -103,6 +103,3 @@ def clippan_dense(pretrained: bool = False, num_classes: int = 64, **_: Any) -> 
     if pretrained:
         raise ValueError(f"{TOWER} has no weights of its own: those of a CLIP come with the CLIP")
     return DenseTower(num_classes)
-
-
-clippan_dense.__module__ = __name__

@@ -19,7 +19,10 @@ def act(options: argparse.Namespace) -> int:
             raise MissingStage(f"{file}: no such file; give the folder of a run whose Stage I is done")
         supervisor = Supervisor.load(file).to(find_device(options.device))
         gates = judge(
-            supervisor, options.guidance == "dense", options.deliveries, bars(sys.stderr, "deliveries")
+            supervisor,
+            options.guidance == "dense",
+            count=options.deliveries,
+            progress=bars(sys.stderr, "deliveries"),
         )
     except (ValueError, MissingStage) as error:
         return stop(2, error)

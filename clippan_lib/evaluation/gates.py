@@ -15,16 +15,16 @@ from torch import Tensor
 from clippan_lib.clip.aims import blurred
 from clippan_lib.evaluation.ranking import ranking
 from clippan_lib.fusion.walk import Loss, descent, unseen_by_lrms, walk
+from clippan_lib.losses.ascent import APART, errors_of
 from clippan_lib.metrics import BETTER, reduced_scores
 from clippan_lib.mtf import degrade
 from clippan_lib.shapes import HRMS, LRMS, PAN
-from clippan_lib.training.deliveries import SPOILINGS, UNSEEN_SPOILINGS
+from clippan_lib.training.deliveries import SPOILINGS, UNSEEN_SPOILINGS, deviation_of
 
 STRENGTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
 TRUTHS = ("MPSNR", "SAM", "Q2n")
 LOSS = "L_d"
-WALKS = (5, 20, 80)
-_ERROR, _APART = "error", 0.02
+_ERROR = "error"
 _LOW = 2.0  # px: sigma below which errors are not looked at, low-passed
 _AT_ONCE = 8  # images
 _EQUAL = 200.0  # dB, for images that differ nowhere
@@ -55,7 +55,7 @@ class Case:
     @property
     def deviation(self) -> Tensor:
         """Of each band of LRMS: (1, c, 1, 1)."""
-        return self.lrms.std((-2, -1), keepdim=True) + 1e-4
+        return deviation_of(self.lrms)
 
 
 def spoiled(case: Case, seed: int = 0) -> dict[str, dict[str, HRMS]]:
@@ -96,9 +96,9 @@ def rank(loss: Loss, case: Case, seed: int = 0) -> pd.DataFrame:
         every = [*images.values(), case.gt]
         scores = [{name: _scores(image, case)[name] for name in TRUTHS} for image in every[:-1]]
         best = {"MPSNR": _EQUAL, "SAM": 0.0, "Q2n": 1.0}
-        errors = [((image - case.gt) / case.deviation).square().mean().sqrt().item() for image in every]
+        errors = errors_of(torch.cat(every), case.gt, case.deviation).tolist()
         table = pd.DataFrame([*scores, best]).assign(**{LOSS: losses_of(loss, every), _ERROR: errors})
-        rows[group] = {"right": ranking(table, _ERROR, [LOSS], better, _APART).agreement[LOSS]}
+        rows[group] = {"right": ranking(table, _ERROR, [LOSS], better, APART).agreement[LOSS]}
         for truth in TRUTHS:
             rows[group][f"rank correlation, {truth}"] = ranking(table, truth, [LOSS], better).spearman[LOSS]
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -125,7 +125,7 @@ def _cosine(one: HRMS, other: HRMS, deviation: Tensor) -> float:
     return F.cosine_similarity((one / deviation).flatten(), (other / deviation).flatten(), dim=0).item()
 
 
-def ascend(loss: Loss, case: Case, start: str, size: float, steps: Sequence[int] = WALKS) -> dict[int, float]:
+def ascend(loss: Loss, case: Case, start: str, size: float, steps: Sequence[int]) -> dict[int, float]:
     """What walks from a fused image gain: MPSNR (dB) behind so many steps, minus that of the start."""
     image, found, done = case.fused[start], {}, 0
     before = mpsnr(image, case)
@@ -163,14 +163,14 @@ def axes(image: HRMS, case: Case) -> dict[str, float]:
     calm = blurred(image, 1.0)
     highest, lowest = F.max_pool2d(calm, 5, 1, 2), -F.max_pool2d(-calm, 5, 1, 2)
     flatness = blurred((case.pan - blurred(case.pan, 2.0)).square(), 2.0)
-    flat = (
-        (flatness <= flatness.flatten().quantile(0.25)).expand_as(image) if flatness.numel() < 2**24 else None
-    )
+    # not `quantile`, which takes no more than 2^24 values
+    limit = flatness.flatten().kthvalue(max(1, flatness.numel() // 4)).values
+    flat = (flatness <= limit).expand_as(image)
     fine = (image - calm) / deviation
     detail = (image - blurred(image, 4.0)) / deviation
     found = {
         "sharpness": size((image - blurred(image, 1.2)) / deviation),
-        "noise": size(fine if flat is None else fine[flat]),
+        "noise": size(fine[flat]),
         "halos": ((image - image.clamp(lowest, highest)).abs() / deviation).mean().item(),
         "colour": size(detail - detail.mean(1, keepdim=True)),
         "contrast": size(detail),

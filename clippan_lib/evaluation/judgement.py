@@ -10,17 +10,13 @@ from clippan_lib.clip.model import load_clip
 from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.evaluation.gates import Case, ascend, point, rank
 from clippan_lib.evaluation.intervals import confidence_interval
+from clippan_lib.fusion.walk import SIZE, STEPS
 from clippan_lib.losses.guidance import guide
 from clippan_lib.shapes import Progress
 from clippan_lib.training.deliveries import METHODS, UNSEEN_METHODS, Delivery, make, toned
 
 FIRST_SEED = 4_950_000  # of deliveries that nothing in the package is trained on
-COUNT = 8
-START, STEPS, SIZE = (
-    "bandwise",
-    10,
-    0.005,
-)  # of the walk: the best method here, and a step that is not too long
+START = "bandwise"  # of the walk: among the best that methods make here
 GATES = {
     "ranking, fused": "pairs of fusions in the right order",
     "ranking, spoiled": "pairs of spoiled truths in the right order",
@@ -59,7 +55,8 @@ class Gate:
 def judge(
     supervisor: Supervisor,
     dense: bool = False,
-    count: int = COUNT,
+    *,
+    count: int,
     progress: Progress | None = None,
 ) -> list[Gate]:
     """Put a supervisor through all gates, on drawn deliveries with its bands whose truth is known.

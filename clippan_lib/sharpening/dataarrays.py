@@ -84,7 +84,6 @@ def _written(image: xr.DataArray, path: Path, what: str) -> Path:
         "height": height,
         "width": width,
         "dtype": image.dtype,
-        # of an array that was masked when it was read, the value that marked what is NaN now
         "nodata": np.nan if floating and image.rio.nodata is None else image.rio.nodata,
         "crs": image.rio.crs,
         "transform": image.rio.transform(recalc=True),
@@ -160,7 +159,8 @@ def _write_values(image: xr.DataArray, dataset: DatasetWriter) -> None:
 
 
 def _opened(path: Path, lazy: bool, ms: xr.DataArray, names: Sequence[str]) -> xr.DataArray:
-    masked = np.issubdtype(ms.dtype, np.floating)
+    # NaN marks what the array itself marks so; another value stays a value
+    masked = np.issubdtype(ms.dtype, np.floating) and (ms.rio.nodata is None or np.isnan(ms.rio.nodata))
     chunks = {"band": -1, "y": 4 * BLOCK, "x": 4 * BLOCK} if lazy else None
     fused = cast(xr.DataArray, rioxarray.open_rasterio(path, masked=masked, chunks=chunks))
     kept = {name: value for name, value in ms.attrs.items() if not str(name).startswith(_NOT_KEPT)}

@@ -178,7 +178,8 @@ def _cover(seed: int) -> int:
     return int(np.random.default_rng(seed).integers(len(COVERS)))
 
 
-def _deviation(image: HRMS) -> Tensor:
+def deviation_of(image: HRMS) -> Tensor:
+    """Of each band, (b, c, 1, 1): the unit in which bands are compared; never 0."""
     return image.std((-2, -1), keepdim=True) + 1e-4
 
 
@@ -192,7 +193,7 @@ def _sharpen(gt: HRMS, strength: float, rng: np.random.Generator) -> HRMS:
 
 def _add_noise(gt: HRMS, strength: float, rng: np.random.Generator) -> HRMS:
     noise = torch.from_numpy(rng.standard_normal(tuple(gt.shape), np.float32))
-    return gt + (0.02 + 0.25 * strength) * _deviation(gt) * noise
+    return gt + (0.02 + 0.25 * strength) * deviation_of(gt) * noise
 
 
 def _gain(gt: HRMS, strength: float, rng: np.random.Generator) -> HRMS:
@@ -204,9 +205,9 @@ def _gain(gt: HRMS, strength: float, rng: np.random.Generator) -> HRMS:
 def _grey(gt: HRMS, strength: float, rng: np.random.Generator) -> HRMS:
     """Detail, not colour, greyed: towards the same detail in all bands."""
     calm = blurred(gt, 2.0)
-    detail = (gt - calm) / _deviation(gt)
+    detail = (gt - calm) / deviation_of(gt)
     share = 0.2 + 0.8 * strength
-    return calm + _deviation(gt) * ((1 - share) * detail + share * detail.mean(1, keepdim=True))
+    return calm + deviation_of(gt) * ((1 - share) * detail + share * detail.mean(1, keepdim=True))
 
 
 def _displace(gt: HRMS, strength: float, rng: np.random.Generator) -> HRMS:
@@ -231,7 +232,7 @@ def _blocks(gt: HRMS, strength: float, rng: np.random.Generator) -> HRMS:
 def _stripe(gt: HRMS, strength: float, rng: np.random.Generator) -> HRMS:
     """Columns with gains of their own, as of a badly calibrated line of detectors."""
     columns = torch.from_numpy(rng.standard_normal((1, gt.shape[1], 1, gt.shape[3]), np.float32))
-    return gt + (0.02 + 0.2 * strength) * _deviation(gt) * columns
+    return gt + (0.02 + 0.2 * strength) * deviation_of(gt) * columns
 
 
 def _moved(image: Tensor, down: float, right: float) -> Tensor:

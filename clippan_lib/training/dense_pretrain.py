@@ -77,10 +77,10 @@ def new_model(seed: int) -> open_clip.CLIP:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = open_clip.CLIP(**MODEL)
-    old = load_clip().model.state_dict()
-    kept = {name: value for name, value in model.state_dict().items() if not name.startswith("visual.")}
-    kept = {name: old[name] for name, value in kept.items() if old[name].shape == value.shape}
-    model.load_state_dict(kept, strict=False)
+    state, old = model.state_dict(), load_clip().model.state_dict()
+    # the last projection has another width
+    same = (name for name in state if name in old and old[name].shape == state[name].shape)
+    model.load_state_dict(state | {name: old[name] for name in same})
     return model
 
 
@@ -181,7 +181,7 @@ def train(
     held_out: Sequence[Delivery],
     config: DenseConfig,
     out: Path,
-) -> list[dict[str, float]]:
+) -> None:
     """Train both towers; a line of means every hundred steps, and the model as it is every five hundred."""
     rng, judge, kept = np.random.default_rng(config.seed), Judge(model).train(), []
     groups = [{"params": list(model.visual.parameters()), "peak": config.lr}]
@@ -208,7 +208,6 @@ def train(
                 save(model, out, {"steps": number + 1})
             with (out / "log.txt").open("a") as file:
                 print(line, file=file)
-    return kept
 
 
 def held(

@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clippan_lib.clip.aims import aimed
+from clippan_lib.clip.aims import AIMS
 from clippan_lib.clip.tower import DenseTower
 from clippan_lib.losses.ascent import errors_of, pointing
 from clippan_lib.losses.guidance import dense_direction
-from clippan_lib.training.deliveries import Cut, Delivery
+from clippan_lib.training.deliveries import Cut, Delivery, deviation_of
 
 _MEAN, _STD = (
     torch.tensor(values).view(3, 1, 1)
@@ -78,8 +78,7 @@ def shown(delivery: Delivery, tower: DenseTower, rng: np.random.Generator | None
             span = span * torch.from_numpy(np.exp(rng.uniform(-0.1, 0.1, len(span)))).float()
         low = (low + high) / 2 - span / 2 + far[1] * span
         found.append((low.view(-1, 1, 1), span.view(-1, 1, 1)))
-    deviation = delivery.lrms.std((-2, -1), keepdim=True) + 1e-4
-    return Shown(tower.weights_of(delivery.nm), *found[0], *found[1], deviation)
+    return Shown(tower.weights_of(delivery.nm), *found[0], *found[1], deviation_of(delivery.lrms))
 
 
 @dataclass
@@ -125,7 +124,7 @@ def judged(
         features.append(judge.bands(images, shown))
         return dense_direction(features[0], *_for_each(lrms, pan, count), texts)
 
-    wanted = torch.cat([aimed(name, part.gt) for name in aims])
+    wanted = torch.cat([AIMS[name].change(part.gt) for name in aims])
     cosines, _ = pointing(loss, part.fused[:count], wanted, shown.deviation, graph)
     features.append(judge.bands(torch.cat([part.fused[count:], part.gt]), shown))
     every, images = torch.cat(features), torch.cat([part.fused, part.gt])

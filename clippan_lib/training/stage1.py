@@ -1,7 +1,7 @@
 """Stage I: adapt CLIP's features to LRMS, PAN and HRMS images and to the prompts that name them."""
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from clippan_lib.losses.guidance import guide
 from clippan_lib.shapes import Progress
 from clippan_lib.training.batches import PatchStore, TrainingSet
 from clippan_lib.training.config import RunConfig
-from clippan_lib.training.deliveries import Delivery, cut, make, toned
+from clippan_lib.training.deliveries import Delivery, cut, deviation_of, make, toned
 from clippan_lib.training.loop import History, fit, weigh
 
 FIRST_SEED = 4_800_000  # of drawn scenes
@@ -115,11 +115,13 @@ class _Lessons:
 
     def __init__(self, supervisor: Supervisor, config: RunConfig, seed: int) -> None:
         self.supervisor, self.config, self.seed = supervisor, config, seed
-        tones = supervisor.stretch("lrms"), supervisor.stretch("pan")
-        first = FIRST_SEED + 1000 * seed
-        self.deliveries = [
-            toned(make(first + number, sensor=supervisor.sensor), *tones) for number in range(config.drawn)
-        ]
+
+    @cached_property
+    def deliveries(self) -> list[Delivery]:
+        """Drawn when the first is asked for: a finished training asks for none."""
+        tones = self.supervisor.stretch("lrms"), self.supervisor.stretch("pan")
+        seeds = (FIRST_SEED + 1000 * self.seed + number for number in range(self.config.drawn))
+        return [toned(make(seed, sensor=self.supervisor.sensor), *tones) for seed in seeds]
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Returns: 1 - the mean cosine of the gradient with what images lack, and the loss of their order."""
@@ -132,10 +134,10 @@ class _Lessons:
         return 1 - cosines.mean(), orders.mean()
 
     def _of(self, delivery: Delivery, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        part, deviation = cut(delivery, POINTED + RANKED, CUT, rng), delivery.lrms.std((-2, -1), keepdim=True)
+        part, deviation = cut(delivery, POINTED + RANKED, CUT, rng), deviation_of(delivery.lrms)
         device = self.supervisor.raw_texts.device
         coarse, pan, gt, fused, deviation = (
-            image.to(device) for image in (part.coarse, part.pan, part.gt, part.fused, deviation + 1e-4)
+            image.to(device) for image in (part.coarse, part.pan, part.gt, part.fused, deviation)
         )
         loss = guide(self.supervisor, coarse, pan, self.config.guidance == "dense")
         first = fused[:POINTED]
