@@ -21,12 +21,11 @@ from clippan_lib.clip import Supervisor, load_clip
 from clippan_lib.clip.aims import AIMS
 from clippan_lib.data import wald
 from clippan_lib.data.stacks import is_soft, sharpness_of_truth
-from clippan_lib.evaluation.gates import Case, ascend, axes, point, rank
+from clippan_lib.evaluation.gates import Case, ascend, point, rank, steer
 from clippan_lib.evaluation.judgement import case_of
 from clippan_lib.files import write_json
 from clippan_lib.fusion import get_method
 from clippan_lib.fusion.registry import load_bandwise, load_stack
-from clippan_lib.fusion.walk import walk
 from clippan_lib.losses.guidance import guide
 from clippan_lib.optics import measure_optics
 from clippan_lib.sensors import Sensor
@@ -89,19 +88,14 @@ def judged(case: Case, supervisor: Supervisor, dense: bool) -> dict[str, Any]:
 
 def steered(case: Case, supervisor: Supervisor, dense: bool, unseen: bool) -> pd.DataFrame:
     """Per cent by which walks along words move each axis from the stack: a row per aim, means over its wordings."""
-    start, rows = case.fused["stack"], {}
-    before = axes(start, case)
+    rows = {}
     for name, aim in AIMS.items():
-        moves = []
-        for text in aim.unseen if unseen else aim.wordings:
-            with torch.no_grad():
-                loss = guide(supervisor, case.lrms, case.pan, dense, text.format(cover="land"))
-            image = walk(
-                start, loss, case.deviation, gnyq=case.gnyq, ratio=case.ratio, steps=STEPS, size=0.01
-            )
-            after = axes(image, case)
-            moves.append({axis: 100 * (after[axis] / before[axis] - 1) for axis in before})
-        rows[name] = pd.DataFrame(moves).mean()
+        with torch.no_grad():
+            losses = {
+                text: guide(supervisor, case.lrms, case.pan, dense, text.format(cover="land"))
+                for text in (aim.unseen if unseen else aim.wordings)
+            }
+        rows[name] = steer(losses, case.fused["stack"], case)[1].mean()
     return pd.DataFrame(rows).T
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clippan_lib.losses.alignment import fusion_alignment, inter_modal, intra_modal
+from clippan_lib.losses.alignment import fusion_alignment, inter_modal, intra_modal, of_captions
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -114,3 +114,25 @@ def test_the_contrastive_losses_have_exact_gradients(device: str):
 def test_the_fusion_loss_has_an_exact_gradient():
     fused, image = unit(2, 4).requires_grad_(), unit(2, 4, seed=1)
     assert torch.autograd.gradcheck(lambda f: fusion_alignment(f, image, f, image), (fused,))
+
+
+def test_the_loss_of_captions_with_equal_scores_is_the_log_of_the_number_of_choices():
+    # three images over two captions: log 2; each caption over three images: log 3
+    positive = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    expected = 0.5 * (torch.tensor(2.0).log() + torch.tensor(3.0).log())
+    assert torch.isclose(of_captions(torch.zeros(3, 2), positive), expected)
+
+
+def test_the_loss_of_captions_ignores_a_caption_true_of_no_image_on_the_text_side():
+    positive = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    logits = torch.tensor([[0.0, -1e4], [0.0, -1e4]])
+    assert torch.isclose(of_captions(logits, positive), 0.5 * torch.tensor(2.0).log())
+
+
+def test_the_loss_of_captions_is_zero_at_a_perfect_match_and_has_a_true_gradient():
+    positive = torch.eye(3)
+    assert of_captions(100 * positive, positive) < 1e-6
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 4, dtype=torch.float64, requires_grad=True, generator=generator)
+    truth = torch.tensor([[1, 0, 0, 1], [0, 1, 0, 1], [0, 1, 0, 0]], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda scores: of_captions(scores, truth), logits)

@@ -59,7 +59,7 @@ def weights_file(vit: str, tmp_path: Path) -> Path:
 
 def test_the_embedded_clip_loads_without_being_told_anything():
     towers = load_clip()
-    assert (towers.name, towers.weights, towers.dim, towers.image_size) == ("embedded", None, 128, (64, 64))
+    assert (towers.name, towers.weights, towers.dim, towers.image_size) == ("embedded", None, 64, (64, 64))
     assert towers.fingerprint == load_clip().fingerprint
     assert towers.fingerprint != load_clip("embedded", "random:0").fingerprint
 

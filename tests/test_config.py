@@ -37,7 +37,8 @@ def test_the_demo_preset_holds_the_recipe_that_was_measured():
     assert (config.clip_model, config.adapters, config.image_residual) == ("embedded", "shared", 0.5)
     assert (config.tau_inter, config.tau_intra) == (0.07, 0.1)
     assert (config.w_inter, config.w_intra, config.w_fusion) == (1, 1, 0.05)
-    assert (config.stage1_iterations, config.stage1_batch, config.schedule) == (100, 12, "cosine")
+    assert (config.stage1_iterations, config.stage1_batch, config.schedule) == (40, 8, "cosine")
+    assert config.guidance == "dense"
     assert (config.pseudo_iterations, config.stage2_iterations, config.stage2_batch) == (60, 30, 8)
     assert (config.warm_start, config.stage2_lr, config.clip_norm) == (True, 1e-3, 1)
     weights = (config.w_spat, config.w_pseudo, config.w_qnr, config.w_language)
@@ -52,7 +53,10 @@ def test_the_smoke_preset_is_the_demo_shortened():
     changed = {name for name in demo if smoke[name] != demo[name]}
     assert set(smoke["compared"]) < set(demo["compared"])
     changed.remove("compared")
-    assert all(name.endswith(("iterations", "batch", "n_seeds", "checkpoint_every")) for name in changed)
+    assert all(
+        name.endswith(("iterations", "batch", "n_seeds", "gate_scenes", "checkpoint_every"))
+        for name in changed
+    )
     assert all(smoke[name] <= demo[name] for name in changed)
 
 
@@ -179,7 +183,7 @@ DECIDED = {
         "supervised",
         "unsupervised",
     ): "gains scale patches_from truth patch schedule clip_norm",
-    (): "compared n_seeds checkpoint_every",
+    (): "compared gate_scenes n_seeds checkpoint_every",
 }
 STATED = {field: stages for stages, fields in DECIDED.items() for field in fields.split()}
 

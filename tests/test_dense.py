@@ -13,6 +13,7 @@ from tiny import SENSOR, TinyPatches, same, state
 from clippan_lib.clip.model import load_clip
 from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.clip.tower import TOWER
+from clippan_lib.evaluation import protocol
 from clippan_lib.fusion.networks.pnn import PNN
 from clippan_lib.losses.guidance import dense_direction, directions, guide
 from clippan_lib.mtf import upsample
@@ -99,7 +100,7 @@ def test_the_guide_is_the_equation_of_images_or_of_places(name):
 
     def maps(role, image):
         places = of.towers.encode_pixels(of.stems[role](image)).movedim(1, -1)
-        return adapter.mixed(places).movedim(-1, 1)
+        return adapter.of_places(places).movedim(-1, 1)
 
     seen = upsample(lrms, 4) if of.towers.full_resolution else lrms
     expected = dense_direction(maps("hrms", hrms), maps("lrms", seen), maps("pan", pan), texts)
@@ -139,3 +140,15 @@ def test_bands_are_shown_as_the_tower_has_learned_to_see_them(dense):
     assert torch.equal(Supervisor(towers, QB, stem="rgb").stems["hrms"].weight, torch.eye(4)[[2, 1, 0]])
     unnamed = replace(QB, bands=("one", "two", "three", "four"))
     assert torch.equal(Supervisor(towers, unnamed).stems["hrms"].weight, torch.eye(4)[[2, 1, 0]])
+
+
+def test_texts_are_judged_by_the_loss_of_every_place(dense):
+    of, patches = supervisor(dense).freeze(), TinyPatches(count=3)
+    patches.scene_of = lambda index: index
+    fusions = protocol.embed_fusions(of, patches, lambda lrms, pan: upsample(lrms, 4), dense=True)
+    texts = protocol.text_steps(of, [of.prompts])[of.prompts.name]
+    with torch.no_grad():
+        loss = guide(of, patches.lrms, patches.pan, dense=True)(patches.gt)
+    torch.testing.assert_close(
+        protocol.agreement(texts[None], fusions.steps[protocol.TRUE])[0], 1 - loss.double(), atol=1e-5, rtol=0
+    )

@@ -14,7 +14,7 @@ from clippan_lib import cli
 from clippan_lib.clip.model import load_clip
 from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.evaluation import judgement
-from clippan_lib.evaluation.judgement import GATES, _gate, judge, with_random_weights
+from clippan_lib.evaluation.judgement import GATES, _gate, judge, verdict, with_random_weights
 from clippan_lib.runs.folder import RunFolder
 from clippan_lib.sensors import get_sensor
 from clippan_lib.training.deliveries import make, toned
@@ -107,9 +107,20 @@ def test_the_command_prints_a_row_per_gate(supervisor, few, tmp_path, capsys):
     assert (
         cli.main(["judge", str(tmp_path), "--deliveries", "2", "--guidance", "dense", "--device", "cpu"]) == 0
     )
-    rows = [*csv.DictReader(io.StringIO(capsys.readouterr().out))]
-    assert [row["gate"] for row in rows] == [*GATES]
-    assert {row["passed"] for row in rows} <= {"true", "false"}
+    said = capsys.readouterr()
+    rows = [*csv.DictReader(io.StringIO(said.out))]
+    assert {row["gate"]: row["what"] for row in rows} == GATES
+    assert {row["passed"] for row in rows} <= {"0", "1"}
+    failed = [row["gate"] for row in rows if row["passed"] == "0"]
+    assert verdict({row["gate"]: row["passed"] == "1" for row in rows}) in said.err
+    assert all(gate in said.err for gate in failed)
+
+
+def test_a_verdict_names_the_gates_that_failed():
+    passed = dict.fromkeys(GATES, True)
+    assert verdict(passed) == "passes all 5 gates"
+    said = verdict(passed | {"walk": False})
+    assert said.startswith("fails 1 of 5 gates") and "walk (dB that 10 steps" in said and "cosine" not in said
 
 
 def test_a_folder_without_a_supervisor_is_refused(tmp_path, capsys):

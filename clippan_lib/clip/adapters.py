@@ -26,7 +26,7 @@ class ClipAdapter(nn.Module):
 
     x' = normalise(r * W2 ReLU(W1 x) + (1 - r) * x), as in CLIP-Adapter (Gao et al. 2024 [gao2024clip]), whose
     module the paper takes over. Departs from the release in: no ReLU after W2, which would push every feature
-    towards the positive orthant and is in no equation.
+    towards the positive orthant and is in no equation; and W2 begins at 0, so that Stage I starts from CLIP itself.
 
     Args:
         dim: d, the length of a feature.
@@ -41,12 +41,16 @@ class ClipAdapter(nn.Module):
             raise ValueError(f"residual ratio {residual} is outside [0, 1]")
         self.residual = residual
         self.bottleneck = _bottleneck(dim, dim, reduction)
+        nn.init.zeros_(self.bottleneck[-1].weight)
 
     def forward(self, features: Features) -> Features:
-        return F.normalize(self.mixed(features), dim=-1)
+        return F.normalize(self._mixed(features), dim=-1)
 
-    def mixed(self, features: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        """As in the equation, not normalised: for features of places, whose length counts."""
+    def of_places(self, features: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        """As in the equation, but not normalised: in the unit of the tower's features, whose length counts."""
+        return self._mixed(features) / (1 - self.residual or 1.0)
+
+    def _mixed(self, features: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         return self.residual * self.bottleneck(features) + (1 - self.residual) * features
 
 

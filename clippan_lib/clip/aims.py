@@ -21,12 +21,16 @@ class Aim:
         wordings: texts that the supervisor is trained with; "{cover}" is a kind of land.
         unseen: texts that it is never trained with.
         change: from the truth to the truth changed that way, in any linear unit.
+        axis: of `evaluation.gates.axes`, what must move most if the words are followed; None of the truth.
+        up: whether it must rise.
     """
 
     name: str
     wordings: tuple[str, ...]
     unseen: tuple[str, ...]
     change: Change
+    axis: str | None = None
+    up: bool = True
 
 
 def blurred(image: HRMS, sigma: float) -> HRMS:
@@ -100,10 +104,9 @@ AIMS = {
                 "High-quality reference image of {cover}, spectrally consistent and spatially sharp",
             ),
             (
-                "High-quality fused image adhering to Khan's protocol: "
-                "low frequencies of the multispectral and high frequencies of the panchromatic image",
-                "This image is the fusion image of the input image",
-                "a high resolution multispectral fused image of {cover}",
+                "High-quality fusion of the MS and PAN images, spatially sharp and spectrally consistent",
+                "a sharp fused image of {cover} with the original colours of the MS image",
+                "fused image preserving the spectral information of MS and the spatial information of PAN",
             ),
             _same,
         ),
@@ -116,18 +119,23 @@ AIMS = {
             ),
             ("a very crisp image with finer details", "sharper details of {cover}"),
             _sharper,
+            "sharpness",
         ),
         Aim(
             "softer",
             ("a blurred image", "a fused image without spatial details", "a softer image of {cover}"),
-            ("a blurred colour image of {cover}", "a soft image without details"),
+            ("a softer blurred image", "an image of {cover} without spatial details"),
             _softer,
+            "sharpness",
+            up=False,
         ),
         Aim(
             "less noise",
             ("an image with less noise", "a smooth image of {cover} without noise", "a clean denoised image"),
             ("a noise free image", "a clean image of {cover} with little noise"),
             _smooth,
+            "noise",
+            up=False,
         ),
         Aim(
             "halos",
@@ -138,36 +146,45 @@ AIMS = {
             ),
             ("an image sharpened too much, with halos", "halos around the edges of {cover}"),
             _halos,
+            "halos",
         ),
         Aim(
             "no halos",
             ("an image without halos", "clean edges without overshoot", "an image of {cover} without halos"),
             ("edges of {cover} without halos", "an image without overshoot along edges"),
             _without_halos,
+            "halos",
+            up=False,
         ),
         Aim(
             "fuller colours",
             ("an image with fuller colours", "a vivid colourful image of {cover}", "more saturated colours"),
             ("an image of {cover} with vivid colours", "a saturated colourful image"),
             partial(_coloured, strength=1.6),
+            "colour",
         ),
         Aim(
             "duller colours",
             ("a greyed image", "an image of {cover} with faded colours", "a dull image with grey colours"),
             ("a fused image with dull grey colours", "faded grey colours of {cover}"),
             partial(_coloured, strength=0.4),
+            "colour",
+            up=False,
         ),
         Aim(
             "more contrast",
             ("an image with more contrast", "a strong contrast of bright and dark in {cover}"),
             ("more contrast between bright and dark", "an image of {cover} with strong contrast"),
             partial(_contrast, strength=1.35),
+            "contrast",
         ),
         Aim(
             "less contrast",
             ("an image with less contrast", "a flat image of {cover} with weak contrast"),
             ("a weak contrast between bright and dark", "a flat image with less contrast"),
             partial(_contrast, strength=0.65),
+            "contrast",
+            up=False,
         ),
     )
 }

@@ -111,15 +111,20 @@ class Supervisor(nn.Module):
 
     def embed_lrms(self, lrms: LRMS) -> Features:
         """Adapted features (b, d) of low-resolution multispectral images (b, c, h, w)."""
-        return self._embed("lrms", lrms)
+        return self.embed("lrms", lrms)
 
     def embed_pan(self, pan: PAN) -> Features:
         """Adapted features (b, d) of panchromatic images (b, 1, H, W)."""
-        return self._embed("pan", pan)
+        return self.embed("pan", pan)
 
     def embed_hrms(self, hrms: HRMS) -> Features:
         """Adapted features (b, d) of high-resolution multispectral images (b, c, H, W), fused or not."""
-        return self._embed("hrms", hrms)
+        return self.embed("hrms", hrms)
+
+    def embed(self, role: str, image: Image) -> Features:
+        """Adapted features (b, d) of images of a type, of `ROLES`."""
+        features = self.towers.encode_image(self._shown(role, image))
+        return self._adapter(self.image_adapters, role)(features)
 
     def maps(self, role: str, image: Image) -> Float[Tensor, "b d h w"]:
         """Adapted features of places (`ClipTowers.encode_pixels`), of any length.
@@ -129,7 +134,7 @@ class Supervisor(nn.Module):
             image: as for `embed_lrms`, `embed_pan` or `embed_hrms`.
         """
         maps = self.towers.encode_pixels(self._shown(role, image)).movedim(1, -1)
-        return self._adapter(self.image_adapters, role).mixed(maps).movedim(-1, 1)
+        return self._adapter(self.image_adapters, role).of_places(maps).movedim(-1, 1)
 
     def embed_words(self, words: str) -> Float[Tensor, " d"]:
         """Adapted feature of words that say what a fused image is to be, in the place of the prompts' hrms text.
@@ -240,10 +245,6 @@ class Supervisor(nn.Module):
             "options": self.options,
             "frozen": self.frozen,
         }
-
-    def _embed(self, role: str, image: Tensor) -> Features:
-        features = self.towers.encode_image(self._shown(role, image))
-        return self._adapter(self.image_adapters, role)(features)
 
     def _shown(self, role: str, image: Tensor) -> Float[Tensor, "b 3 H W"]:
         """Three channels; for a tower that does not resize, LRMS is interpolated, so that a pixel is a pixel of PAN."""

@@ -6,7 +6,7 @@ import sys
 from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.commands import stop
 from clippan_lib.errors import MissingStage
-from clippan_lib.evaluation.judgement import GATES, Gate, judge
+from clippan_lib.evaluation.judgement import GATES, judge, table, verdict
 from clippan_lib.runs.devices import find_device
 from clippan_lib.runs.folder import RunFolder
 from clippan_lib.runs.progress import bars
@@ -26,15 +26,7 @@ def act(options: argparse.Namespace) -> int:
         )
     except (ValueError, MissingStage) as error:
         return stop(2, error)
-    print("gate,passed,mean,low,high,random_weights,above_them,above_them_low,what")
-    for gate in gates:
-        print(_row(gate))
+    found = table(gates).rename_axis("gate").assign(what=GATES)
+    print(found.to_csv(float_format="%.4g"), end="")
+    print(f"The supervisor {verdict(found.passed)}.", file=sys.stderr)
     return 0
-
-
-def _row(gate: Gate) -> str:
-    numbers = (gate.mean, gate.low, gate.high, gate.control, *gate.above)
-    name = f'"{gate.name}"' if "," in gate.name else gate.name
-    return ",".join(
-        [name, str(gate.passed).lower(), *(f"{number:.4g}" for number in numbers), f'"{GATES[gate.name]}"']
-    )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clippan_lib.clip.aims import blurred
 from clippan_lib.evaluation.ranking import ranking
-from clippan_lib.fusion.walk import Loss, descent, unseen_by_lrms, walk
+from clippan_lib.fusion.walk import STEPS, Loss, descent, unseen_by_lrms, walk
 from clippan_lib.losses.ascent import APART, errors_of
 from clippan_lib.metrics import BETTER, reduced_scores
 from clippan_lib.mtf import degrade
@@ -23,6 +23,7 @@ from clippan_lib.training.deliveries import SPOILINGS, UNSEEN_SPOILINGS, deviati
 
 STRENGTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
 TRUTHS = ("MPSNR", "SAM", "Q2n")
+STRIDE = 0.01  # of a walk that is to be seen; five times that of one that is to gain
 LOSS = "L_d"
 _ERROR = "error"
 _LOW = 2.0  # px: sigma below which errors are not looked at, low-passed
@@ -94,10 +95,12 @@ def rank(loss: Loss, case: Case, seed: int = 0) -> pd.DataFrame:
     rows = {}
     for group, images in groups.items():
         every = [*images.values(), case.gt]
-        scores = [{name: _scores(image, case)[name] for name in TRUTHS} for image in every[:-1]]
+        scores = [_scores(image, case) for image in every[:-1]]
         best = {"MPSNR": _EQUAL, "SAM": 0.0, "Q2n": 1.0}
         errors = errors_of(torch.cat(every), case.gt, case.deviation).tolist()
-        table = pd.DataFrame([*scores, best]).assign(**{LOSS: losses_of(loss, every), _ERROR: errors})
+        table = pd.DataFrame([*scores, best])[[*TRUTHS]].assign(
+            **{LOSS: losses_of(loss, every), _ERROR: errors}
+        )
         rows[group] = {"right": ranking(table, _ERROR, [LOSS], better, APART).agreement[LOSS]}
         for truth in TRUTHS:
             rows[group][f"rank correlation, {truth}"] = ranking(table, truth, [LOSS], better).spearman[LOSS]
@@ -177,3 +180,24 @@ def axes(image: HRMS, case: Case) -> dict[str, float]:
     }
     seen = degrade(image, case.gnyq, case.ratio)
     return found | {"inconsistency": ((seen - case.lrms).abs() / deviation).mean().item()}
+
+
+def steer(
+    losses: Mapping[str, Loss], start: HRMS, case: Case, steps: int = STEPS, size: float = STRIDE
+) -> tuple[dict[str, HRMS], pd.DataFrame]:
+    """Walks from one image down several losses, such as those of several texts.
+
+    Args:
+        losses: name to loss.
+        start: (1, c, H, W).
+        case: its pair.
+        steps, size: as for `walk`.
+    Returns: name to where the walk ends; and a row per name with the change of each of `axes`, per cent of the start's.
+    """
+    images = {
+        name: walk(start, loss, case.deviation, gnyq=case.gnyq, ratio=case.ratio, steps=steps, size=size)
+        for name, loss in losses.items()
+    }
+    before = pd.Series(axes(start, case))
+    changes = {name: 100 * (pd.Series(axes(image, case)) / before - 1) for name, image in images.items()}
+    return images, pd.DataFrame(changes).T

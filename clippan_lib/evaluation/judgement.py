@@ -1,5 +1,6 @@
 """A supervisor put through its gates (`evaluation.gates`), beside the same CLIP with random weights."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -16,6 +17,7 @@ from clippan_lib.shapes import Progress
 from clippan_lib.training.deliveries import METHODS, UNSEEN_METHODS, Delivery, make, toned
 
 FIRST_SEED = 4_950_000  # of deliveries that nothing in the package is trained on
+SIDE = 16  # LRMS px of a case: many small ones say more than few large ones
 START = "bandwise"  # of the walk: among the best that methods make here
 GATES = {
     "ranking, fused": "pairs of fusions in the right order",
@@ -84,6 +86,32 @@ def judge(
     return [_gate(name, ours[name], theirs[name]) for name in GATES]
 
 
+def table(gates: Sequence[Gate]) -> pd.DataFrame:
+    """A row per gate: its mean with a 95 % interval, that of random weights, and 1 in `passed` or 0."""
+    rows = {
+        gate.name: {
+            "passed": int(gate.passed),
+            "mean": gate.mean,
+            "low": gate.low,
+            "high": gate.high,
+            "random weights": gate.control,
+            "above them": gate.above[0],
+            "above them, low": gate.above[1],
+        }
+        for gate in gates
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
+
+
+def verdict(passed: Mapping[str, bool]) -> str:
+    """A sentence on gates by name: what a report says of the supervisor that its images were trained with."""
+    failed = [name for name, sure in passed.items() if not sure]
+    if not failed:
+        return f"passes all {len(passed)} gates"
+    named = "; ".join(f"{name} ({GATES[name]})" for name in failed)
+    return f"fails {len(failed)} of {len(passed)} gates, so it is no judge of fused images yet: {named}"
+
+
 def with_random_weights(supervisor: Supervisor) -> Supervisor:
     """The control: the same architecture, stretch, texts and options; weights of towers and adapters drawn."""
     with torch.random.fork_rng(devices=[]):
@@ -98,10 +126,16 @@ def with_random_weights(supervisor: Supervisor) -> Supervisor:
 
 
 def case_of(delivery: Delivery, max_value: float) -> Case:
-    """A delivery as a case for the gates; `max_value` is the largest digital number."""
-    fused = {name: image.float() for name, image in delivery.fused.items()}
-    images = delivery.lrms, delivery.pan, delivery.gt
-    return Case("drawn", *images, fused, delivery.sensor.gnyq, delivery.sensor.ratio, max_value)
+    """The middle of a delivery as a case for the gates; `max_value` is the largest digital number."""
+    ratio = delivery.sensor.ratio
+
+    def middle(image: Tensor, scale: int = ratio) -> Tensor:
+        top, left = ((side - scale * SIDE) // 2 for side in image.shape[-2:])
+        return image[..., top : top + scale * SIDE, left : left + scale * SIDE].float()
+
+    fused = {name: middle(image) for name, image in delivery.fused.items()}
+    images = middle(delivery.lrms, 1), middle(delivery.pan), middle(delivery.gt)
+    return Case("drawn", *images, fused, delivery.sensor.gnyq, ratio, max_value)
 
 
 def _scores(supervisor: Supervisor, case: Case, dense: bool) -> dict[str, float]:

@@ -19,6 +19,7 @@ from clippan_lib.clip.prompts import PromptSet, get_prompts
 from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.data import PatchSet
 from clippan_lib.fusion import Method
+from clippan_lib.losses.guidance import Maps, dense_step
 from clippan_lib.mtf import filter_image, mtf_kernel
 from clippan_lib.sensors import Sensor
 from clippan_lib.shapes import HRMS, Features
@@ -70,7 +71,8 @@ class Fusions:
     """How far and whither true and spoiled fusions of the same patches lie from their inputs, in CLIP's space.
 
     Args:
-        steps: `TRUE` and each of `SPOILED` to (n, 2, d) unit steps, from LRMS and from PAN.
+        steps: `TRUE` and each of `SPOILED` to (n, 2, d) steps from LRMS and from PAN; of unit length, or means of
+            those of pixels.
         scenes: (n,) which scene each patch was cut from.
     """
 
@@ -96,6 +98,11 @@ def steps_between(out: Features, lrms: Features, pan: Features) -> Steps:
     return F.normalize(torch.stack([out - lrms, out - pan], 1).double().cpu(), dim=2)
 
 
+def dense_steps_between(out: Maps, lrms: Maps, pan: Maps) -> Steps:
+    """The same of features of pixels (n, d, H, W): means over them, see `guidance.dense_step`."""
+    return torch.stack([dense_step(out, given) for given in (lrms, pan)], 1).double().cpu()
+
+
 @torch.no_grad()
 def embed_fusions(
     supervisor: Supervisor,
@@ -104,6 +111,7 @@ def embed_fusions(
     strength: float | int = 1.0,
     seed: int = 0,
     most: int = 300,
+    dense: bool = False,
 ) -> Fusions:
     """Embed the true fusion of patches and the four spoiled ones. No text takes part: one call serves all.
 
@@ -113,20 +121,22 @@ def embed_fusions(
         fuse: makes the true fusion, where the data has none, from (lrms, pan).
         strength, seed: see `spoil`.
         most: patches embedded.
+        dense: judge the loss at every place.
     Raises: ValueError without patches, and see `spoil`.
     """
     if not len(patches):
         raise ValueError("no patches to judge protocols by: the split is empty")
     index = torch.linspace(0, len(patches) - 1, min(len(patches), most)).long().unique()
     device = supervisor.raw_texts.device
+    see, between = (supervisor.maps, dense_steps_between) if dense else (supervisor.embed, steps_between)
     rows: dict[str, list[Tensor]] = {kind: [] for kind in (TRUE, *SPOILED)}
-    for chunk in index.split(64):
+    for chunk in index.split(16 if dense else 64):
         batch = patches.batch(chunk).to(device)
         true = (fuse(batch.lrms, batch.pan) if batch.gt is None else batch.gt).clamp(0, 1)
-        inputs = supervisor.embed_lrms(batch.lrms), supervisor.embed_pan(batch.pan)
+        inputs = see("lrms", batch.lrms), see("pan", batch.pan)
         images = {TRUE: true} | spoil(true, patches.sensor, strength, seed + int(chunk[0]))
         for kind, image in images.items():
-            rows[kind].append(steps_between(supervisor.embed_hrms(image), *inputs))
+            rows[kind].append(between(see("hrms", image), *inputs))
     scenes = torch.tensor([patches.scene_of(number) for number in index.tolist()])
     return Fusions({kind: torch.cat(parts) for kind, parts in rows.items()}, scenes)
 
@@ -211,7 +221,7 @@ def agreement(candidates: Float[Tensor, "m 2 d"], images: Steps) -> Float[Tensor
 
     Args:
         candidates: (m, 2, d) unit steps.
-        images: (n, 2, d) unit steps.
+        images: (n, 2, d) steps, at most 1 long.
     Returns: (m, n) in [-1, 1]; 1 if both steps are the same, 0 if orthogonal, -1 if opposite.
     """
     return torch.einsum("mkd,nkd->mn", candidates, images) / 2

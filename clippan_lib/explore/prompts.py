@@ -99,7 +99,8 @@ class PromptExplorer(Explorer):
         before = stage == BEFORE_AFTER[0]
         supervisor = self.run.new_supervisor(adapted=False) if before else self.run.adapted_supervisor()
         fuse, seed = get_method(_FUSED_BY, self.patches.sensor, self.patches.ratio), self.run.seed
-        fusions = protocol.embed_fusions(supervisor, self.patches, fuse, self.strength, seed)
+        dense = self.run.config.guidance == "dense"
+        fusions = protocol.embed_fusions(supervisor, self.patches, fuse, self.strength, seed, dense=dense)
         stored = PROMPTS | {self.base.name: self.base}
         steps = protocol.text_steps(supervisor, stored.values()) | {NO_AIM: protocol.no_aim(supervisor)}
         chance = protocol.share_won(protocol.random_steps(_RANDOM, supervisor.towers.dim, seed), fusions)

@@ -11,7 +11,7 @@ from clippan_lib.figures.plots import (
     scatter_embeddings,
     similarity_matrix,
 )
-from clippan_lib.figures.protocol import protocol_ranking, protocol_spoilings
+from clippan_lib.figures.protocol import protocol_ranking, protocol_spoilings, steering
 from clippan_lib.figures.scenes import scene_overview
 from clippan_lib.figures.stretch import Stretch, error_map, fit_stretch, pick_box
 from clippan_lib.figures.style import COLUMN
@@ -41,5 +41,6 @@ __all__ = [
     "show_images",
     "similarity_matrix",
     "split_map",
+    "steering",
     "zooms",
 ]

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
@@ -86,5 +87,42 @@ def protocol_spoilings(wins: Mapping[str, pd.DataFrame], title: str = "") -> Fig
         ax.set_title(name)
     axes[0].set_yticks(range(len(first)), list(first.index))
     figure.colorbar(drawn, ax=list(axes), label="true fusion preferred", format=PercentFormatter(1))
+    figure.suptitle(title)
+    return figure
+
+
+@styled
+def steering(
+    changes: Mapping[str, pd.DataFrame], own: Mapping[str, str] | None = None, title: str = ""
+) -> Figure:
+    """Per text and axis, by how many per cent a walk along the text moves the axis; white is not at all.
+
+    Args:
+        changes: panel title to a table, one row per text and one column per axis; all have the columns of the first.
+        own: row to the axis that its words speak of, which gets a frame.
+        title: of the whole figure.
+    Raises: ValueError on no tables, or other columns in one than in the first.
+    """
+    if not changes:
+        raise ValueError("no changes to draw: give at least one table")
+    first = next(iter(changes.values()))
+    limit = max(float(np.nanquantile(np.abs(table.to_numpy()), 0.95)) for table in changes.values()) or 1.0
+    figure = new_figure(1.5 + 0.27 * max(len(table) for table in changes.values()))
+    axes = figure.subplots(1, len(changes), squeeze=False)[0]
+    for ax, (name, table) in zip(axes, changes.items(), strict=True):
+        if not table.columns.equals(first.columns):
+            raise ValueError(f"{name!r} has other columns than the first panel: give the same")
+        drawn = ax.imshow(table.to_numpy(), cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto")
+        for (row, column), value in np.ndenumerate(table.to_numpy()):
+            colour = "white" if abs(value) > 0.7 * limit else "black"
+            ax.text(column, row, f"{value:+.1f}", ha="center", va="center", color=colour, fontsize=9)
+        for row, text in enumerate(table.index):
+            if own and text in own:
+                place = list(table).index(own[text]) - 0.5, row - 0.5
+                ax.add_patch(Rectangle(place, 1, 1, fill=False, edgecolor="black", linewidth=1.5))
+        ax.set_xticks(range(table.shape[1]), list(table), rotation=25, ha="right", rotation_mode="anchor")
+        ax.set_yticks(range(len(table)), list(table.index))
+        ax.set_title(name)
+    figure.colorbar(drawn, ax=list(axes), label="change of the axis (%)", extend="both")
     figure.suptitle(title)
     return figure

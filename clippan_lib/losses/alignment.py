@@ -72,3 +72,19 @@ def fusion_alignment(
     Returns: a scalar, 0 is best.
     """
     return F.l1_loss(fused_text, text.detach()) + F.l1_loss(fused_image, image.detach())
+
+
+def of_captions(logits: Float[Tensor, "b k"], positive: Float[Tensor, "b k"]) -> Scalar:
+    """Symmetric contrastive loss in which every caption that is true of an image is a positive.
+
+    Not of the paper: CLIP's own loss (Radford et al. 2021 [radford2021learning]), with several positives.
+
+    Args:
+        logits: scaled similarity of every image with every caption.
+        positive: 1 where the caption is true of the image, else 0; each image has one at least.
+    Returns: mean of the two sides; 0 is best. A caption that is true of no image counts as a negative only.
+    """
+    image_side = -(logits.log_softmax(1) * positive / positive.sum(1, keepdim=True)).sum(1).mean()
+    used = positive.sum(0) > 0
+    share = positive[:, used] / positive[:, used].sum(0)
+    return 0.5 * (image_side - (logits[:, used].log_softmax(0) * share).sum(0).mean())

@@ -18,7 +18,11 @@ Guide = Callable[[HRMS], Float[Tensor, " b"]]
 
 
 def guide(
-    supervisor: Supervisor, lrms: LRMS, pan: PAN, dense: bool = False, words: str | None = None
+    supervisor: Supervisor,
+    lrms: LRMS,
+    pan: PAN,
+    dense: bool = False,
+    words: str | Float[Tensor, " d"] | None = None,
 ) -> Guide:
     """The language term of images fused from a pair; what does not depend on them is computed once, here.
 
@@ -26,13 +30,14 @@ def guide(
         supervisor: frozen, or to be trained.
         lrms, pan: one pair, of which any number of images may be fused, or a batch, [0, 1].
         dense: Eqs. 6-8 at every place of the image tower (`dense_direction`), not of whole images.
-        words: what the fused image is asked to be, in the place of the prompts' hrms text.
+        words: what the fused image is asked to be, in the place of the prompts' hrms text; or a feature in its place.
     Returns: from fused images (b, c, H, W) to the loss of each, (b,).
     Raises: ValueError if the image tower has no features of places, or `words` are too many.
     """
     texts = supervisor.embed_texts()
     if words is not None:
-        texts = torch.cat([texts[:2], supervisor.embed_words(words)[None]])
+        asked = supervisor.embed_words(words) if isinstance(words, str) else words
+        texts = torch.cat([texts[:2], asked[None]])
     if dense:
         known = supervisor.maps("lrms", lrms), supervisor.maps("pan", pan)
     else:
@@ -92,12 +97,21 @@ def dense_direction(
     """
     text_lrms, text_pan, text_hrms = texts.unbind(-2)
     agreement = [
-        _agreement(out - given, F.normalize(text_hrms - text, dim=-1), softness)
+        (dense_step(out, given, softness) * F.normalize(text_hrms - text, dim=-1)).sum(-1)
         for given, text in ((lrms, text_lrms), (pan, text_pan))
     ]
     return 1 - (agreement[0] + agreement[1]) / 2
 
 
-def _agreement(step: Maps, wanted: Float[Tensor, "*b d"], softness: float) -> Float[Tensor, " b"]:
-    along = torch.einsum("bdhw,bd->bhw", step, wanted.expand(len(step), -1))
-    return (along / (step.square().sum(1) + softness).sqrt()).mean((-2, -1))
+def dense_step(out: Maps, given: Maps, softness: float = SOFTNESS) -> Features:
+    """Mean over pixels of the steps from an input to the output, each of about unit length (`dense_direction`).
+
+    With a step between texts its inner product is the mean of the pixels' cosines.
+
+    Args:
+        out, given: (b, d, H, W), features of pixels.
+        softness: added to the square of a step.
+    Returns: (b, d), at most 1 long.
+    """
+    step = out - given
+    return (step / (step.square().sum(1, keepdim=True) + softness).sqrt()).mean((-2, -1))

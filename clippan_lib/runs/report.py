@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
 from clippan_lib import __version__
+from clippan_lib.evaluation.judgement import verdict
 from clippan_lib.evaluation.scores import CONVENTION
 from clippan_lib.figures.page import Link, Picture, Section, render, table_of
 from clippan_lib.files import write_json, write_text
@@ -126,6 +128,7 @@ def _facts(plan: Plan, record: dict[str, Any]) -> dict[str, str]:
     return {
         "Sensor": plan.manifest.resolve_sensor().name,
         "CLIP": f"{plan.config.clip_model} ({plan.config.clip_weights or 'shipped weights'})",
+        "Supervisor": _supervisor(results.load(plan.folder)),
         "Seed": str(plan.seed),
         "Device": plan.device,
         "Commit": record["commit"] or "not in a git repository",
@@ -134,6 +137,12 @@ def _facts(plan: Plan, record: dict[str, Any]) -> dict[str, str]:
         "Data licence": plan.manifest.licence,
         "Data citation": plan.manifest.citation,
     }
+
+
+def _supervisor(rows: pd.DataFrame) -> str:
+    """What its gates said, as 02_stage1_adaptation recorded them."""
+    found = rows[(rows.table == results.GATES) & (rows.metric == "passed")]
+    return verdict(dict(zip(found.variant, found.value, strict=True))) if len(found) else "was not judged"
 
 
 def commit(folder: Path) -> str | None:

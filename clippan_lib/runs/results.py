@@ -36,6 +36,7 @@ from clippan_lib.metrics import BETTER
 from clippan_lib.runs.folder import RunFolder
 
 FILE, CSV = "metrics.json", "metrics.csv"
+GATES = "Gates of the supervisor"  # the table of what it is worth as a judge
 KEYS = ("method", "variant", "seed", "scene", "resolution")
 NUMBER = ("metric", "value", "unit")
 COLUMNS = ("notebook", "table", *KEYS, *NUMBER)

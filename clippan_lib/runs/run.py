@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -17,6 +18,7 @@ from clippan_lib.clip import Supervisor, get_prompts, load_clip
 from clippan_lib.data import Batch, Dataset, PatchSet, Scene, load_manifest, open_dataset
 from clippan_lib.data.stacks import sharpness_of_truth
 from clippan_lib.errors import MissingStage
+from clippan_lib.evaluation.judgement import judge, table
 from clippan_lib.files import write_json
 from clippan_lib.fusion import NETWORKS, Method, get_method, network_for
 from clippan_lib.fusion.registry import load_stack
@@ -187,6 +189,20 @@ class Run:
         if not path.is_file():
             raise MissingStage(f"{path} is missing: run 02_stage1_adaptation with the same run_dir first")
         return Supervisor.load(path).to(self.device)
+
+    def gates(self, supervisor: Supervisor) -> pd.DataFrame:
+        """What the supervisor is worth as a judge of fused images, see `evaluation.judgement.judge`.
+
+        Raises: ValueError on bands or a ratio that no scene can be drawn with.
+        """
+        return table(
+            judge(
+                supervisor,
+                self.config.guidance == "dense",
+                count=self.config.gate_scenes,
+                progress=self.progress,
+            )
+        )
 
     def pseudo_supervisor(self) -> Method:
         """The pseudo-supervisor, trained at reduced resolution by the first call and kept.

@@ -168,6 +168,8 @@ class RunConfig(BaseModel):
     w_gt: Annotated[Weight, Decides(("supervised",))] = 1.0
     """Weight of L1 to the ground truth where training is supervised; the paper's."""
 
+    gate_scenes: Annotated[int, Field(ge=2), _NONE] = 8
+    """Drawn scenes that the adapted supervisor is judged on, see `evaluation.judgement`; ours."""
     n_seeds: Annotated[Count, _NONE] = 1
     """Repetitions of a comparison; the paper reports one."""
     checkpoint_every: Annotated[Count, _NONE] = 100

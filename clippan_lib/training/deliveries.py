@@ -30,6 +30,8 @@ _BANDS = {
 
 _BORDER = 2  # LRMS px of a delivery that no cut has: methods repeat border pixels there
 _SPOILED = 0.35  # how often an image of a cut is a spoiled truth, and not of a method
+_GOOD = ("bandwise", "stack")  # what a supervisor is asked about
+_OFTEN = 0.4  # how often an image of a method is one of these
 _BETWEEN = 0.5  # how often it is moved along the line to the truth
 
 Spoiling = Callable[[HRMS, float, np.random.Generator], HRMS]
@@ -99,7 +101,8 @@ def cut(delivery: Delivery, count: int, size: int, rng: np.random.Generator) -> 
         if rng.random() < _SPOILED:
             image = ways[int(rng.integers(len(ways)))](gt, rng.random(), rng).float()
         else:
-            image = delivery.fused[names[int(rng.integers(len(names)))]][where].float()
+            among = _GOOD if rng.random() < _OFTEN else names
+            image = delivery.fused[among[int(rng.integers(len(among)))]][where].float()
         if rng.random() < _BETWEEN:
             image = gt + rng.uniform(0.2, 1.2) * (image - gt)
         images.append(image)

@@ -12,8 +12,8 @@ _DEMO = {
     "stride_reduced": 4,
     "pseudo": "pnn",
     "compared": ["pnn", "fusionnet"],
-    "stage1_iterations": 100,
-    "stage1_batch": 12,
+    "stage1_iterations": 40,
+    "stage1_batch": 8,
     "gains": "measured",
     "truth": "sharp",
     "consistency": 2,
@@ -32,7 +32,9 @@ _DEMO = {
     "w_spat": 1.0,
     "w_pseudo": 0.1,
     "w_qnr": 0.0,
+    "guidance": "dense",
     "w_language": 0.003,
+    "gate_scenes": 8,
     "n_seeds": 3,
     "checkpoint_every": 20,
 }
@@ -44,6 +46,7 @@ _SMOKE = _DEMO | {
     "pseudo_batch": 2,
     "stage2_iterations": 3,
     "stage2_batch": 2,
+    "gate_scenes": 2,
     "n_seeds": 1,
     "checkpoint_every": 1,
 }
