@@ -26,7 +26,7 @@ from clippan_lib.evaluation.judgement import case_of
 from clippan_lib.files import write_json
 from clippan_lib.fusion import get_method
 from clippan_lib.fusion.registry import load_bandwise, load_stack
-from clippan_lib.losses.guidance import guide
+from clippan_lib.losses.guidance import guide, guides
 from clippan_lib.optics import measure_optics
 from clippan_lib.sensors import Sensor
 from clippan_lib.training.deliveries import METHODS, UNSEEN_METHODS, make
@@ -62,13 +62,6 @@ def real(shared: Path, name: str) -> tuple[Case, Sensor]:
     ), sensor
 
 
-def as_it_is(clip: str, weights: str | None, case: Case, sensor: Sensor) -> Supervisor:
-    """The CLIP without adapters, its display stretch that of the scene."""
-    supervisor = Supervisor(load_clip(clip, weights), sensor, image_residual=0.0, text_residual=0.0)
-    supervisor.fit_stretch(case.lrms, case.pan)
-    return supervisor.freeze()
-
-
 def judged(case: Case, supervisor: Supervisor, dense: bool) -> dict[str, Any]:
     """All numbers of one scene."""
     with torch.no_grad():
@@ -89,13 +82,13 @@ def judged(case: Case, supervisor: Supervisor, dense: bool) -> dict[str, Any]:
 def steered(case: Case, supervisor: Supervisor, dense: bool, unseen: bool) -> pd.DataFrame:
     """Per cent by which walks along words move each axis from the stack: a row per aim, means over its wordings."""
     rows = {}
+    with torch.no_grad():
+        told = guides(supervisor, case.lrms, case.pan, dense)
     for name, aim in AIMS.items():
-        with torch.no_grad():
-            losses = {
-                text: guide(supervisor, case.lrms, case.pan, dense, text.format(cover="land"))
-                for text in (aim.unseen if unseen else aim.wordings)
-            }
-        rows[name] = steer(losses, case.fused["stack"], case)[1].mean()
+        texts = aim.unseen if unseen else aim.wordings
+        losses = {text: told(text.format(cover="land")) for text in texts}
+        of_pair = case.lrms, case.pan, case.gnyq, case.ratio
+        rows[name] = steer(losses, case.fused["stack"], *of_pair)[1].mean()
     return pd.DataFrame(rows).T
 
 
@@ -111,17 +104,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    towers = load_clip(options.clip, options.weights)
     dense, found = options.guidance == "dense", []
     for number in range(options.drawn):
         delivery = make(FIRST_SEED + number, (*METHODS, *UNSEEN_METHODS))
         case = replace(case_of(delivery, 2047.0), name=f"drawn {number}")
-        found.append(judged(case, as_it_is(options.clip, options.weights, case, delivery.sensor), dense))
+        supervisor = Supervisor.as_it_is(towers, delivery.sensor, case.lrms, case.pan)
+        found.append(judged(case, supervisor, dense))
     if found:
         table = pd.json_normalize(found).drop(columns="scene")
         print(f"{options.drawn} drawn scenes\n{table.mean().round(3).to_string()}\n")
     for name in options.scenes:
         case, sensor = real(options.shared, name)
-        supervisor = as_it_is(options.clip, options.weights, case, sensor)
+        supervisor = Supervisor.as_it_is(towers, sensor, case.lrms, case.pan)
         row = judged(case, supervisor, dense)
         print(f"{name}\n{pd.json_normalize(row).drop(columns='scene').T.round(3)[0].to_string()}")
         for unseen in (False, True):

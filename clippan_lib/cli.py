@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from clippan_lib.assets import EMBEDDED
 from clippan_lib.commands import stop
 from clippan_lib.commands.given import bands, nodata, shift
 from clippan_lib.sensors import SENSORS
@@ -182,6 +183,17 @@ def _add_sharpen(commands: Any) -> None:
         help="so many steps behind the method, such as 3, after which its output, seen through the MTF, is nearly the "
         "bands; refused where PAN is measured to lie more than half a PAN pixel off the bands",
     )
+    sharpening.add_argument(
+        "--refine",
+        metavar="WORDS",
+        help='what the image shall be, such as "a sharper image": in the end it is moved that way a little, in what '
+        "the bands do not see; refused like --consistent",
+    )
+    of_clip = "of the CLIP that reads the words"
+    sharpening.add_argument(
+        "--clip-model", default=EMBEDDED, metavar="M", help=f"{of_clip} (default: the package's)"
+    )
+    sharpening.add_argument("--clip-weights", metavar="W", help=f"{of_clip}: a tag or a file")
     sharpening.add_argument(
         "--adapt",
         nargs="?",

@@ -25,6 +25,7 @@ EXPLORERS = {
     "compare": "swipe (%)",
     "embedding": "nearest to",
     "prompts": "the aim",
+    "words": "words",
     "history": "beside it",
 }
 # Seconds, of a computer that has much else to do

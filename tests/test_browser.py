@@ -14,7 +14,7 @@ from tiny import open_tiny
 from tiny_notebooks import write_notebook
 
 SOURCE = Path(__file__).resolve().parents[1] / "notebooks" / "09_explore.ipynb"
-DEGRADE, COMPARE, EMBEDDING, PROMPTS, HISTORY = EXPLORERS.values()
+DEGRADE, COMPARE, EMBEDDING, PROMPTS, WORDS, HISTORY = EXPLORERS.values()
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 TINY = """
@@ -96,7 +96,13 @@ def test_there_are_no_other_explorers(notebook):
 
 @pytest.mark.parametrize(
     ("control", "slider"),
-    [(DEGRADE, "gain"), (DEGRADE, "phase (px)"), (COMPARE, "size (px)"), (EMBEDDING, "patch")],
+    [
+        (DEGRADE, "gain"),
+        (DEGRADE, "phase (px)"),
+        (COMPARE, "size (px)"),
+        (EMBEDDING, "patch"),
+        (WORDS, "steps"),
+    ],
 )
 def test_a_slider_changes_the_picture_and_the_numbers(notebook, control, slider):
     explorer = notebook.explorer(control)

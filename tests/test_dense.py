@@ -15,7 +15,7 @@ from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.clip.tower import TOWER
 from clippan_lib.evaluation import protocol
 from clippan_lib.fusion.networks.pnn import PNN
-from clippan_lib.losses.guidance import dense_direction, directions, guide
+from clippan_lib.losses.guidance import dense_direction, directions, guide, guides
 from clippan_lib.mtf import upsample
 from clippan_lib.sensors import get_sensor
 from clippan_lib.training.batches import PatchStore
@@ -152,3 +152,27 @@ def test_texts_are_judged_by_the_loss_of_every_place(dense):
     torch.testing.assert_close(
         protocol.agreement(texts[None], fusions.steps[protocol.TRUE])[0], 1 - loss.double(), atol=1e-5, rtol=0
     )
+
+
+def test_the_pair_is_looked_at_once_for_any_number_of_words(dense, monkeypatch):
+    made, (lrms, pan, gt) = supervisor(dense).freeze(), batch()
+    told = guides(made, lrms, pan, dense=True)
+    alone = [guide(made, lrms, pan, True, words)(gt) for words in (None, "a blurred image")]
+    looked, original = [], Supervisor.maps
+    monkeypatch.setattr(
+        Supervisor, "maps", lambda self, role, image: looked.append(role) or original(self, role, image)
+    )
+    found = [told(words)(gt) for words in (None, "a blurred image")]
+    assert looked == ["hrms", "hrms"] and not torch.equal(*found)
+    torch.testing.assert_close(found, alone)
+
+
+def test_a_clip_as_it_is_has_its_own_features_and_leaves_the_random_state(dense):
+    (lrms, pan, _), towers = batch(), load_clip(dense, "random:0")
+    before = torch.get_rng_state()
+    made = Supervisor.as_it_is(towers, SENSOR, lrms, pan)
+    assert torch.equal(torch.get_rng_state(), before) and made.frozen
+    assert not made.stretch("lrms").lo.isnan().any()
+    torch.testing.assert_close(made.embed_texts(), towers.encode_text(list(made.prompts.texts)))
+    shown = made.stems["pan"](pan)
+    torch.testing.assert_close(made.maps("pan", pan), towers.encode_pixels(shown))

@@ -60,7 +60,7 @@ def shipped(monkeypatch):
             torch.nn.init.normal_(made.tail.weight, std=0.05)
         return Consistent(made, sensor.gnyq, ratio, 1).requires_grad_(False).eval()
 
-    for place in ("sharpening.job", "fusion.registry"):
+    for place in ("sharpening.binding", "fusion.registry"):
         monkeypatch.setattr(f"clippan_lib.{place}.load_bandwise", load)
 
 

@@ -41,6 +41,25 @@ def test_a_part_has_the_features_that_it_has_in_the_whole(tower):
     assert not torch.allclose(part, whole)
 
 
+def test_a_feature_looks_as_far_as_the_tower_says_and_no_farther(tower):
+    x, far = image(1, 3, 64, 64), tower.reach
+    for at in range(32, 32 + tower.align):
+        x = x.requires_grad_()
+        (seen,) = torch.autograd.grad(tower.forward_features(x)[..., at, at].square().sum(), x)
+        rows = seen.abs().sum((0, 1, 3)).nonzero().flatten() - at
+        assert -far <= rows.min() and rows.max() <= far
+        assert max(-rows.min(), rows.max()) == far or at % tower.align in (0, tower.align - 1)
+
+
+def test_a_part_that_starts_between_two_coarse_pixels_has_other_features(tower):
+    x = image(1, 3, 96, 96)
+    whole = tower.forward_features(x)
+    for start in range(1, 2 * tower.align):
+        part = tower.forward_features(x[..., start:, start:])[..., 40:48, 40:48]
+        same = torch.allclose(part, whole[..., 40 + start : 48 + start, 40 + start : 48 + start])
+        assert same == (start % tower.align == 0)
+
+
 def test_an_image_of_one_colour_has_one_feature(tower):
     maps = tower.forward_features(torch.full((1, 3, 18, 21), 0.4, dtype=torch.float64))
     torch.testing.assert_close(maps, maps[..., :1, :1].expand_as(maps))

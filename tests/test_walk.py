@@ -4,7 +4,7 @@ import pytest
 import torch
 from pairs import draw
 
-from clippan_lib.fusion.walk import descent, unseen_by_lrms, walk
+from clippan_lib.fusion.walk import descent, rate_of, unseen_by_lrms, walk
 from clippan_lib.mtf import degrade
 
 GNYQ = (0.3, 0.25, 0.2)
@@ -29,21 +29,47 @@ def test_the_way_down_by_hand():
     torch.testing.assert_close(way, -hrms * deviation(1, 4, 9))
 
 
-def test_a_walk_has_steps_of_one_length_and_goes_down():
+def quadratic(aim, far):
+    return lambda x: ((x - aim) / far).square().mean((1, 2, 3))
+
+
+def test_a_walk_has_a_first_step_of_this_length_and_goes_down():
     hrms, aim = draw(1, 3, 32, 32), draw(1, 3, 32, 32, seed=1)
     far = deviation(0.5, 1, 2)
-
-    def loss(x):
-        return ((x - aim) / far).square().sum((1, 2, 3))
-
+    loss = quadratic(aim, far)
     found = [walk(hrms, loss, far, gnyq=GNYQ, ratio=4, steps=n, size=0.05) for n in range(4)]
     assert torch.equal(found[0], hrms)
     falling = [loss(x).item() for x in found]
     assert falling == sorted(falling, reverse=True)
-    for one, other in zip(found, found[1:], strict=False):
-        assert ((other - one) / far).square().mean().sqrt() == pytest.approx(0.05)
+    assert ((found[1] - hrms) / far).square().mean().sqrt() == pytest.approx(0.05)
     step = found[3] - hrms
     assert degrade(step, GNYQ, 4)[..., 2:-2, 2:-2].abs().max() < 0.1 * step.abs().max()
+
+
+def test_all_steps_have_one_rate():
+    hrms, aim = draw(1, 3, 32, 32), draw(1, 3, 32, 32, seed=1)
+    far, told = deviation(0.5, 1, 2), {"gnyq": GNYQ, "ratio": 4}
+    loss = quadratic(aim, far)
+    rate = rate_of(hrms, loss, far, size=0.05, **told)
+    expected = hrms
+    for _ in range(3):
+        expected = expected + rate * 32 * 32 * unseen_by_lrms(descent(expected, loss, far), GNYQ, 4)
+    torch.testing.assert_close(walk(hrms, loss, far, steps=3, size=0.05, **told), expected)
+    half = walk(walk(hrms, loss, far, steps=1, rate=rate, **told), loss, far, steps=2, rate=rate, **told)
+    torch.testing.assert_close(half, expected)
+    assert not torch.allclose(walk(hrms, loss, far, steps=3, rate=rate / 2, **told), expected)
+
+
+def test_with_the_rate_of_the_whole_a_part_walks_as_it_does_in_the_whole():
+    hrms, aim = draw(1, 3, 128, 128), draw(1, 3, 128, 128, seed=1)
+    far, told = deviation(0.5, 1, 2), {"gnyq": GNYQ, "ratio": 4}
+    rate = rate_of(hrms, quadratic(aim, far), far, size=0.05, **told)
+    whole = walk(hrms, quadratic(aim, far), far, steps=3, rate=rate, **told)
+    cut = (..., slice(0, 96), slice(0, 96))
+    part = walk(hrms[cut], quadratic(aim[cut], far), far, steps=3, rate=rate, **told)
+    inner = (..., slice(0, 48), slice(0, 48))
+    torch.testing.assert_close(part[inner], whole[inner], atol=1e-4 * 0.05, rtol=0)
+    assert not torch.allclose(part, whole[cut], atol=1e-2 * 0.05, rtol=0)
 
 
 def test_each_image_of_a_batch_walks_by_itself():

@@ -88,6 +88,27 @@ class ClipTowers(nn.Module):
         """Whether the image tower looks at images as large as they are (`clip.tower.DenseTower`)."""
         return hasattr(self._trunk, "weights_of")
 
+    def check_pixels(self) -> None:
+        """Refuse an image tower that has no feature for every pixel: what it says of patches would show in images.
+
+        Raises: ValueError.
+        """
+        if not self.full_resolution:
+            raise ValueError(
+                f"the CLIP {self.name} has no features of pixels, and those of patches would show in the image; give "
+                "one whose image tower works at full resolution"
+            )
+
+    @property
+    def reach(self) -> int:
+        """Of a tower at full resolution: see `clip.tower.DenseTower`."""
+        return self._trunk.reach
+
+    @property
+    def align(self) -> int:
+        """Likewise."""
+        return self._trunk.align
+
     def weights_of_bands(self, nm: np.ndarray) -> Float[Tensor, "3 c"] | None:
         """Of bands at these wavelengths in the tower's three channels, if it has learned any."""
         return self._trunk.weights_of(nm) if self.full_resolution else None

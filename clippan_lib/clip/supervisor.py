@@ -93,6 +93,21 @@ class Supervisor(nn.Module):
         self.register_buffer("raw_texts", towers.encode_text(list(self.prompts.texts)), persistent=False)
         self.register_buffer("frozen_texts", None, persistent=False)
 
+    @classmethod
+    def as_it_is(cls, towers: ClipTowers, sensor: Sensor, lrms: LRMS, pan: PAN) -> "Supervisor":
+        """A CLIP without Stage I: its own features, and the display stretch of these images; frozen.
+
+        The random state is left as it was.
+
+        Args:
+            towers, sensor: as for the class.
+            lrms, pan: as for `fit_stretch`.
+        """
+        with torch.random.fork_rng(devices=[]):  # of adapters that have no share
+            made = cls(towers, sensor, image_residual=0.0, text_residual=0.0)
+        made.fit_stretch(lrms, pan)
+        return made.freeze()
+
     def fit_stretch(self, lrms: LRMS, pan: PAN) -> None:
         """Fix what the stems take from the data: display stretch, and the components of the stem "pca".
 

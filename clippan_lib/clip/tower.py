@@ -59,6 +59,17 @@ class DenseTower(nn.Module):
         self.of_bands = nn.Parameter(_bumps())
         self.of_pan = nn.Parameter(torch.ones(3))
 
+    @property
+    def reach(self) -> int:
+        """Pixels that a feature looks to each side."""
+        # two 3 x 3 and the interpolation, each one coarse pixel, and one fine one for where it lies in its coarse one
+        return 2 + len(self.fine) + 3 * _QUARTER + 1
+
+    @property
+    def align(self) -> int:
+        """Pixels; the features of a part are those of the whole if it starts at a multiple of it."""
+        return _QUARTER
+
     def forward_features(self, image: Float[Tensor, "b 3 H W"]) -> Maps:
         """A feature of every pixel, of any length.
 

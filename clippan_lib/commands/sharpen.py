@@ -38,6 +38,9 @@ def act(options: argparse.Namespace) -> int:
             device=find_device(options.device),
             gains=options.gains,
             consistent=options.consistent,
+            refine=options.refine,
+            clip_model=options.clip_model,
+            clip_weights=options.clip_weights,
             register=options.register,
             shift=options.shift,
             dtype=options.dtype,
@@ -58,6 +61,8 @@ def act(options: argparse.Namespace) -> int:
             except RuntimeError as error:  # of a notebook
                 return stop(1, error)
         if method == AUTO:
+            if options.refine is not None:
+                job_with("exp")  # whatever it refuses is refused before methods are compared
             method, job_with = _best(options, sensor, job_with)
         job = job_with(method or "gsa")
     except ValueError as error:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clippan_lib.clip.aims import blurred
 from clippan_lib.evaluation.ranking import ranking
-from clippan_lib.fusion.walk import STEPS, Loss, descent, unseen_by_lrms, walk
+from clippan_lib.fusion.walk import STEPS, Loss, descent, rate_of, unseen_by_lrms, walk
 from clippan_lib.losses.ascent import APART, errors_of
 from clippan_lib.metrics import BETTER, reduced_scores
 from clippan_lib.mtf import degrade
@@ -131,11 +131,10 @@ def _cosine(one: HRMS, other: HRMS, deviation: Tensor) -> float:
 def ascend(loss: Loss, case: Case, start: str, size: float, steps: Sequence[int]) -> dict[int, float]:
     """What walks from a fused image gain: MPSNR (dB) behind so many steps, minus that of the start."""
     image, found, done = case.fused[start], {}, 0
-    before = mpsnr(image, case)
+    before, seen = mpsnr(image, case), {"gnyq": case.gnyq, "ratio": case.ratio}
+    rate = rate_of(image, loss, case.deviation, size=size, **seen)
     for count in steps:
-        image = walk(
-            image, loss, case.deviation, gnyq=case.gnyq, ratio=case.ratio, steps=count - done, size=size
-        )
+        image = walk(image, loss, case.deviation, steps=count - done, rate=rate, **seen)
         found[count], done = mpsnr(image, case) - before, count
     return found
 
@@ -150,22 +149,28 @@ def _scores(image: HRMS, case: Case) -> dict[str, float]:
     return {name: min(value.item(), _EQUAL) for name, value in found.items()}
 
 
-def axes(image: HRMS, case: Case) -> dict[str, float]:
-    """What words may change, each in units of the bands' deviations.
+def axes(image: HRMS, lrms: LRMS, pan: PAN, gnyq: Sequence[float], ratio: int) -> dict[str, float]:
+    """What words may change of an image fused from a pair, each in units of the bands' deviations.
 
     `sharpness`: root mean square of what a blur of 1.2 px takes away. `noise`: the same with 1 px, over the quarter of
     the pixels where PAN is flattest. `halos`: how far pixels lie beyond those around them, these blurred by 1 px.
     `colour`: deviation from band to band of their detail, against a blur of 4 px. `contrast`: root mean square of that
     detail. `inconsistency`: mean of what `degrade` makes of the image minus LRMS, without sign.
+
+    Args:
+        image: (1, c, H, W).
+        lrms, pan: the pair, in its unit.
+        gnyq: MTF gain at Nyquist, one per band.
+        ratio: PAN-to-MS scale.
     """
-    deviation = case.deviation
+    deviation = deviation_of(lrms)
 
     def size(values: Tensor) -> float:
         return values.square().mean().sqrt().item()
 
     calm = blurred(image, 1.0)
     highest, lowest = F.max_pool2d(calm, 5, 1, 2), -F.max_pool2d(-calm, 5, 1, 2)
-    flatness = blurred((case.pan - blurred(case.pan, 2.0)).square(), 2.0)
+    flatness = blurred((pan - blurred(pan, 2.0)).square(), 2.0)
     # not `quantile`, which takes no more than 2^24 values
     limit = flatness.flatten().kthvalue(max(1, flatness.numel() // 4)).values
     flat = (flatness <= limit).expand_as(image)
@@ -178,26 +183,34 @@ def axes(image: HRMS, case: Case) -> dict[str, float]:
         "colour": size(detail - detail.mean(1, keepdim=True)),
         "contrast": size(detail),
     }
-    seen = degrade(image, case.gnyq, case.ratio)
-    return found | {"inconsistency": ((seen - case.lrms).abs() / deviation).mean().item()}
+    seen = degrade(image, gnyq, ratio)
+    return found | {"inconsistency": ((seen - lrms).abs() / deviation).mean().item()}
 
 
 def steer(
-    losses: Mapping[str, Loss], start: HRMS, case: Case, steps: int = STEPS, size: float = STRIDE
+    losses: Mapping[str, Loss],
+    start: HRMS,
+    lrms: LRMS,
+    pan: PAN,
+    gnyq: Sequence[float],
+    ratio: int,
+    steps: int = STEPS,
+    size: float = STRIDE,
 ) -> tuple[dict[str, HRMS], pd.DataFrame]:
     """Walks from one image down several losses, such as those of several texts.
 
     Args:
         losses: name to loss.
         start: (1, c, H, W).
-        case: its pair.
+        lrms, pan, gnyq, ratio: as for `axes`.
         steps, size: as for `walk`.
     Returns: name to where the walk ends; and a row per name with the change of each of `axes`, per cent of the start's.
     """
+    deviation = deviation_of(lrms)
     images = {
-        name: walk(start, loss, case.deviation, gnyq=case.gnyq, ratio=case.ratio, steps=steps, size=size)
+        name: walk(start, loss, deviation, gnyq=gnyq, ratio=ratio, steps=steps, size=size)
         for name, loss in losses.items()
     }
-    before = pd.Series(axes(start, case))
-    changes = {name: 100 * (pd.Series(axes(image, case)) / before - 1) for name, image in images.items()}
-    return images, pd.DataFrame(changes).T
+    before = pd.Series(axes(start, lrms, pan, gnyq, ratio))
+    after = {name: pd.Series(axes(image, lrms, pan, gnyq, ratio)) for name, image in images.items()}
+    return images, pd.DataFrame({name: 100 * (moved / before - 1) for name, moved in after.items()}).T

@@ -5,5 +5,6 @@ from clippan_lib.explore.degrade import degrade
 from clippan_lib.explore.embedding import embedding
 from clippan_lib.explore.history import history
 from clippan_lib.explore.prompts import prompts
+from clippan_lib.explore.words import words
 
-__all__ = ["compare", "degrade", "embedding", "history", "prompts"]
+__all__ = ["compare", "degrade", "embedding", "history", "prompts", "words"]

@@ -10,6 +10,7 @@ from clippan_lib.mtf import degrade, upsample
 from clippan_lib.shapes import HRMS
 
 Loss = Callable[[HRMS], Float[Tensor, " b"]]
+Rate = Float[Tensor, "_ 1 1 1"]
 
 STEPS = 10
 SIZE = 0.002  # with the first trained dense tower, on drawn scenes, .005 and more led past the truth from good starts
@@ -45,6 +46,24 @@ def descent(hrms: HRMS, loss: Loss, deviation: Float[Tensor, "_ c 1 1"], graph: 
     return -gradient * deviation.square()
 
 
+def rate_of(
+    hrms: HRMS,
+    loss: Loss,
+    deviation: Float[Tensor, "_ c 1 1"],
+    *,
+    gnyq: Sequence[float],
+    ratio: int,
+    size: float = SIZE,
+) -> Rate:
+    """How far a walk goes along the gradient, such that its first step has this length.
+
+    Args:
+        hrms, loss, deviation, gnyq, ratio, size: as for `walk`.
+    Returns: (b, 1, 1, 1); 0 for a loss that does not care.
+    """
+    return _rate(_way(hrms, loss, deviation, gnyq, ratio), deviation, size)
+
+
 def walk(
     hrms: HRMS,
     loss: Loss,
@@ -54,24 +73,48 @@ def walk(
     ratio: int,
     steps: int = STEPS,
     size: float = SIZE,
+    rate: Rate | None = None,
     graph: bool = False,
 ) -> HRMS:
-    """Steps of one length down a loss, in what LRMS does not see.
+    """Gradient descent down a loss, in what LRMS does not see.
+
+    The gradient is taken of the sum over pixels. So a loss that is a mean over pixels moves a part of an image, away
+    from its border, as it moves the whole, if the rate is that of the whole.
 
     Args:
         hrms: (b, c, H, W), the start.
         loss, deviation, graph: as for `descent`.
         gnyq, ratio: as for `unseen_by_lrms`.
         steps: how many.
-        size: length of a step: root mean square over all pixels and bands, in units of the bands' deviation.
+        size: length of the first step: root mean square over all pixels and bands, in units of the bands' deviation.
+            Later ones have the same rate, and grow shorter where the loss grows flat.
+        rate: of all steps, (b, 1, 1, 1), from `rate_of`; `size` then says nothing.
     Returns: (b, c, H, W).
     Raises: ValueError on negative steps.
     """
     if steps < 0:
         raise ValueError(f"{steps} steps of a walk: give 0 or more")
     for _ in range(steps):
-        way = unseen_by_lrms(descent(hrms, loss, deviation, graph), gnyq, ratio)
-        length = (way / deviation).square().mean((1, 2, 3), keepdim=True).sqrt()
-        # a loss that does not care goes nowhere
-        hrms = hrms + size * way / length.masked_fill(length == 0, torch.inf)
+        way = _way(hrms, loss, deviation, gnyq, ratio, graph)
+        rate = _rate(way, deviation, size) if rate is None else rate
+        hrms = hrms + rate * way
     return hrms
+
+
+def _way(
+    hrms: HRMS,
+    loss: Loss,
+    deviation: Float[Tensor, "_ c 1 1"],
+    gnyq: Sequence[float],
+    ratio: int,
+    graph: bool = False,
+) -> HRMS:
+    """Down the sum over pixels of a loss that is their mean."""
+    pixels = hrms.shape[-2] * hrms.shape[-1]
+    return pixels * unseen_by_lrms(descent(hrms, loss, deviation, graph), gnyq, ratio)
+
+
+def _rate(way: HRMS, deviation: Float[Tensor, "_ c 1 1"], size: float) -> Rate:
+    length = (way / deviation).square().mean((1, 2, 3), keepdim=True).sqrt()
+    # a loss that does not care goes nowhere
+    return size / length.masked_fill(length == 0, torch.inf)

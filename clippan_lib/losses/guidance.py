@@ -14,6 +14,7 @@ SOFTNESS = 0.3  # of the square of a step between features of pixels, whose leng
 
 Maps = Float[Tensor, "b d H W"]
 # From fused images (b, c, H, W) to the loss of each
+Words = str | Float[Tensor, " d"] | None
 Guide = Callable[[HRMS], Float[Tensor, " b"]]
 
 
@@ -22,34 +23,50 @@ def guide(
     lrms: LRMS,
     pan: PAN,
     dense: bool = False,
-    words: str | Float[Tensor, " d"] | None = None,
+    words: Words = None,
 ) -> Guide:
     """The language term of images fused from a pair; what does not depend on them is computed once, here.
+
+    Args:
+        supervisor, lrms, pan, dense: as for `guides`.
+        words: what the fused image is asked to be, in the place of the prompts' hrms text; or a feature in its place.
+    Returns: from fused images (b, c, H, W) to the loss of each, (b,).
+    Raises: ValueError as `guides`, or if `words` are too many.
+    """
+    return guides(supervisor, lrms, pan, dense)(words)
+
+
+def guides(supervisor: Supervisor, lrms: LRMS, pan: PAN, dense: bool = False) -> Callable[[Words], Guide]:
+    """The language terms of one pair, for any words: the features of the pair are computed once, here.
 
     Args:
         supervisor: frozen, or to be trained.
         lrms, pan: one pair, of which any number of images may be fused, or a batch, [0, 1].
         dense: Eqs. 6-8 at every place of the image tower (`dense_direction`), not of whole images.
-        words: what the fused image is asked to be, in the place of the prompts' hrms text; or a feature in its place.
-    Returns: from fused images (b, c, H, W) to the loss of each, (b,).
-    Raises: ValueError if the image tower has no features of places, or `words` are too many.
+    Returns: from words, as `guide` takes them, to the language term.
+    Raises: ValueError if the image tower has no features of places.
     """
     texts = supervisor.embed_texts()
-    if words is not None:
-        asked = supervisor.embed_words(words) if isinstance(words, str) else words
-        texts = torch.cat([texts[:2], asked[None]])
     if dense:
         known = supervisor.maps("lrms", lrms), supervisor.maps("pan", pan)
     else:
         known = supervisor.embed_lrms(lrms), supervisor.embed_pan(pan)
 
-    def loss(hrms: HRMS) -> Float[Tensor, " b"]:
-        of_lrms, of_pan = (features.expand(len(hrms), *features.shape[1:]) for features in known)
-        if dense:
-            return dense_direction(supervisor.maps("hrms", hrms), of_lrms, of_pan, texts)
-        return directions(supervisor.embed_hrms(hrms), of_lrms, of_pan, texts)
+    def with_words(words: Words) -> Guide:
+        asked = texts
+        if words is not None:
+            wanted = supervisor.embed_words(words) if isinstance(words, str) else words
+            asked = torch.cat([texts[:2], wanted[None]])
 
-    return loss
+        def loss(hrms: HRMS) -> Float[Tensor, " b"]:
+            of_lrms, of_pan = (features.expand(len(hrms), *features.shape[1:]) for features in known)
+            if dense:
+                return dense_direction(supervisor.maps("hrms", hrms), of_lrms, of_pan, asked)
+            return directions(supervisor.embed_hrms(hrms), of_lrms, of_pan, asked)
+
+        return loss
+
+    return with_words
 
 
 def direction(out: Features, lrms: Features, pan: Features, texts: Float[Tensor, "3 d"]) -> Scalar:

@@ -73,7 +73,7 @@ def scene_optics(
         remedy = (
             "give another --method" if method == STACK else "leave --consistent (or the + of the method) out"
         )
-        _refuse_unregistered(found, fault, consistent, remedy)
+        refuse_displaced(placed, f"{consistent} step{'s' * (consistent > 1)} of consistency need", remedy)
     if gains == "measured" and found:
         remark = f"gains measured on the scene: {numbers(found.gnyq)} ({r2_of(found)})"
         return SceneOptics(_with_gains(sensor, pair, found.gnyq, True), True, found, remark)
@@ -116,10 +116,18 @@ def refuse_other_bands(pair: ScenePair, own: Sensor, file: str | Path) -> None:
         )
 
 
-def _refuse_unregistered(found: Optics | None, fault: str, steps: int, remedy: str) -> None:
-    needed = f"{steps} step{'s' * (steps > 1)} of consistency need PAN to lie on MS within {short(FARTHEST, 1)} PAN px"
+def refuse_displaced(placed: Placed, what: str, remedy: str) -> None:
+    """Refuse what needs PAN to lie on MS where it does not, or where nobody knows.
+
+    Args:
+        placed: the scene, and what it shows.
+        what: needs it, with its verb.
+        remedy: what to do in its place.
+    Raises: DataError with the shift, or why it cannot be told.
+    """
+    found, needed = placed.look.found, f"{what} PAN to lie on MS within {short(FARTHEST, 1)} PAN px"
     if found is None:
-        raise DataError(f"{needed}, which cannot be told, as {fault}; {remedy}")
+        raise DataError(f"{needed}, which cannot be told, as {placed.look.fault}; {remedy}")
     down, right = found.shift
     if max(abs(down), abs(right)) > FARTHEST:
         raise DataError(

@@ -60,6 +60,7 @@ def write_record(out: Path, job: Job, inputs: Inputs, driver: Driver, command: s
             "source": "measured" if optics.measured else "table",
             "r2": found and found.r2,
         },
+        "refine": job.refinement and job.refinement.record,
         "shift": {"left": job.placed.shift_left, "applied": job.placed.shift},
         "remarks": job.remarks,
         "inputs": inputs,
