@@ -210,7 +210,7 @@ def _add_sharpen(commands: Any) -> None:
         "--driver",
         choices=("GTiff", "COG"),
         default="GTiff",
-        help="COG: a cloud optimised GeoTIFF, which needs room for one more copy while it is written",
+        help="COG: a cloud optimised GeoTIFF, which needs room for one more copy, uncompressed, while it is written",
     )
     sharpening.add_argument(
         "--dtype",

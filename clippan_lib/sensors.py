@@ -158,6 +158,10 @@ SENSORS = {
         _assumed("CBERS4A", _BGRN, 10),  # WPM
         _assumed("K3", _BGRN, 14),  # KOMPSAT-3
         _assumed("K3A", _BGRN, 14),
+        # Planet's support pages: PAN and MS of orthoimages have 0.5 m both, those of basic products .65 and .81 m.
+        # A ratio of 2 comes of MS that is resampled, as the refusal of such pairs says. Of the camera's 12 bits
+        # products make 16
+        _assumed("SKYSAT", _BGRN, 16, 2),
         # AVNIR-2 and PRISM. Specified: MTF of .25 or more, .20 in near infrared; a specification, not measured
         _assumed("ALOS", _BGRN, 8),
         _assumed("L7", (*_OLI[1:],), 8, 2),  # ETM+. The USGS lists one MTF for all bands, .28
@@ -178,6 +182,7 @@ NUMBERED = {
     "SPOT6": _OF_AIRBUS,
     "SPOT7": _OF_AIRBUS,
     "CBERS4A": dict(enumerate(("pan", *_BGRN))),
+    "SKYSAT": dict(enumerate(_BGRN, 1)),
 }
 
 

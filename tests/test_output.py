@@ -19,6 +19,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasters import grid, noise
 
 from clippan_lib.errors import OutputError
+from clippan_lib.sharpening.cog import copy_optimised
 from clippan_lib.sharpening.output import DTYPES, SceneTile, to_dtype, write_scene
 
 UTM = CRS.from_epsg(32632)
@@ -263,6 +264,20 @@ def test_a_cloud_optimised_file_holds_the_same_and_begins_with_its_smallest_over
             starts[part.shape, part.dtypes[0] == "uint8"] = min(offsets)
     images = [starts[shape, False] for shape in sorted({shape for shape, mask in starts if not mask})]
     assert len(images) == 4 and images == sorted(images)
+
+
+def test_blocks_of_a_cloud_optimised_file_are_compressed_once(tmp_path, monkeypatch):
+    seen = []
+
+    def watched(source: Path, *arguments) -> None:
+        for level in ({}, {"overview_level": 0}):
+            with rasterio.open(source, **level) as file:
+                seen.append(file.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION"))
+        copy_optimised(source, *arguments)
+
+    monkeypatch.setattr("clippan_lib.sharpening.output.copy_optimised", watched)
+    write(tmp_path / "o.tif", noise(3, 600, 520), driver="COG")
+    assert seen == [None, None]
 
 
 def test_a_cloud_optimised_copy_that_fails_leaves_the_folder_as_it_was(tmp_path, monkeypatch):

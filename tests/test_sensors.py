@@ -72,6 +72,7 @@ def test_unmeasured_gains_are_marked():
         ("K3A", 4, 14, 4),
         ("ALOS", 4, 8, 4),
         ("SV1", 4, 11, 4),
+        ("SKYSAT", 4, 16, 2),
     ],
 )
 def test_bands_depth_and_ratio_are_those_of_the_makers(name, bands, bits, ratio):
@@ -106,6 +107,7 @@ def test_a_band_that_a_sensor_lacks_or_that_stands_twice_is_refused():
 
 def test_names_are_found_in_any_case():
     assert get_sensor("ikonos") is SENSORS["IKONOS"]
+    assert get_sensor("SkySat") is SENSORS["SKYSAT"]
 
 
 def test_an_unknown_sensor_is_refused_with_the_known_ones():

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -254,6 +255,20 @@ def test_a_full_disk_is_seen_before_anything_is_fused(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match=r"0\.00 GB free.*make room"):
         sharpen(job, tmp_path / "o.tif")
     assert not (tmp_path / "o.tif").exists()
+
+
+@pytest.mark.parametrize(("driver", "outputs"), [("GTiff", 2), ("COG", 10 / 3)])
+def test_the_room_that_is_asked_for_is_that_of_the_tiles_and_of_all_copies(
+    tmp_path, monkeypatch, driver, outputs
+):
+    job = plan_job(*scene(tmp_path, dtype=np.uint16), tile=68)
+    needed = outputs * job.size[0] * job.size[1] * job.pair.n_bands * 2
+    for free, refused in ((int(needed) - 1, True), (int(needed) + 1, False)):
+        usage = shutil._ntuple_diskusage(10**9, 10**9 - free, free)
+        monkeypatch.setattr(parts.shutil, "disk_usage", lambda _, usage=usage: usage)
+        with pytest.raises(OutputError, match="make room") if refused else nullcontext():
+            sharpen(job, tmp_path / "o.tif", driver=driver)
+    assert (tmp_path / "o.tif").exists()
 
 
 def test_a_tile_that_cannot_be_written_stops_the_job_and_costs_no_other(tmp_path, monkeypatch):

@@ -40,11 +40,10 @@ LAYOUT = {
     "blockxsize": BLOCK,
     "blockysize": BLOCK,
     "interleave": "pixel",
-    "compress": "deflate",
-    "zlevel": LEVEL,
     "num_threads": "ALL_CPUS",
     "bigtiff": "if_safer",
 }
+COMPRESSION = {"compress": "deflate", "zlevel": LEVEL}
 SETTINGS = {
     "GDAL_CACHEMAX": 2**26,  # bytes; GDAL's own default is a share of the machine's memory
     "GDAL_NUM_THREADS": "ALL_CPUS",
@@ -132,7 +131,7 @@ def write_scene(
         tags: of the dataset.
         carried: what the files say of these bands and of this grid; None: nothing. Where RPCs or GCPs are all that
             tells the place, no transform is written.
-        driver: "COG" for a cloud optimised GeoTIFF, which takes as much room again while it is made.
+        driver: "COG" for a cloud optimised GeoTIFF, which takes as much room again, uncompressed, while it is made.
         progress: called with ("writing", rows written, height, {}).
     Raises: OutputError if the file cannot be written whole. ValueError if dtype is another one, or the tiles
         are not those of such a scene.
@@ -145,11 +144,12 @@ def write_scene(
         "width": width,
         "count": len(bands),
         "dtype": dtype,
-        "predictor": 3 if dtype.startswith("float") else 2,
         "nodata": nodata,
         "crs": crs,
         "transform": transform,
     }
+    if driver == "GTiff":  # of the other one all blocks are compressed anew in the end
+        layout |= {**COMPRESSION, "predictor": 3 if dtype.startswith("float") else 2}
     if carried is not None and carried.bare:
         layout |= {"crs": None, "transform": None}
     tiles = _checked(tiles, (len(bands), height, width), dtype)
@@ -291,6 +291,8 @@ def _finish(part: Path, mask: list[tuple[Window, bytes]]) -> int:
             bits = np.unpackbits(np.frombuffer(zlib.decompress(packed), np.uint8), count=shape[0] * shape[1])
             dataset.write_mask(255 * bits.reshape(shape), window=window)
         levels = (min(dataset.shape) // SMALLEST_SIDE).bit_length()
+        # Not from the tiles as they pass: an overview that is opened for writing is compressed at DEFLATE's level 6,
+        # which takes longer than all that GDAL does here
         if levels:
             dataset.build_overviews([2**level for level in range(1, levels + 1)], Resampling.average)
     images = (1 + levels) * (2 if mask else 1)

@@ -25,7 +25,7 @@ class Parts:
         copies: how many files as large as the output are there at once while it is made.
     """
 
-    def __init__(self, out: Path, job: Job, copies: int = 1) -> None:
+    def __init__(self, out: Path, job: Job, copies: float = 1.0) -> None:
         self.out, self.key = out, job.key
         self.inputs = [file_of(part) for file in job.files for part in parts_of(file)]
         self.dtype, self.ratio = job.dtype, job.pair.ratio

@@ -49,7 +49,8 @@ def sharpen(
     Raises: OutputError if the output cannot be written; DataError for files that turn out to be corrupt, or that hold
         data nowhere in common.
     """
-    pair, parts = job.pair, Parts(Path(out).resolve(), job, 2 if driver == "COG" else 1)
+    # the file that a COG is copied from is not compressed, and overviews make it a third larger
+    pair, parts = job.pair, Parts(Path(out).resolve(), job, 7 / 3 if driver == "COG" else 1.0)
     _refuse_without_data(job)
     rows, columns = job.size
     with (

@@ -138,15 +138,21 @@ def _ratio(pan: DatasetReader, ms: DatasetReader, high: Affine, low: Affine) -> 
         f"{pan.name} has pixels of {abs(high.e):g} x {abs(high.a):g}, {ms.name} of {abs(low.e):g} x "
         f"{abs(low.a):g}: ratios {quotients[0]:.6g} x {quotients[1]:.6g}"
     )
-    if all(abs(quotient) < 1 for quotient in quotients):
+    if all(abs(quotient) < 1 - RATIO_TOLERANCE for quotient in quotients):
         raise DataError(f"{seen}: MS is finer than PAN; are the two swapped?")
-    whole = min(floor(min(quotients)), RATIOS[-1])
     remedy = "check the georeference"
-    if whole in RATIOS:
-        # the next finer one, so that no detail of MS is lost
+    smallest = min(quotients)
+    if smallest >= 1 - RATIO_TOLERANCE:
+        # the next finer one, so that no detail of MS is lost, where there is one
+        whole, kernel = min(floor(smallest), RATIOS[-1]), "cubic"
+        if whole < RATIOS[0]:
+            whole, kernel = RATIOS[0], "average"
+            remedy += ", or, if PAN shows finer detail all the same, as SkySat's does, resample MS"
+        else:
+            remedy += ", or resample MS"
         remedy += (
-            f", or resample MS to {whole} times PAN's pixel: gdalwarp -tr {abs(whole * high.a):.12g} "
-            f"{abs(whole * high.e):.12g} -r cubic {ms.name} OUTPUT.tif"
+            f" to {whole} times PAN's pixel: gdalwarp -tr {abs(whole * high.a):.12g} {abs(whole * high.e):.12g} "
+            f"-r {kernel} {ms.name} OUTPUT.tif"
         )
     raise DataError(f"{seen}, which must be one whole number from {RATIOS[0]} to {RATIOS[-1]}; {remedy}")
 
