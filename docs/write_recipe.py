@@ -51,7 +51,8 @@ as it is.
 
 `python benchmarks/recipe.py`: PNN, without language but where a row has a weight for it, MPSNR (dB), mean ±
 standard deviation over {seeds} seeds. Each seed has its own Stage I and pseudo-supervisor, which is its start.
-The values of the preset were chosen by `val`; `test` judges.
+The values of the preset were chosen by `val`; `test` judges. Rows with language, here and below, are of the earlier
+embedded CLIP; [supervisor.md](supervisor.md) has those of today's.
 
 {stage2}
 
