@@ -15,9 +15,11 @@ import nbformat
 import pytest
 import rasterio
 import rasterio.shutil
+import torch
 import yaml
 from rasterio.vrt import WarpedVRT
 from rasters import grid, noise, save
+from safetensors.torch import save_file
 from tiny_notebooks import LOG, MANIFEST, foreign_kernel, write_notebook, write_pair
 
 from clippan_lib.data import Dataset
@@ -183,6 +185,14 @@ def test_a_wrong_change_is_refused_by_name_before_anything_is_written(tmp_path, 
     notebooks = write_pair(tmp_path / "notebooks")
     with pytest.raises(ValueError, match=message):
         plan(tmp_path, notebooks=notebooks, changes={name: value})
+    assert not (tmp_path / "runs").exists()
+
+
+def test_weights_that_do_not_fit_are_refused_before_the_first_notebook(tmp_path):
+    file = tmp_path / "weights.safetensors"
+    save_file({"one": torch.zeros(2)}, file)
+    with pytest.raises(Refusal, match=r"(?s)weights\.safetensors.*Missing key"):
+        plan(tmp_path, changes={"clip_model": "embedded", "clip_weights": str(file)})
     assert not (tmp_path / "runs").exists()
 
 

@@ -212,7 +212,9 @@ def load_clip(model: str = EMBEDDED, weights: str | None = None) -> ClipTowers:
 
 
 def check_clip(model: str, weights: str | None) -> None:
-    """Refuse what `load_clip` would refuse by its name alone; nothing is loaded, and the network is not asked.
+    """Refuse what `load_clip` would refuse, before work begins; the network is not asked.
+
+    Weights of a file or a folder are loaded once, to see that they fit. Of a tag or a hub only the name is looked at.
 
     Args:
         model, weights: as for `load_clip`.

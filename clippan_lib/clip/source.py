@@ -47,12 +47,15 @@ def make(model: str, weights: str | None) -> tuple[nn.Module, Callable[..., Tens
 
 
 def check(model: str, weights: str | None) -> None:
-    """Refuse what `make` refuses before it loads anything."""
+    """Refuse what `make` refuses, without a download: weights of a file or folder are loaded once."""
+    drawn = _seed(weights) is not None
     _resolve(model, weights, _seed(weights))
-    if model == EMBEDDED and weights is not None and _seed(weights) is None and not Path(weights).is_file():
+    if model == EMBEDDED and weights is not None and not drawn and not Path(weights).is_file():
         raise ClipWeightsError(_help(model, weights, "this is no file"))
     if model.startswith(_FOLDER) and not Path(model.removeprefix(_FOLDER)).is_dir():
         raise ClipWeightsError(_help(model, weights, "there is no such folder"))
+    if model.startswith(_FOLDER) or (weights is not None and not drawn and Path(weights).is_file()):
+        make(model, weights)
 
 
 def _create(config: str, source: str | None, load: bool) -> nn.Module:
