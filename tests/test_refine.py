@@ -1,8 +1,10 @@
 """Words behind a method, on whole scenes: no trace of tiles, LRMS as it was, and what cannot be done is refused."""
 
 import json
+import pickle
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import open_clip
@@ -13,15 +15,17 @@ from rasters import grid, noise, save
 from scenes import SOFT, scene
 
 from clippan_lib import cli
-from clippan_lib.clip import load_clip
+from clippan_lib.clip import load_clip, tower
 from clippan_lib.clip.tower import TOWER
-from clippan_lib.data.pair import open_pair
 from clippan_lib.errors import ClipWeightsError, DataError
 from clippan_lib.files import read_json
-from clippan_lib.fusion.walk import SIZE, STEPS
+from clippan_lib.fusion import get_method
+from clippan_lib.fusion.walk import SIZE, STEPS, walk
+from clippan_lib.losses.guidance import guide
 from clippan_lib.mtf import degrade
 from clippan_lib.sensors import get_sensor
-from clippan_lib.sharpening import plan_job, sharpen
+from clippan_lib.sharpening import plan_job, sharpen, windows
+from clippan_lib.sharpening.tiles import cut
 
 QB = get_sensor("QB")
 WORDS = "a sharper image"
@@ -34,10 +38,14 @@ VISION = {
 
 @pytest.fixture(scope="module", autouse=True)
 def clips(tmp_path_factory):
+    """Small ones, with weights of any kind."""
     for name, vision in VISION.items():
         path = tmp_path_factory.mktemp("clip") / f"{name}.json"
         path.write_text(json.dumps({"embed_dim": 8, "vision_cfg": vision, "text_cfg": TEXT}))
         open_clip.add_model_config(path)
+    with pytest.MonkeyPatch.context() as smaller:
+        smaller.setattr(tower, "DenseTower", partial(tower.DenseTower, width=8, depth=2))
+        yield
 
 
 def planned(paths, method="gsa", refine=WORDS, **options):
@@ -76,6 +84,28 @@ def test_the_walk_has_its_length_and_is_not_seen_by_the_bands(walked):
     np.testing.assert_allclose(job.optics.gnyq, SOFT, rtol=0.25)
     seen = degrade(step, SOFT, 4)[..., 4:-4, 4:-4]
     assert seen.square().mean().sqrt() < 0.1 * step[..., 16:-16, 16:-16].square().mean().sqrt()
+
+
+def test_all_windows_of_a_scene_and_only_what_holds_data_decide_how_it_is_walked(tmp_path, monkeypatch):
+    monkeypatch.setattr(windows, "SIDE", 32)
+    monkeypatch.setattr(windows, "NARROW", 32)
+    job = planned(scene(tmp_path, hole=40), "exp", shift=(0.0, 0.0))
+    found, told = job.placed.windows, job.refinement
+    assert len(found) == 4
+    kept = [window.lrms[0][:, windows.held(window)[0, 0]] for window in found]
+    assert sum(part.shape[1] for part in kept) < 4 * 32**2
+    deviation = torch.cat(kept, 1).std(1)
+    torch.testing.assert_close(told.deviation.flatten(), deviation, rtol=1e-3, atol=0)
+    lows = told.supervisor.stretch("lrms").lo
+    torch.testing.assert_close(lows, torch.cat(kept, 1).quantile(0.02, 1), rtol=0.01, atol=0)
+    lengths = []
+    for window in found:
+        with torch.no_grad():
+            loss = guide(told.supervisor, window.lrms, window.pan, True, WORDS)
+            image = get_method("exp", QB, 4)(window.lrms, window.pan)
+        step = walk(image, loss, told.deviation, gnyq=told.gnyq, ratio=4, steps=1, rate=told.rate) - image
+        lengths.append((step / told.deviation).square().mean().item())
+    assert np.sqrt(np.mean(lengths)) == pytest.approx(SIZE, rel=1e-3)
 
 
 def test_other_words_and_clips_are_other_jobs_and_the_same_ones_the_same(tmp_path):
@@ -173,10 +203,13 @@ def test_without_words_no_clip_is_imported(tmp_path):
     assert not {"open_clip", "timm", "torchvision", "clippan_lib.clip.model"} & set(done.stdout.split())
 
 
-def test_a_walk_is_pickled_as_a_cluster_needs_it(tmp_path):
-    import pickle
-
+def test_a_walk_is_pickled_as_a_cluster_needs_it(tmp_path, monkeypatch):
     job = planned(scene(tmp_path), tile=100)
-    fuser = pickle.loads(pickle.dumps(job.fuser))
-    window = open_pair(*job.files, sensor=QB).read(slice(0, 16), slice(0, 16))
-    assert window.lrms.shape[1] == 4 and fuser.method.reach == job.fuser.method.reach
+    # its own class again, by whose name it is found
+    monkeypatch.setattr(tower, "DenseTower", type(job.refinement.supervisor.towers.model.visual.trunk))
+    tile = cut(job.pair, job.side)[0]
+    answers = ()
+    while isinstance(outcome := job.fuser.visit(tile, answers), tuple):
+        answers += (outcome,)
+    copied = pickle.loads(pickle.dumps(job.fuser)).visit(tile, answers)
+    torch.testing.assert_close(copied.hrms, outcome.hrms)

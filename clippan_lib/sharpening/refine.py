@@ -11,7 +11,7 @@ from math import gcd, lcm, sqrt
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from clippan_lib.data.pair.scene import PairWindow
@@ -20,7 +20,7 @@ from clippan_lib.fusion import StagedMethod
 from clippan_lib.fusion.classical.stages import Stages, in_memory
 from clippan_lib.fusion.reach import of_fine
 from clippan_lib.fusion.walk import SIZE, STEPS, Loss, rate_of, walk
-from clippan_lib.shapes import HRMS, LRMS, PAN
+from clippan_lib.shapes import LRMS, PAN
 from clippan_lib.sharpening.optics import SceneOptics, refuse_displaced
 from clippan_lib.sharpening.registration import Placed
 from clippan_lib.sharpening.windows import gathered
@@ -180,7 +180,7 @@ def plan_refinement(
     return Refinement(words, supervisor, clip, deviation, shared, optics.gnyq, sensor.ratio)
 
 
-def _held(image: LRMS | PAN, held: Tensor) -> HRMS:
+def _held(image: Float[Tensor, "n c _ _"], held: Bool[Tensor, "n 1 _ _"]) -> Float[Tensor, "1 c 1 _"]:
     """The pixels that hold data, (1, c, 1, n)."""
     scale = image.shape[-1] // held.shape[-1]
     which = held.repeat_interleave(scale, -1).repeat_interleave(scale, -2)[:, 0]
