@@ -42,7 +42,7 @@ def test_the_demo_preset_holds_the_recipe_that_was_measured():
     assert (config.pseudo_iterations, config.stage2_iterations, config.stage2_batch) == (60, 30, 8)
     assert (config.warm_start, config.stage2_lr, config.clip_norm) == (True, 1e-3, 1)
     weights = (config.w_spat, config.w_pseudo, config.w_qnr, config.w_language)
-    assert weights == (1.0, 0.1, 0.0, 0.003)
+    assert weights == (1.0, 0.1, 0.0, 0.001)
     assert config.consistent_with == "both"
     assert (config.gains, config.truth, config.consistency) == ("measured", "sharp", 2)
     assert (config.spec_degradation, config.spat_pan) == ("mtf", "truth")

@@ -1,6 +1,6 @@
 """A supervisor put through its gates (`evaluation.gates`), beside the same CLIP with random weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -103,8 +103,8 @@ def table(gates: Sequence[Gate]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
 
 
-def verdict(passed: Mapping[str, bool]) -> str:
-    """A sentence on gates by name: what a report says of the supervisor that its images were trained with."""
+def verdict(passed: pd.Series) -> str:
+    """A sentence on gates, 1 or 0 by name: what a report says of the supervisor that its images were trained with."""
     failed = [name for name, sure in passed.items() if not sure]
     if not failed:
         return f"passes all {len(passed)} gates"

@@ -142,7 +142,7 @@ def _facts(plan: Plan, record: dict[str, Any]) -> dict[str, str]:
 def _supervisor(rows: pd.DataFrame) -> str:
     """What its gates said, as 02_stage1_adaptation recorded them."""
     found = rows[(rows.table == results.GATES) & (rows.metric == "passed")]
-    return verdict(dict(zip(found.variant, found.value, strict=True))) if len(found) else "was not judged"
+    return verdict(found.set_index("variant").value) if len(found) else "was not judged"
 
 
 def commit(folder: Path) -> str | None:

@@ -33,7 +33,7 @@ _DEMO = {
     "w_pseudo": 0.1,
     "w_qnr": 0.0,
     "guidance": "dense",
-    "w_language": 0.003,
+    "w_language": 0.001,
     "gate_scenes": 8,
     "n_seeds": 3,
     "checkpoint_every": 20,
