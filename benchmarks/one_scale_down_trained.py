@@ -38,6 +38,7 @@ from clippan_lib.training.config import make_config
 MANIFESTS = Path(__file__).resolve().parents[1] / "data_manifests"
 SCENES = ("imgWV2", "imgIK", "qb_fields", "phr_urban", "spot6_cropland")
 OWN = {"imgWV2": "wv2_grip_whole", "imgIK": "ikonos_grip_whole"}
+TRUTHS = ("delivered", "sharp")
 METRICS = ("MPSNR", "SAM", "Q2n")
 PATCH = 12  # LRMS px, 48 of PAN: what the smallest scene leaves two scales down
 CHANGES: dict[str, dict[str, Any]] = {
@@ -110,13 +111,14 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True, help="folder with data/ and scenes/")
     parser.add_argument("--scenes", nargs="+", default=[*SCENES])
     parser.add_argument("--networks", nargs="+", choices=[*CHANGES], default=[BANDWISE])
+    parser.add_argument("--truths", nargs="+", choices=TRUTHS, default=[*TRUTHS])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     found: list[dict[str, Any]] = []
     for scene in options.scenes:
-        for truth in ("delivered", "sharp"):
+        for truth in options.truths:
             for network in options.networks:
                 with tempfile.TemporaryDirectory() as folder:
                     run = opened(options.shared, scene, CHANGES[network] | {"truth": truth}, Path(folder))
