@@ -135,6 +135,8 @@ ROWS = {
     (3, "L_intra"): ({}, {"w_inter": 0.0, "w_fusion": 0.0}),
     (3, "L_intra + L_inter"): ({}, {"w_fusion": 0.0}),
     (3, "L_intra + L_inter + L_1"): ({}, {}),
+    (3, "ours: LoRA in place of CA"): ({}, {"adapters": "lora"}),
+    (3, "ours: learned prompts in place of CA"): ({}, {"adapters": "prompts"}),
     (4, "PCA"): ({}, {"stem": "pca"}),
     (4, "RGB"): ({}, {"stem": "rgb"}),
     (4, "GBNIR"): ({}, {"stem": "gbnir"}),

@@ -163,8 +163,9 @@ def test_the_course_is_refused_the_judged_scenes_for_training(large, tmp_path):
         plan_run(tmp_path / "large.yaml", preset="smoke", device="cpu", changes=changes, runs=tmp_path)
 
 
-def test_a_supervisor_without_adapters_is_clip_as_it_is(opened):
-    run = opened()
+@pytest.mark.parametrize("adapters", ["shared", "prompts"])
+def test_a_supervisor_without_adapters_is_clip_as_it_is(opened, adapters):
+    run = opened(adapters=adapters)
     supervisor, batch = run.new_supervisor(adapted=False), run.patches("test", "full").batch([0])
     raw = supervisor.towers.encode_image(supervisor.stems["pan"](batch.pan))
     torch.testing.assert_close(supervisor.embed_pan(batch.pan), raw)

@@ -40,7 +40,8 @@ _CONTROLS = (
     Row("random CLIP", {"clip_weights": "random"}, baseline=WITHOUT),
     Row("shuffled prompts", shuffle=True, baseline=WITHOUT),
 )
-_UNTUNED = {"stage1_iterations": 0, "image_residual": 0.0, "text_residual": 0.0}
+# a learned context would change the texts before any training
+_UNTUNED = {"adapters": "shared", "stage1_iterations": 0, "image_residual": 0.0, "text_residual": 0.0}
 ROWS = {
     2: (
         Row("L_spec + L_spat", {"w_qnr": 0.0, "w_pseudo": 0.0}, language=False),
@@ -58,6 +59,9 @@ ROWS = {
         Row("L_intra", {"w_inter": 0.0, "w_fusion": 0.0}, baseline=WITHOUT),
         Row("L_intra + L_inter", {"w_fusion": 0.0}, baseline=WITHOUT),
         Row("L_intra + L_inter + L_1", baseline=WITHOUT),
+        # not in the paper's table: it cites both as other ways to adapt a CLIP
+        Row("ours: LoRA in place of CA", {"adapters": "lora"}, baseline=WITHOUT),
+        Row("ours: learned prompts in place of CA", {"adapters": "prompts"}, baseline=WITHOUT),
     ),
     4: (
         *_CONTROLS,

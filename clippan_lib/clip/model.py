@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from clippan_lib.assets import EMBEDDED
@@ -167,17 +167,28 @@ class ClipTowers(nn.Module):
         Returns: (n, d).
         Raises: ValueError on a text of more tokens than the context holds: open_clip would cut it in silence.
         """
+        with torch.no_grad():
+            return F.normalize(self.model.encode_text(self.tokens(texts)), dim=-1)
+
+    def tokens(self, texts: list[str], spare: int = 0) -> Int64[Tensor, "n l"]:
+        """Texts as the text tower reads them: begin mark, words, end mark, padding.
+
+        Args:
+            texts: at least one.
+            spare: places of the context to leave free.
+        Returns: (n, context length).
+        Raises: ValueError on a text of more tokens than the context holds: open_clip would cut it in silence.
+        """
         limit = self.tokenizer.context_length
         for text in texts:
             count = _count_tokens(self.tokenizer, text)
-            if count > limit:
+            if count + spare > limit:
+                beside = f" beside {spare} learned ones" if spare else ""
                 raise ValueError(
-                    f"the text {text!r} has {count} tokens and {self.name} takes {limit} "
+                    f"the text {text!r} has {count} tokens{beside} and {self.name} takes {limit} "
                     "(begin and end marks included); shorten it"
                 )
-        with torch.no_grad():
-            tokens = self.tokenizer(texts, context_length=limit).to(self.mean.device)
-            return F.normalize(self.model.encode_text(tokens), dim=-1)
+        return self.tokenizer(texts, context_length=limit).to(self.mean.device)
 
     @cached_property
     def fingerprint(self) -> str:

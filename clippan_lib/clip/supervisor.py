@@ -11,6 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from clippan_lib.clip.adapters import ClipAdapter, FusionAdapter, MsStem, PanStem, Stretch
+from clippan_lib.clip.alternatives import LearnedContext, LowRank, Unchanged
 from clippan_lib.clip.model import ClipTowers, load_clip
 from clippan_lib.clip.prompts import ROLES, PromptSet, get_prompts
 from clippan_lib.data.synthetic.materials import CENTRE_NM, wavelengths
@@ -20,7 +21,7 @@ from clippan_lib.mtf import upsample
 from clippan_lib.sensors import Sensor, read_sensor
 from clippan_lib.shapes import HRMS, LRMS, PAN, Features, Image
 
-ADAPTERS = ("shared", "per_type")
+ADAPTERS = ("shared", "per_type", "lora", "prompts")
 _KEY = "clippan_supervisor"
 _VERSION = 1
 
@@ -37,11 +38,13 @@ class Supervisor(nn.Module):
         prompts: name, mapping or set: see `get_prompts`.
         stem: how bands become three channels, see `MsStem`; one stem for lrms, one for hrms.
         adapters: "per_type" is the paper's six CA modules; "shared" is one for images and one for texts,
-            since an adapter of its own can give a type away without a look at the image.
+            since an adapter of its own can give a type away without a look at the image. "lora" trains the image
+            tower in the place of CA (`alternatives.LowRank`), and "prompts" a context of the texts
+            (`alternatives.LearnedContext`).
         reduction: of every bottleneck.
-        image_residual: the image adapters' share, in [0, 1].
-        text_residual: the text adapters' share, in [0, 1].
-    Raises: ValueError on an unknown name or a value out of range.
+        image_residual: the image adapters' share, in [0, 1]; used by CA only.
+        text_residual: the text adapters' share, in [0, 1]; used by CA only.
+    Raises: ValueError on an unknown name or a value out of range; what `LearnedContext` raises.
 
     New weights come from torch's global generator: seed it for a repeatable Stage I.
     """
@@ -76,6 +79,8 @@ class Supervisor(nn.Module):
         names = ROLES if adapters == "per_type" else ("shared",)
 
         def bank(residual: float) -> nn.ModuleDict:
+            if adapters in ("lora", "prompts"):
+                return nn.ModuleDict({"shared": Unchanged()})
             return nn.ModuleDict({name: ClipAdapter(towers.dim, reduction, residual) for name in names})
 
         of_bands = _weights_of_bands(towers, sensor)
@@ -88,9 +93,12 @@ class Supervisor(nn.Module):
         )
         self.image_adapters = bank(image_residual)
         self.text_adapters = bank(text_residual)
+        self.lora = LowRank(towers.model.visual) if adapters == "lora" else None
+        texts = list(self.prompts.texts)
+        self.context = LearnedContext(towers, texts) if adapters == "prompts" else None
         self.fuse_image = FusionAdapter(towers.dim, reduction)
         self.fuse_text = FusionAdapter(towers.dim, reduction)
-        self.register_buffer("raw_texts", towers.encode_text(list(self.prompts.texts)), persistent=False)
+        self.register_buffer("raw_texts", towers.encode_text(texts), persistent=False)
         self.register_buffer("frozen_texts", None, persistent=False)
 
     @classmethod
@@ -138,7 +146,10 @@ class Supervisor(nn.Module):
 
     def embed(self, role: str, image: Image) -> Features:
         """Adapted features (b, d) of images of a type, of `ROLES`."""
-        features = self.towers.encode_image(self._shown(role, image))
+        shown = self._shown(role, image)
+        features = (
+            self.lora.encode_image(self.towers, shown) if self.lora else self.towers.encode_image(shown)
+        )
         return self._adapter(self.image_adapters, role)(features)
 
     def maps(self, role: str, image: Image) -> Float[Tensor, "b d h w"]:
@@ -148,7 +159,9 @@ class Supervisor(nn.Module):
             role: image type, of `ROLES`.
             image: as for `embed_lrms`, `embed_pan` or `embed_hrms`.
         """
-        maps = self.towers.encode_pixels(self._shown(role, image)).movedim(1, -1)
+        shown = self._shown(role, image)
+        maps = self.lora.encode_pixels(self.towers, shown) if self.lora else self.towers.encode_pixels(shown)
+        maps = maps.movedim(1, -1)
         return self._adapter(self.image_adapters, role).of_places(maps).movedim(-1, 1)
 
     def embed_words(self, words: str) -> Float[Tensor, " d"]:
@@ -156,7 +169,8 @@ class Supervisor(nn.Module):
 
         Raises: ValueError on more tokens than the text tower takes.
         """
-        return self._adapter(self.text_adapters, "hrms")(self.towers.encode_text([words]))[0]
+        text = self.context(self.towers, [words]) if self.context else self.towers.encode_text([words])
+        return self._adapter(self.text_adapters, "hrms")(text)[0]
 
     def embed_texts(self) -> Float[Tensor, "3 d"]:
         """Adapted features of the three prompts, rows lrms, pan, hrms; constants once frozen."""
@@ -167,7 +181,7 @@ class Supervisor(nn.Module):
         return (features.detach() @ self.embed_texts().detach().T).argmax(dim=1)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """What Stage I trains: stems, adapters and fusion adapters; nothing once frozen."""
+        """What Stage I trains: stems, adapters or what stands in their place, fusion adapters; nothing once frozen."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def freeze(self) -> "Supervisor":
@@ -268,7 +282,8 @@ class Supervisor(nn.Module):
         return self.stems[role](image)
 
     def _adapted_texts(self) -> Float[Tensor, "3 d"]:
-        pairs = zip(ROLES, self.raw_texts.split(1), strict=True)
+        texts = self.context(self.towers, list(self.prompts.texts)) if self.context else self.raw_texts
+        pairs = zip(ROLES, texts.split(1), strict=True)
         return torch.cat([self._adapter(self.text_adapters, role)(text) for role, text in pairs])
 
     def _adapter(self, bank: nn.ModuleDict, role: str) -> nn.Module:

@@ -120,7 +120,7 @@ class Run:
 
         Args:
             clip_weights: replaces the configured weights, such as "random:0" for the control.
-            adapted: False leaves all adapters out (residual 0): CLIP as it is.
+            adapted: False leaves all adapters out (CA with residual 0): CLIP as it is.
         """
         config = self.config
         with torch.random.fork_rng(devices=[]):
@@ -130,7 +130,7 @@ class Run:
                 self.dataset.sensor,
                 get_prompts(config.prompts),
                 stem=config.stem,
-                adapters=config.adapters,
+                adapters=config.adapters if adapted else "shared",
                 reduction=config.reduction,
                 image_residual=config.image_residual if adapted else 0.0,
                 text_residual=config.text_residual if adapted else 0.0,

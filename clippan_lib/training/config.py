@@ -65,8 +65,9 @@ class RunConfig(BaseModel):
     """Name of a prompt set, or your own three texts; 'wald' is the paper's."""
     stem: Annotated[Literal["conv", "pca", "rgb", "gbnir"], _STAGE1] = "conv"
     """How MS bands become three channels; conv is the paper's, the others are its Table 4."""
-    adapters: Annotated[Literal["per_type", "shared"], _STAGE1] = "per_type"
-    """The paper's six are per_type; shared ones kept the type from leaking in our prototype."""
+    adapters: Annotated[Literal["per_type", "shared", "lora", "prompts"], _STAGE1] = "per_type"
+    """The paper's six are per_type; shared ones kept the type from leaking in our prototype. In their place: LoRA on
+    the image tower, or a learned context of the prompts; both are cited by the paper, not tried there."""
     reduction: Annotated[Count, _STAGE1] = 4
     """Bottleneck of the adapters; CLIP-Adapter's and the release's."""
     image_residual: Annotated[Share, _STAGE1] = 0.2
