@@ -5,6 +5,7 @@ A supervisor is here a function from fused images to their loss (`fusion.walk.Lo
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -131,7 +132,8 @@ def _cosine(one: HRMS, other: HRMS, deviation: Tensor) -> float:
 def ascend(loss: Loss, case: Case, start: str, size: float, steps: Sequence[int]) -> dict[int, float]:
     """What walks from a fused image gain: MPSNR (dB) behind so many steps, minus that of the start."""
     image, found, done = case.fused[start], {}, 0
-    before, seen = mpsnr(image, case), {"gnyq": case.gnyq, "ratio": case.ratio}
+    before = mpsnr(image, case)
+    seen: dict[str, Any] = {"gnyq": case.gnyq, "ratio": case.ratio}
     rate = rate_of(image, loss, case.deviation, size=size, **seen)
     for count in steps:
         image = walk(image, loss, case.deviation, steps=count - done, rate=rate, **seen)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
 from textwrap import shorten
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -121,7 +122,7 @@ class Words(Explorer):
         if name == "aim" and self["aim"] != OWN:
             self.controls["text"].value = _FIRST[self["aim"]]
         if name == "text":
-            self.controls["aim"].value = _BY_WORDS.get(self["text"], OWN)
+            self.controls["aim"].value = _BY_WORDS.get(str(self["text"]), OWN)
 
     @property
     def area(self) -> tuple[int, int, int]:
@@ -162,7 +163,7 @@ class Words(Explorer):
         return Walk(loss, rate_of(image, loss, self.deviation, size=SIZE, **self._seen), [image])
 
     @property
-    def _seen(self) -> dict[str, object]:
+    def _seen(self) -> dict[str, Any]:
         return {"gnyq": self.scene.sensor.gnyq, "ratio": self.scene.ratio}
 
     def _settle(self) -> None:
@@ -173,7 +174,7 @@ class Words(Explorer):
         while len(found.images) <= self["steps"]:
             step = walk(found.images[-1], found.loss, self.deviation, steps=1, rate=found.rate, **self._seen)
             found.images.append(step)
-        self.before, self.after = found.images[0], found.images[self["steps"]]
+        self.before, self.after = found.images[0], found.images[cast(int, self["steps"])]
 
     @property
     def _limit(self) -> float:

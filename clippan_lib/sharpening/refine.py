@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from clippan_lib.data.pair.scene import PairWindow
 from clippan_lib.errors import DataError
@@ -46,7 +46,7 @@ class Refinement:
     """
 
     words: str
-    supervisor: nn.Module
+    supervisor: Any  # a Supervisor, whose import only words need
     clip: tuple[str, str | None]
     deviation: Float[Tensor, "1 _ 1 1"]
     rate: Float[Tensor, "1 1 1 1"]
@@ -115,7 +115,7 @@ def _walked(
         )
 
 
-def _loss(supervisor: nn.Module, words: str, lrms: LRMS, pan: PAN) -> Loss:
+def _loss(supervisor: Any, words: str, lrms: LRMS, pan: PAN) -> Loss:
     from clippan_lib.losses.guidance import guide  # part of the time to start that only words need
 
     with torch.no_grad():

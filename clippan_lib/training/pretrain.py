@@ -30,7 +30,7 @@ from clippan_lib.files import write_json, write_tensors
 from clippan_lib.losses.alignment import of_captions
 from clippan_lib.losses.ascent import order
 from clippan_lib.training.deliveries import Cut, Delivery, cut, make
-from clippan_lib.training.judge import Judge, Shown, judged, shown
+from clippan_lib.training.judge import Judge, Shown, Terms, judged, shown
 
 MODEL = json.loads(files("clippan_lib.assets").joinpath("embedded_clip.json").read_text())
 FIRST_TRAINING_SEED, FIRST_HELD_OUT_SEED = 4_000_000, 4_900_000
@@ -135,7 +135,9 @@ def step(
     captions, said = draw_captions(torch.Generator().manual_seed(int(rng.integers(2**31))))
     features = judge.texts([*texts, *captions])
     of_each = features[: len(texts)].split(3 + config.candidates)
-    judgements, means, facts, kinds = [], [], [], [*VARIANTS]
+    judgements: list[Terms] = []
+    means: list[Tensor] = []
+    facts, kinds = [], [*VARIANTS]
     for part, how, names, found, cover in zip(parts, shows, aims, of_each, covers, strict=True):
         terms = judged(judge, part, how, names, _asked(found[:2], found[3:]), found[:3])
         # half the time of a step, were they made of every crop
