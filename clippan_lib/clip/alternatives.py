@@ -26,8 +26,8 @@ class Unchanged(nn.Module):
     def forward(self, features: Features) -> Features:
         return features
 
-    def mixed(self, features: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        """Of places, as `ClipAdapter.mixed`."""
+    def of_places(self, features: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        """As `ClipAdapter.of_places`."""
         return features
 
 
