@@ -391,7 +391,7 @@ def test_a_folder_is_taken_up_with_the_same_settings_only(opened, tmp_path):
     settings_refused(opened, "n_seeds is 1 there and 2 here", w_qnr=0.2, n_seeds=2)
     with pytest.raises(Refusal, match="seed is 0 there and 1 here"):
         open_run(tmp_path / "tiny.yaml", "", run.folder, "smoke", 1, "cpu", {"w_qnr": 0.2})
-    with pytest.raises(Refusal, match="stage1_iterations is 3 there and 100 here.*pseudo_iterations is 4"):
+    with pytest.raises(Refusal, match="stage1_iterations is 3 there and 40 here.*pseudo_iterations is 4"):
         open_run(tmp_path / "tiny.yaml", "", run.folder, "demo", 0, "cpu", {"w_qnr": 0.2})
     (tmp_path / "tiny.yaml").write_text(MANIFEST.replace("seed: 0", "seed: 1"))
     settings_refused(opened, "the manifest has changed since", w_qnr=0.2)

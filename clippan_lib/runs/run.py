@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from clippan_lib import __version__
-from clippan_lib.clip import Supervisor, get_prompts, load_clip
+from clippan_lib.clip import Supervisor
 from clippan_lib.data import Batch, Dataset, PatchSet, Scene, load_manifest, open_dataset
 from clippan_lib.data.stacks import sharpness_of_truth
 from clippan_lib.errors import MissingStage
@@ -41,7 +41,7 @@ from clippan_lib.training.batches import PatchStore
 from clippan_lib.training.config import RunConfig, make_config
 from clippan_lib.training.loop import History
 from clippan_lib.training.pseudo import train_pseudo
-from clippan_lib.training.stage1 import fit_supervisor
+from clippan_lib.training.stage1 import fit_supervisor, new_supervisor
 from clippan_lib.training.stage2 import pan_sharpness, train_fusion
 
 
@@ -116,29 +116,9 @@ class Run:
         return method(batch.lrms, batch.pan).clamp(0, 1)
 
     def new_supervisor(self, clip_weights: str | None = None, adapted: bool = True) -> Supervisor:
-        """A supervisor before Stage I, its display stretch fitted on training patches.
-
-        Args:
-            clip_weights: replaces the configured weights, such as "random:0" for the control.
-            adapted: False leaves all adapters out (CA with residual 0): CLIP as it is.
-        """
-        config = self.config
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            supervisor = Supervisor(
-                load_clip(config.clip_model, clip_weights or config.clip_weights),
-                self.dataset.sensor,
-                get_prompts(config.prompts),
-                stem=config.stem,
-                adapters=config.adapters if adapted else "shared",
-                reduction=config.reduction,
-                image_residual=config.image_residual if adapted else 0.0,
-                text_residual=config.text_residual if adapted else 0.0,
-            )
+        """A supervisor before Stage I, on the run's device, see `training.stage1.new_supervisor`."""
         train = self.patches("train", "full")
-        some = train.batch(torch.linspace(0, len(train) - 1, min(len(train), 256)).long().unique())
-        supervisor.fit_stretch(some.lrms, some.pan)
-        return supervisor.to(self.device)
+        return new_supervisor(self.config, train, self.seed, clip_weights, adapted).to(self.device)
 
     def new_network(self, patches: PatchSet, seed: int) -> nn.Module:
         """The configured fusion network, not trained yet, with its last layer.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from clippan_lib.clip.model import load_clip
 from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.data import PatchSet
 from clippan_lib.files import tensors_digest
@@ -25,6 +26,36 @@ from clippan_lib.training.loop import History, fit, weigh
 FIRST_SEED = 4_800_000  # of drawn scenes
 CUT = 12  # LRMS px, the side of what an iteration sees of one
 POINTED, RANKED = 3, 3  # images whose gradient is judged, and images that are ordered besides
+
+
+def new_supervisor(
+    config: RunConfig, patches: PatchSet, seed: int, clip_weights: str | None = None, adapted: bool = True
+) -> Supervisor:
+    """A supervisor before Stage I, its display stretch fitted on training patches; torch's random state stays.
+
+    Args:
+        config: its Stage I fields.
+        patches: for training.
+        seed: of new weights.
+        clip_weights: replaces the configured weights, such as "random:0" for the control.
+        adapted: False leaves all adapters out (CA with residual 0): CLIP as it is.
+    Raises: as `load_clip` and `Supervisor`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        supervisor = Supervisor(
+            load_clip(config.clip_model, clip_weights or config.clip_weights),
+            patches.sensor,
+            config.prompts,
+            stem=config.stem,
+            adapters=config.adapters if adapted else "shared",
+            reduction=config.reduction,
+            image_residual=config.image_residual if adapted else 0.0,
+            text_residual=config.text_residual if adapted else 0.0,
+        )
+    some = patches.batch(torch.linspace(0, len(patches) - 1, min(len(patches), 256)).long().unique())
+    supervisor.fit_stretch(some.lrms, some.pan)
+    return supervisor
 
 
 def fit_supervisor(
