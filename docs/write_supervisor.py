@@ -35,8 +35,8 @@ This page is written by `python docs/write_supervisor.py` from what three benchm
 ([model card](../clippan_lib/assets/MODEL_CARD.md)); the docstring of the script has the commands.
 
 The paper's claim is that language supervises fusion. That can be tested. A supervisor must rank images as the truth
-does, its gradient
-must point from an image to the truth, and words must move an image where they say. Only then may Stage II gain by it.
+does, its gradient must point from an image to the truth, and words must move an image where they say. Only then may
+Stage II gain by it.
 
 ## Gates on rendered scenes, as it is
 
@@ -45,8 +45,7 @@ must point from an image to the truth, and words must move an image where they s
 {gates}
 
 `ranking`: share of pairs that the loss orders as their errors do; .5 is chance. `cosine`: of minus the gradient with
-what an image lacks.
-`walk`: dB that ten steps along the gradient gain, in what LRMS does not see.
+what an image lacks. `walk`: dB that ten steps along the gradient gain, in what LRMS does not see.
 
 ## Real scenes, one scale down
 
@@ -59,9 +58,8 @@ The scenes' own MS is the truth. None of them was seen in any training.
 ## Words
 
 Ten steps of .01 from the stack along each aim's words; how far its own axis moves, in per cent, mean over the real
-scenes ± half of the
-95 % interval; and the largest move of another axis, without sign. Wordings of the training, and wordings that it
-never saw.
+scenes ± half of the 95 % interval; and the largest move of another axis, without sign. Wordings of the training, and
+wordings that it never saw.
 
 {words}
 
@@ -78,8 +76,7 @@ Demo preset, PNN; minus the same training without language, seed by seed, MPSNR 
 ## Stage II on real scenes, one scale down
 
 The band-wise network, trained on the judged scene without its truth; minus the same training without language, MPSNR
-(dB), {real_seeds}
-seeds. Intervals are corrected for the number of scenes (Bonferroni).
+(dB), {real_seeds} seeds. Intervals are corrected for the number of scenes (Bonferroni).
 
 {stage2}
 
@@ -88,11 +85,10 @@ seeds. Intervals are corrected for the number of scenes (Bonferroni).
 ## What was tried on the way
 
 * **The old embedded CLIP** (a strided tower with one vector per image, trained on captions alone): cosine .001; it
-  ranked .45 of fused,
-  .63 of spoiled and .56 of unseen spoiled pairs right. No walk along its gradient gained.
+  ranked .45 of fused, .63 of spoiled and .56 of unseen spoiled pairs right. No walk along its gradient gained.
 * **Stage I with the gradient's term** (`w_pointing` 1, `w_order` .3; 40 iterations with one drawn scene each): the
-  cosine at the band-wise
-  network went from .068 to .082 where it went to .073 without, in 92 instead of 35 s. The demo leaves both terms out.
+  cosine at the band-wise network went from .068 to .082 where it went to .073 without, in 92 instead of 35 s. The
+  demo leaves both terms out.
 * **Adapters that begin at random** move the supervisor before they have learned anything. Those of this package
   begin at 0.
 * **Larger steps.** With the first dense tower walks of .005 and more per step led past the truth from good starts;
