@@ -100,7 +100,9 @@ def test_the_guide_is_the_equation_of_images_or_of_places(name):
 
     def maps(role, image):
         places = of.towers.encode_pixels(of.stems[role](image)).movedim(1, -1)
-        return adapter.of_places(places).movedim(-1, 1)
+        # the equation, pixel by pixel, in the unit of the tower's features
+        mixed = adapter.residual * adapter.bottleneck(places) + (1 - adapter.residual) * places
+        return (mixed / (1 - adapter.residual)).movedim(-1, 1)
 
     seen = upsample(lrms, 4) if of.towers.full_resolution else lrms
     expected = dense_direction(maps("hrms", hrms), maps("lrms", seen), maps("pan", pan), texts)

@@ -172,7 +172,10 @@ def as_run(tmp_path_factory) -> dict[str, dict[int, str | None]]:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     copies = [folder / path.relative_to(ROOT) for path in NOTEBOOKS]
     for path in copies:
-        nbformat.write(with_solutions(nbformat.read(path, 4)), path)
+        solved = with_solutions(nbformat.read(path, 4))
+        for cell in solved.cells:  # gates are a minute of the course, and have tests of their own
+            cell.source = cell.source.replace("overrides = {}", 'overrides = {"gate_scenes": 2}')
+        nbformat.write(solved, path)
     return nbval(copies, folder / "log.xml")
 
 

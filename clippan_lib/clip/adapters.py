@@ -46,13 +46,15 @@ class ClipAdapter(nn.Module):
     def forward(self, features: Features) -> Features:
         return F.normalize(self._mixed(features), dim=-1)
 
-    def of_places(self, features: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+    def of_places(self, maps: Float[Tensor, "b d H W"]) -> Float[Tensor, "b d H W"]:
         """As in the equation, but not normalised: in the unit of the tower's features, whose length counts."""
         if self.residual == 0:  # a CLIP as it is: a third of the time of a step along words
-            return features
-        return self._mixed(features) / (1 - self.residual or 1.0)
+            return maps
+        first, last = (self.bottleneck[place].weight[..., None, None] for place in (0, -1))
+        bent = F.conv2d(F.relu(F.conv2d(maps, first)), last)
+        return (self.residual * bent + (1 - self.residual) * maps) / (1 - self.residual or 1.0)
 
-    def _mixed(self, features: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+    def _mixed(self, features: Features) -> Features:
         return self.residual * self.bottleneck(features) + (1 - self.residual) * features
 
 

@@ -26,7 +26,7 @@ class Unchanged(nn.Module):
     def forward(self, features: Features) -> Features:
         return features
 
-    def of_places(self, features: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+    def of_places(self, features: Float[Tensor, "b d H W"]) -> Float[Tensor, "b d H W"]:
         """As `ClipAdapter.of_places`."""
         return features
 

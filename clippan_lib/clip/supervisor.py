@@ -161,8 +161,7 @@ class Supervisor(nn.Module):
         """
         shown = self._shown(role, image)
         maps = self.lora.encode_pixels(self.towers, shown) if self.lora else self.towers.encode_pixels(shown)
-        maps = maps.movedim(1, -1)
-        return self._adapter(self.image_adapters, role).of_places(maps).movedim(-1, 1)
+        return self._adapter(self.image_adapters, role).of_places(maps)
 
     def embed_words(self, words: str) -> Float[Tensor, " d"]:
         """Adapted feature of words that say what a fused image is to be, in the place of the prompts' hrms text.
