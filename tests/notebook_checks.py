@@ -136,8 +136,6 @@ def nbval(paths: Sequence[Path], log: Path) -> dict[str, dict[int, str | None]]:
     command += ["--nbval-lax", f"--nbval-cell-timeout={CELL_TIMEOUT}", f"--junitxml={log}"]
     with kernel_environment():
         own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-        # the longest of all tests: when the others are done, their core is free
-        own["OMP_NUM_THREADS"] = "2"
         done = subprocess.run([*command, *paths], cwd=log.parent, env=own, capture_output=True, text=True)
     ended = f"pytest ended with {done.returncode}"
     assert done.returncode in (0, 1), f"{ended}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"

@@ -379,7 +379,9 @@ def test_another_clip_goes_through_both_stages(name: str, size: int, dim: int):
     supervisor, kept = Supervisor(towers, SENSOR), state(towers)
     supervisor.fit_stretch(patches.lrms, patches.pan)
     start = state(supervisor), state(network)
-    config = make_config("smoke", stage1_iterations=1, stage1_batch=2, stage2_iterations=1, warm_start=False)
+    # not every tower has features of places
+    once = {"stage1_iterations": 1, "stage1_batch": 2, "stage2_iterations": 1}
+    config = make_config("smoke", warm_start=False, guidance="global", **once)
     adapted = fit_supervisor(supervisor, patches, config, seed=0, device="cpu").frame()
     trained = train_fusion(
         network, PatchStore(patches, "cpu"), config, supervised=True, supervisor=supervisor, seed=0

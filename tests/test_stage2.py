@@ -45,7 +45,7 @@ def store(device="cpu", **options):
 
 
 def settings(**overrides):
-    return make_config("smoke", **({"warm_start": False} | overrides))
+    return make_config("smoke", **({"warm_start": False, "guidance": "global"} | overrides))
 
 
 def only(term, **overrides):
@@ -277,7 +277,7 @@ def test_the_spectral_term_follows_the_configured_degradation():
 def test_a_warm_start_begins_with_the_pseudo_supervisors_weights():
     pseudo = build_network("pnn", 4, 4, seed=1)
     network = build_network("pnn", 4, 4, seed=2)
-    config = make_config("smoke", stage2_iterations=1, stage2_lr=1e-12)
+    config = make_config("smoke", stage2_iterations=1, stage2_lr=1e-12, guidance="global")
     history = train(network, store(), config, pseudo=pseudo)
     assert history.rows[0]["pseudo"] == pytest.approx(0, abs=1e-7)
     for ours, theirs in zip(network.parameters(), pseudo.parameters(), strict=True):
@@ -285,7 +285,7 @@ def test_a_warm_start_begins_with_the_pseudo_supervisors_weights():
 
 
 def test_a_warm_start_from_a_classical_method_is_refused():
-    config = make_config("smoke")
+    config = make_config("smoke", guidance="global")
     with pytest.raises(ValueError, match="warm_start needs a network"):
         train(small(), store(), config, pseudo=get_method("exp", SENSOR, 4))
 
