@@ -1,8 +1,9 @@
 """Write docs/supervisor.md from docs/supervisor/*.json.
 
-python benchmarks/judge.py --shared ../shared --out docs/supervisor/judge.json
-python benchmarks/language.py --out docs/supervisor/language.json
+python benchmarks/judge.py --shared ../shared --drawn 8 --out docs/supervisor/judge.json
+python benchmarks/language.py --seeds 0 1 --weights 0.001 0.003 --out docs/supervisor/language.json
 python benchmarks/one_scale_down_trained.py --shared ../shared --seeds 3 --truths delivered \\
+    --scenes imgWV2 imgIK qb_fields \\
     --out docs/supervisor/one_scale_down.json
 python docs/write_supervisor.py             write
 python docs/write_supervisor.py --check     exit 1 if the file would change
@@ -84,11 +85,13 @@ The band-wise network, trained on the judged scene without its truth; minus the 
 
 ## What was tried on the way
 
+These numbers are of earlier states of the code and of the training, one seed each; no command repeats them.
+
 * **The old embedded CLIP** (a strided tower with one vector per image, trained on captions alone): cosine .001; it
   ranked .45 of fused, .63 of spoiled and .56 of unseen spoiled pairs right. No walk along its gradient gained.
-* **Stage I with the gradient's term** (`w_pointing` 1, `w_order` .3; 40 iterations with one drawn scene each): the
-  cosine at the band-wise network went from .068 to .082 where it went to .073 without, in 92 instead of 35 s. The
-  demo leaves both terms out.
+* **Stage I with the gradient's term** (`w_pointing` 1, `w_order` .3; 40 iterations with one drawn scene each; tower
+  of 500 steps): the cosine at the band-wise network went from .068 to .082 where it went to .073 without, in 92
+  instead of 35 s. The demo leaves both terms out.
 * **Adapters that begin at random** move the supervisor before they have learned anything. Those of this package
   begin at 0.
 * **Larger steps.** With the first dense tower walks of .005 and more per step led past the truth from good starts;

@@ -1,6 +1,6 @@
 """What can stand in the place of the paper's CA, of the ways that the paper cites: LoRA and learned prompts.
 
-Both begin at the frozen CLIP and change none of its tensors, so that several supervisors can share one.
+Both leave the tensors of the frozen CLIP as they are, so that several supervisors can share one.
 """
 
 from typing import Any

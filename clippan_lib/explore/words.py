@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from html import escape
 from textwrap import shorten
 from typing import Any, cast
 
@@ -184,7 +183,7 @@ class Words(Explorer):
     def _numbers(self) -> str:
         names = {"start": self["start"], "shown": f"after {self['steps']} steps", "change": "change (%)"}
         shown = self.table.round({"start": 4, "shown": 4, "change": 1}).rename(columns=names)
-        note = f"In units of the bands' deviations; {escape(axes.__name__)} of evaluation.gates says what each is."
+        note = "In units of the bands' deviations; axes of evaluation.gates says what each is."
         return scrolled(shown) + note
 
     def _build(self) -> tuple[Figure, Update]:
