@@ -127,6 +127,10 @@ class Shown:
         """One step to the right with a slider, by keyboard."""
         self.control(label).locator(".noUi-handle").press("ArrowRight")
 
+    def left(self, label: str) -> None:
+        """One step to the left with a slider, by keyboard."""
+        self.control(label).locator(".noUi-handle").press("ArrowLeft")
+
     def type(self, label: str, text: str) -> None:
         """Another text in a text box, and Enter."""
         field = self.control(label).locator("input")

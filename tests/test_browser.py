@@ -101,12 +101,16 @@ def test_there_are_no_other_explorers(notebook):
         (DEGRADE, "phase (px)"),
         (COMPARE, "size (px)"),
         (EMBEDDING, "patch"),
-        (WORDS, "steps"),
     ],
 )
 def test_a_slider_changes_the_picture_and_the_numbers(notebook, control, slider):
     explorer = notebook.explorer(control)
     explorer.moved(lambda: explorer.right(slider))
+
+
+def test_fewer_steps_along_words_change_the_picture_and_the_numbers(notebook):
+    explorer = notebook.explorer(WORDS)
+    explorer.moved(lambda: explorer.left("steps"))  # the notebook leaves them at their most
 
 
 def test_a_slider_changes_the_curves_of_a_training(notebook):

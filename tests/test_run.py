@@ -188,6 +188,8 @@ def test_stage_one_leaves_a_frozen_supervisor_that_later_stages_find(opened):
     supervisor = run.new_supervisor()
     history = run.stage1(supervisor, "supervisor")
     found = run.adapted_supervisor()
+    with pytest.raises(ValueError, match="^gate_scenes is 0$"):
+        run.gates(found)
     batch = run.patches("test", "full").batch([0])
     assert len(history.rows) == run.config.stage1_iterations and found.trainable_parameters() == []
     torch.testing.assert_close(found.embed_lrms(batch.lrms), supervisor.embed_lrms(batch.lrms))

@@ -76,17 +76,21 @@ class DenseTower(nn.Module):
         Args:
             image: three channels, normalised as CLIP's are; sides of any length.
         """
+        return self.last(self._seen(image))
+
+    def _seen(self, image: Float[Tensor, "b 3 H W"]) -> Maps:
+        """What the last layer, which has no bend, takes of every pixel."""
         fine = self.fine(F.silu(self.first(image)))
         down, right = (-side % _QUARTER for side in image.shape[-2:])
         coarse = F.avg_pool2d(F.pad(fine, (0, right, 0, down), mode="replicate"), _QUARTER)
         # not `interpolate` to the size: pixels of a padded image must lie where those of the whole one do
         coarse = F.interpolate(self.coarse(coarse), scale_factor=_QUARTER, mode="bilinear")
         coarse = coarse[..., : image.shape[-2], : image.shape[-1]]
-        return self.last(torch.cat([fine, coarse], 1))
+        return torch.cat([fine, coarse], 1)
 
     def forward(self, image: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b d"]:
         """The feature of an image."""
-        return self.forward_features(image).mean((-2, -1))
+        return self.last(self._seen(image).mean((-2, -1), keepdim=True)).flatten(1)
 
     def weights_of(self, nm: Float[np.ndarray, " c"]) -> Float[Tensor, "3 c"]:
         """Of bands at these wavelengths (nanometres) in the three channels."""

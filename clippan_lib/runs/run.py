@@ -173,8 +173,10 @@ class Run:
     def gates(self, supervisor: Supervisor) -> pd.DataFrame:
         """What the supervisor is worth as a judge of fused images, see `evaluation.judgement.judge`.
 
-        Raises: ValueError on bands or a ratio that no scene can be drawn with.
+        Raises: ValueError on bands or a ratio that no scene can be drawn with, or if no scene is to be drawn.
         """
+        if not self.config.gate_scenes:
+            raise ValueError("gate_scenes is 0")
         return table(
             judge(
                 supervisor,

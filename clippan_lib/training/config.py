@@ -169,8 +169,8 @@ class RunConfig(BaseModel):
     w_gt: Annotated[Weight, Decides(("supervised",))] = 1.0
     """Weight of L1 to the ground truth where training is supervised; the paper's."""
 
-    gate_scenes: Annotated[int, Field(ge=2), _NONE] = 8
-    """Drawn scenes that the adapted supervisor is judged on, see `evaluation.judgement`; ours."""
+    gate_scenes: Annotated[int, Field(ge=0), _NONE] = 8
+    """Drawn scenes that the adapted supervisor is judged on, see `evaluation.judgement`; 0: it is not; ours."""
     n_seeds: Annotated[Count, _NONE] = 1
     """Repetitions of a comparison; the paper reports one."""
     checkpoint_every: Annotated[Count, _NONE] = 100
@@ -196,6 +196,13 @@ class RunConfig(BaseModel):
             find_method(name)
             return name
         return _one_of(name, [*NETWORKS, *CLASSICAL, STACK, f"NAME{_FILE}"])
+
+    @field_validator("gate_scenes")
+    @classmethod
+    def _interval_exists(cls, count: int) -> int:
+        if count == 1:
+            raise ValueError("one scene gives no interval: take 2 or more, or 0 for no gates")
+        return count
 
     @field_validator("clip_model", "clip_weights")
     @classmethod

@@ -46,7 +46,7 @@ _SMOKE = _DEMO | {
     "pseudo_batch": 2,
     "stage2_iterations": 3,
     "stage2_batch": 2,
-    "gate_scenes": 2,
+    "gate_scenes": 0,
     "n_seeds": 1,
     "checkpoint_every": 1,
 }
