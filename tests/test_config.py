@@ -90,7 +90,10 @@ def test_an_unknown_preset_is_refused_with_the_choices():
     [
         ({"w_qrn": 0.1}, r"unknown field 'w_qrn'; fields: clip_model, .*w_qnr"),
         ({"stage1_lr": "1e-3"}, r"stage1_lr: .*valid number, got '1e-3'"),
-        ({"gate_scenes": 1}, r"gate_scenes: .*one scene gives no interval: take 2 or more, or 0 for no gates"),
+        (
+            {"gate_scenes": 1},
+            r"gate_scenes: .*one scene gives no interval: take 2 or more, or 0 for no gates",
+        ),
         ({"stage2_iterations": 1.5}, r"stage2_iterations: .*integer, got 1.5"),
         ({"warm_start": "no"}, r"warm_start: .*boolean, got 'no'"),
         ({"w_language": -1.0}, r"w_language: .*greater than or equal to 0, got -1"),
