@@ -176,7 +176,7 @@ def as_run(tmp_path_factory) -> dict[str, dict[int, str | None]]:
     for path in copies:
         solved = with_solutions(nbformat.read(path, 4))
         # Shorter than as committed, by minutes; in the folder that a run without overrides has
-        root = "../" * len(path.relative_to(ROOT).parts[:-1])
+        root = "../" * len(path.relative_to(folder).parts[:-1])
         for cell in solved.cells:
             cell.source = cell.source.replace("overrides = {}", f"overrides = {SHORTER}")
             cell.source = cell.source.replace(
