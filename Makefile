@@ -1,12 +1,12 @@
 # make demo: install, run everything on synthetic scenes, open the report it names.
-# make test, make gpu (what only a GPU can show), make lint, make lab, make gallery. Another interpreter: make PYTHON=python3.12 demo
+# make test, make gpu (what only a GPU can show), make soak (kills and bad inputs, an hour), make lint, make lab, make gallery. Another interpreter: make PYTHON=python3.12 demo
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test gpu lab gallery lint
+.PHONY: demo test gpu soak lab gallery lint
 
 demo: $(READY)
 	$(BIN)/clippan run data_manifests/synthetic_wv3.yaml --preset demo
@@ -18,6 +18,9 @@ test: lint
 # Less than eight minutes; fails where torch sees no GPU
 gpu: $(READY)
 	$(BIN)/python tests/gpu.py
+
+soak: $(READY)
+	$(BIN)/python -W ignore tests/soak.py
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks/00_tour.ipynb
