@@ -365,6 +365,15 @@ def test_files_without_georeference_must_be_whole_multiples(tmp_path):
     refused(lambda: open_pair(ms, pan), "96 x 97 px is no whole multiple of MS of 24 x 24 px")
 
 
+@pytest.mark.parametrize("which", ["pan", "ms"])
+@pytest.mark.parametrize("transform", [Affine(0, 0, 4e5, 0, 0, 5e6), Affine(0.5, 0, np.nan, 0, -0.5, 5e6)])
+def test_grids_whose_pixels_have_no_size_or_no_place_are_refused(tmp_path, which, transform):
+    paths = dict(zip(("ms", "pan"), files(tmp_path), strict=True))
+    image = {"pan": noise(1, 96, 96), "ms": noise(4, 24, 24)}[which]
+    save(paths[which], image, transform)
+    refused(lambda: open_pair(**paths), f"{which}.tif: has pixels of", "write its georeference anew")
+
+
 def rotated(transform: Affine) -> Affine:
     return Affine(transform.a, 0.01, transform.c, -0.01, transform.e, transform.f)
 

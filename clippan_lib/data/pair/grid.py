@@ -96,6 +96,11 @@ def _transforms(pan: DatasetReader, ms: DatasetReader) -> tuple[Affine, Affine]:
         )
     for dataset in both:
         t, (height, width) = dataset.transform, dataset.shape
+        if not (t.a * t.e and np.isfinite(tuple(t)).all()):
+            raise DataError(
+                f"{dataset.name}: has pixels of {abs(t.a):g} x {abs(t.e):g}, from {t.c:g}, {t.f:g}; write its "
+                "georeference anew (gdal_edit.py -a_ullr ULX ULY LRX LRY)"
+            )
         if max(abs(t.b) * height, abs(t.d) * width) > TOLERANCE * min(abs(t.a), abs(t.e)):
             raise DataError(
                 f"{dataset.name}: is rotated or sheared (transform terms {t.b:g} and {t.d:g} must be 0); "
