@@ -82,8 +82,13 @@ def of_outputs() -> Iterator[Case]:
     yield Case("outputs: a file beside MS", replaces_sidecar)
     yield Case("outputs: of score, an image of another size", score)
     yield Case("outputs: a folder", to(lambda folder: folder / "data"))
-    yield Case("outputs: /dev/null", to(lambda folder: Path("/dev/null")))
-    yield Case("outputs: /dev/full", to(lambda folder: Path("/dev/full")))
+
+    def into_pipe(folder: Path) -> list[str]:
+        # not a device of the machine: who may do everything would replace it where it is not refused
+        os.mkfifo(folder / "pipe.tif")
+        return sharpen(folder, out="pipe.tif")
+
+    yield Case("outputs: a pipe", into_pipe)
     yield Case("outputs: in no folder", to(lambda folder: folder / "none" / "out.tif"))
     yield Case("outputs: in a file", to(lambda folder: folder / "ms.tif" / "out.tif"))
     yield Case("outputs: a name of 300 letters", to(lambda folder: folder / ("x" * 300 + ".tif")))

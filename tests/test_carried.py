@@ -299,6 +299,21 @@ def test_files_of_a_vrt_that_are_missing_are_named_before_anything_is_read(tmp_p
         open_pair(ms, pan)
 
 
+def test_a_vrt_of_itself_is_refused_and_not_looked_into_for_ever(tmp_path):
+    _, pan = single(tmp_path, ["uint16"] * 2)
+    opened = stacked(tmp_path / "ms.vrt", ["ms.vrt"] * 2, SIDE, ["UInt16"] * 2)
+    with pytest.raises(DataError, match=r"ms\.vrt: .*cannot be read"):
+        open_pair(opened, pan).read(slice(None), slice(None))
+
+
+def test_an_image_that_claims_more_pixels_than_memory_holds_is_read_where_the_other_lies(tmp_path):
+    ms, pan = single(tmp_path, ["uint16"] * 2)
+    before = open_pair(ms, pan)
+    text = ms.read_text().replace(f'rasterXSize="{SIDE}"', 'rasterXSize="2000000000"')
+    ms.write_text(text)
+    assert open_pair(ms, pan).width == before.width
+
+
 def test_complex_values_of_any_band_are_refused_with_its_number(tmp_path):
     paths = single(tmp_path, ["uint16"] * 3)
     stacked(paths[0], ["b0.tif", "b1.tif", "b2.tif"], SIDE, ["UInt16", "UInt16", "CFloat32"])

@@ -83,7 +83,8 @@ def test_it_is_linear_and_its_gradient_is_right():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": -1}, "-1 steps of consistency: give 0 or more"),
+        ({"steps": -1}, "-1 steps of consistency: give 0 to 100"),
+        ({"steps": 101}, "101 steps of consistency: give 0 to 100"),
         ({"ratio": 2}, r"hrms \(2, 4, 24, 36\) and lrms \(2, 4, 6, 9\) are not a ratio of 2 apart"),
         ({"gnyq": (0.3, 0.3)}, "2 kernels for 4 bands"),
     ],
@@ -144,9 +145,11 @@ def test_behind_a_classical_method_it_goes_by_name():
     assert [str(find_method(name)[1]) for name in titles] == ["", "+1", "+3", "++3"]
 
 
-@pytest.mark.parametrize("name", ["gsa+", "gsa+0", "gsa+x", "gsa+-1", "gsa+1.5", "gsa++", "gsa+++3"])
+@pytest.mark.parametrize(
+    "name", ["gsa+", "gsa+0", "gsa+x", "gsa+-1", "gsa+1.5", "gsa++", "gsa+++3", "gsa+101", "gsa+" + "9" * 30]
+)
 def test_steps_that_are_no_number_are_refused(name):
-    with pytest.raises(ValueError, match=r"is no number of steps of consistency; write gsa\+3"):
+    with pytest.raises(ValueError, match=r"is no number of steps of consistency from 1 to 100; write gsa\+3"):
         get_method(name, QB, 4)
 
 
@@ -235,7 +238,7 @@ def test_pan_is_softened_first_where_the_truth_is_softer():
 def test_with_both_no_steps_change_nothing_and_what_does_not_fit_is_refused():
     gt, lrms, pan, _ = of_one_land(6, 7)
     assert consistent_with_both(gt, lrms, pan, QB.gnyq, 4, 0) is gt
-    with pytest.raises(ValueError, match="-1 steps of consistency: give 0 or more"):
+    with pytest.raises(ValueError, match="-1 steps of consistency: give 0 to 100"):
         consistent_with_both(gt, lrms, pan, QB.gnyq, 4, -1)
     with pytest.raises(ValueError, match="do not belong together"):
         consistent_with_both(gt, lrms[..., 1:], pan, QB.gnyq, 4, 1)

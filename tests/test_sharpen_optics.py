@@ -258,7 +258,7 @@ def test_steps_in_the_name_are_checked_as_those_of_the_option_and_mean_the_same(
         DataError, match="bt_h[+]2 has 2 steps of consistency, and --consistent asks for 3; leave one"
     ):
         plan_job(*paths, "bt_h+2", consistent=3)
-    with pytest.raises(DataError, match="-1 steps of consistency: give 0 or more"):
+    with pytest.raises(DataError, match="-1 steps of consistency: give 0 to 100"):
         plan_job(*paths, "bt_h", consistent=-1)
     with pytest.raises(ValueError, match="'x' is no number of steps"):
         plan_job(*paths, "bt_h+x")

@@ -12,6 +12,7 @@ from clippan_lib.fusion.reach import of_fine, of_lms
 from clippan_lib.mtf import REACH, Border, check_sharpness, degrade, sharpened, upsample
 from clippan_lib.shapes import HRMS, LRMS, PAN, check_pair
 
+MOST_STEPS = 100  # a slip of a key is not computed for days
 _FILTER = 20  # PAN px: half of the MTF filter
 
 
@@ -47,10 +48,11 @@ def consistent(
         steps: 0 gives hrms back.
         border: of EXP, as in `mtf.upsample`.
     Returns: (b, c, H, W); it may leave [0, 1] a little.
-    Raises: ValueError on negative steps, sizes that are not `ratio` apart, or gains that do not fit the bands.
+    Raises: ValueError on steps below 0 or above 100, sizes that are not `ratio` apart, or gains that do not fit the
+        bands.
     """
-    if steps < 0:
-        raise ValueError(f"{steps} steps of consistency: give 0 or more")
+    if not 0 <= steps <= MOST_STEPS:
+        raise ValueError(f"{steps} steps of consistency: give 0 to {MOST_STEPS}")
     if hrms.shape[:2] != lrms.shape[:2] or hrms.shape[-2:] != tuple(ratio * side for side in lrms.shape[-2:]):
         raise ValueError(
             f"hrms {tuple(hrms.shape)} and lrms {tuple(lrms.shape)} are not a ratio of {ratio} apart; give the pair "

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from clippan_lib.files import read_tensors
 from clippan_lib.fusion import classical
-from clippan_lib.fusion.consistency import Consistent, consistent, consistent_with_both
+from clippan_lib.fusion.consistency import MOST_STEPS, Consistent, consistent, consistent_with_both
 from clippan_lib.fusion.networks.arbrpn import ArbRPN
 from clippan_lib.fusion.networks.bandwise import STEPS as BANDWISE_STEPS
 from clippan_lib.fusion.networks.bandwise import BandWise
@@ -255,14 +255,16 @@ def find_method(name: str) -> tuple[ClassicalMethod, Steps]:
     Args:
         name: a key of `CLASSICAL`, or one with a plus and a number of steps of `consistency.consistent`: "bt_h+3"; or
             with two, for `consistent_with_both`: "bt_h++3".
-    Raises: ValueError on an unknown name, listing the known ones, and on steps that are no number from 1 up.
+    Raises: ValueError on an unknown name, listing the known ones, and on steps that are no number from 1 to 100.
     """
     base, plus, count = name.partition("+")
     if base not in CLASSICAL:
         raise ValueError(f"unknown classical method {base!r}; known: {', '.join(CLASSICAL)}")
     with_pan, count = count.startswith("+"), count.removeprefix("+")
-    if plus and not (count.isdecimal() and int(count)):
-        raise ValueError(f"{name!r}: {count!r} is no number of steps of consistency; write {base}+3")
+    if plus and not (count.isdecimal() and len(count) < 4 and 1 <= int(count) <= MOST_STEPS):
+        raise ValueError(
+            f"{name!r}: {count!r} is no number of steps of consistency from 1 to {MOST_STEPS}; write {base}+3"
+        )
     return CLASSICAL[base], Steps(int(count or 0), with_pan)
 
 

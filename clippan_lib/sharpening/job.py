@@ -20,6 +20,7 @@ from clippan_lib.data.pair.sources import states_read
 from clippan_lib.errors import DataError
 from clippan_lib.files import library_digest
 from clippan_lib.fusion import STACK, is_classical
+from clippan_lib.fusion.consistency import MOST_STEPS
 from clippan_lib.fusion.registry import BANDWISE
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.sensors import Sensor
@@ -162,8 +163,8 @@ def plan_job(
     """
     if tile < MIN_TILE:
         raise DataError(f"a tile of {tile} PAN px is too small; give {MIN_TILE} or more")
-    if consistent < 0:
-        raise DataError(f"{consistent} steps of consistency: give 0 or more")
+    if not 0 <= consistent <= MOST_STEPS:
+        raise DataError(f"{consistent} steps of consistency: give 0 to {MOST_STEPS}")
     if refine is None and (clip_model, clip_weights) != (EMBEDDED, None):
         raise DataError(f"a CLIP ({clip_model}) reads words, and there are none; give them (--refine)")
     paths, device = (located(ms), located(pan)), torch.device(device)

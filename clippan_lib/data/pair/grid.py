@@ -1,7 +1,7 @@
 """The common grid of a PAN and an MS file: where it begins in PAN, and where its MS pixels lie in the MS file."""
 
 from dataclasses import dataclass, replace
-from math import floor
+from math import ceil, floor
 
 import numpy as np
 from rasterio import Affine, DatasetReader
@@ -210,13 +210,15 @@ def _corners(dataset: DatasetReader, transform: Affine) -> str:
 
 def _axis(ratio: int, offset: float, size: float, of_pan: int, of_ms: int) -> Axis:
     """Place one axis: `offset` and `size` of MS are in PAN px, its edge from PAN's edge and its pixel's side."""
-    centres = offset + size * (np.arange(of_ms) + 0.5) - 0.5
+    # around the first MS pixel that lies in PAN: a file may claim more of them than memory holds
+    near = min(max(ceil((ratio // 2 - offset) / size - 0.5), 0), of_ms - 1)
+    centres = offset + size * (np.arange(max(near - 2, 0), min(near + 3, of_ms)) + 0.5) - 0.5
     # of two equally near PAN pixels the later one: with pixel areas aligned, none is lost
     starts = np.floor(centres + 0.5 + TOLERANCE).astype(int) - ratio // 2
     if starts[-1] < 0:
         return Axis(0, 0, 0.0, 1.0)
     first = int(starts[starts >= 0][0])
-    origin, step = (first + ratio // 2 - centres[0]) / size, ratio / size
+    origin, step = (first + ratio // 2 - (offset + 0.5 * size - 0.5)) / size, ratio / size
     in_ms = floor((of_ms - 0.5 + TOLERANCE - origin) / step) + 1
     length = max(0, min((of_pan - first) // ratio, in_ms))
     if abs(step - 1) * length < TOLERANCE:

@@ -54,8 +54,12 @@ def refuse_missing(path: Location) -> None:
     """
     missing: list[str] = []
     waiting = [Path(part) for part in parts_of(path) if isfile(part)]
+    seen: set[Path] = set()
     while waiting:
         vrt = waiting.pop()
+        if vrt.resolve() in seen:  # two files may name one, and one itself
+            continue
+        seen.add(vrt.resolve())
         with warnings.catch_warnings(), rasterio.open(vrt) as dataset:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             content = dataset.tags(ns="xml:VRT").get("xml:VRT") if dataset.driver == "VRT" else None
