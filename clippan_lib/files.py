@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from clippan_lib.errors import CheckpointError
 
 LOCK = ".lock"
 PACKAGE = Path(__file__).resolve().parent
+_LOG = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -33,9 +35,11 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a crash, never sees half of it."""
-    with _replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    """Write a file so that a reader, a crash, or the loss of power, never sees half of it."""
+    with _replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -52,6 +56,38 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+
+
+def keep(path: Path, content: Any) -> None:
+    """Write JSON that work goes on from later: as `write_json` does, with a checksum that `kept` looks at.
+
+    Args:
+        path: the file; its folder must exist.
+        content: what JSON can say; tuples come back as lists.
+    Raises: ValueError on NaN or infinity.
+    """
+    write_json(path, {"sha256": _json_digest(content), "content": content})
+
+
+def kept(path: Path) -> Any:
+    """What `keep` wrote; None if the file is not there, or is not as it was written, which is logged by name.
+
+    Returns: the content. Whoever gets None makes it anew, and `keep` then replaces the file.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+        if found["sha256"] == _json_digest(found["content"]):
+            return found["content"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    _LOG.warning("%s: is empty, cut short or altered; it is thrown away, and made again", path)
+    return None
+
+
+def _json_digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, allow_nan=False).encode()).hexdigest()
 
 
 def write_tensors(
