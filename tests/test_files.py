@@ -77,7 +77,9 @@ def test_what_is_kept_comes_back_and_what_was_never_kept_is_nothing(tmp_path, ca
     assert kept(tmp_path / "b.json") is None and not caplog.records
 
 
-@pytest.mark.parametrize("spoilt", [b"", b"null", b"[]", b"{}", b"\xff\xfe", b"[" * 100_000, b'{"key": "ab"}'])
+@pytest.mark.parametrize(
+    "spoilt", [b"", b"null", b"[]", b"{}", b"\xff\xfe", b"[" * 100_000, b'{"key": "ab"}']
+)
 def test_what_is_no_kept_work_is_named_and_not_used(tmp_path, caplog, spoilt):
     (tmp_path / "a.json").write_bytes(spoilt)
     assert kept(tmp_path / "a.json") is None
@@ -91,9 +93,8 @@ def test_kept_work_that_is_cut_anywhere_or_of_which_any_bit_turned_is_never_anot
     for at in range(len(whole) - 1):  # the last byte is the end of the line
         path.write_bytes(whole[:at])
         assert kept(path) is None
-        for bit in range(8):
-            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
-            assert kept(path) in (None, CONTENT)  # one kind of blank may have become another
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        assert kept(path) in (None, CONTENT)  # one kind of blank may have become another
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

@@ -16,7 +16,7 @@ from clippan_lib.data.pair.grid import STILL, Shift
 from clippan_lib.data.pair.inputs import located
 from clippan_lib.data.pair.names import Image, Images, Location, as_given
 from clippan_lib.data.pair.scene import Opening, ScenePair
-from clippan_lib.data.pair.sources import states_read
+from clippan_lib.data.pair.sources import files_of, states_read
 from clippan_lib.errors import DataError
 from clippan_lib.files import library_digest
 from clippan_lib.fusion import STACK, is_classical
@@ -61,6 +61,7 @@ class Job:
         key: SHA-256 of all this, of the state of the files and of the library itself.
         placed: whether, and how far, MS was moved.
         offsets: of the headers, in words, where the method's output would be another if they were applied; else "".
+        read: every file that it is made from, and those beside one that speak of it.
         refinement: the walk along words behind the method, if there is one.
     """
 
@@ -76,6 +77,7 @@ class Job:
     key: str
     placed: Placed
     offsets: str
+    read: tuple[Path, ...]
     refinement: Refinement | None = None
 
     @property
@@ -215,6 +217,7 @@ def plan_job(
     fuser = TileFuser(pair, staged, apron, bound.max_value, device)
     offsets = "" if str(method).partition("+")[0] in ANY_OFFSET else pair.carried.offsets
     exact = staged.reach is not None
+    others = [Path(name) for name in (method, clip_weights) if name and Path(name).is_file()]
     return Job(
         paths,
         (as_given(ms), as_given(pan)),
@@ -228,6 +231,7 @@ def plan_job(
         key,
         placed,
         offsets,
+        (*files_of(paths), *others),
         refinement,
     )
 

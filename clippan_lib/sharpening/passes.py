@@ -1,5 +1,6 @@
 """Sharpen a whole scene, tile by tile: memory is that of a few tiles, and a stopped job goes on where it was."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -50,7 +51,7 @@ def sharpen(
         data nowhere in common.
     """
     # the file that a COG is copied from is not compressed, and overviews make it a third larger
-    pair, parts = job.pair, Parts(Path(out).resolve(), job, 7 / 3 if driver == "COG" else 1.0)
+    pair, parts = job.pair, Parts(Path(os.path.realpath(out)), job, 7 / 3 if driver == "COG" else 1.0)
     _refuse_without_data(job)
     rows, columns = job.size
     with (
@@ -94,7 +95,7 @@ def _unseen(*_: object) -> None:
 def _fused(job: Job, parts: Parts, each: Each, progress: Progress) -> Iterator[SceneTile]:
     """The tiles in their order, each as soon as it is there."""
     tiles = cut(job.pair, job.side)
-    left = [tile for tile in tiles if not parts.path(tile).exists()]
+    left = [tile for tile in tiles if not parts.has(tile)]
     fusing = _passes(job, parts, tiles, left, each, progress)
     waiting = {parts.path(tile) for tile in left}
     for tile in tiles:
