@@ -209,7 +209,7 @@ def refuse_unwritable(path: Path, made: bool = False) -> None:
     """
     try:
         if path.exists() and not path.is_file():
-            raise OutputError(f"{path}: is {_kind(path)}; name a file")
+            raise OutputError(f"{path}: is {_kind(path)}, and no file; give the output another name")
         target = Path(os.path.realpath(path))
         target.with_name(f"..{target.name}.{_LONGEST}").exists()  # an error if it is longer than can be
         folder = target.parent

@@ -375,7 +375,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     command = ["compare", "--ms", str(ms), "--pan", str(pan), "--out", str(tmp_path / "file" / "x")]
     assert cli.main([*command, "--methods", "exp"]) == 2
-    assert "cannot be made" in capsys.readouterr().err
+    assert "index.html: cannot be written (Not a directory)" in capsys.readouterr().err
 
 
 def test_auto_sharpens_with_the_best_one_scale_down(tmp_path, capsys, monkeypatch):

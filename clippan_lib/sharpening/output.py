@@ -98,6 +98,11 @@ def record_of(path: Path) -> Path:
     return path.with_name(f"{name}.clippan.json")
 
 
+def target_of(path: str | Path) -> Path:
+    """The file that an output becomes: where a link is, what it points to."""
+    return Path(os.path.realpath(path))
+
+
 def comparison_of(path: Path) -> Path:
     """Where it is kept how methods compared, until the output that the best of them makes is there."""
     return path.with_name(f".{path.name}.compared.json")

@@ -1,6 +1,5 @@
 """Sharpen a whole scene, tile by tile: memory is that of a few tiles, and a stopped job goes on where it was."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from clippan_lib.errors import DataError
 from clippan_lib.fusion.classical.stages import Tally
 from clippan_lib.shapes import Progress
 from clippan_lib.sharpening.job import Job
-from clippan_lib.sharpening.output import Driver, SceneTile, write_scene
+from clippan_lib.sharpening.output import Driver, SceneTile, target_of, write_scene
 from clippan_lib.sharpening.parts import Parts
 from clippan_lib.sharpening.record import inputs_of, write_record
 from clippan_lib.sharpening.tiles import Fused, Tile, TileFuser, cut
@@ -51,7 +50,7 @@ def sharpen(
         data nowhere in common.
     """
     # the file that a COG is copied from is not compressed, and overviews make it a third larger
-    pair, parts = job.pair, Parts(Path(os.path.realpath(out)), job, 7 / 3 if driver == "COG" else 1.0)
+    pair, parts = job.pair, Parts(target_of(out), job, 7 / 3 if driver == "COG" else 1.0)
     _refuse_without_data(job)
     rows, columns = job.size
     with (
