@@ -243,7 +243,7 @@ def refuse_replacing(written: Iterable[Path], read: Iterable[Path]) -> None:
     """
     known = {identity: path for path in read if (identity := _identity(path))}
     for path in written:
-        if same := known.get(_identity(path)):
+        if (identity := _identity(path)) and (same := known.get(identity)):
             also = f", by another name {same}" if os.path.abspath(same) != os.path.abspath(path) else ""
             raise OutputError(
                 f"{path}: is one of the files that are read{also}; give the output another name, so that it replaces "

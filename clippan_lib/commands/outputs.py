@@ -7,7 +7,6 @@ from pathlib import Path
 from clippan_lib.data.pair.names import read_name
 from clippan_lib.data.pair.sources import files_of
 from clippan_lib.files import refuse_replacing, refuse_unwritable
-from clippan_lib.runs.folder import SETTINGS, RunFolder
 from clippan_lib.sharpening.output import target_of, written_with
 from clippan_lib.sharpening.parts import folder_of
 
@@ -50,6 +49,11 @@ def _given(options: argparse.Namespace, networks: Sequence[Path]) -> list[Path]:
         found += Path(clip.removeprefix(_LOCAL)).glob("*")
     named = (options.sensor, vars(options).get("clip_weights"))
     found += [Path(name) for name in named if name and Path(name).is_file()]
-    for path in networks:
-        found += [path] if path.is_file() else [path / SETTINGS, *RunFolder(path).networks]
-    return found
+    return [*found, *(file for path in networks for file in ([path] if path.is_file() else _of_run(path)))]
+
+
+def _of_run(folder: Path) -> list[Path]:
+    """What is read where a run's folder is given for its network."""
+    from clippan_lib.runs.folder import SETTINGS, RunFolder  # the settings of a run: half a second to import
+
+    return [folder / SETTINGS, *RunFolder(folder).networks]
