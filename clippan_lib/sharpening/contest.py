@@ -32,6 +32,7 @@ from clippan_lib.sharpening.optics import (
     SceneOptics,
     refuse_other_bands,
     refuse_other_kind,
+    refuse_unusable,
     scene_optics,
 )
 from clippan_lib.sharpening.registration import FARTHEST, Placed, place
@@ -137,6 +138,7 @@ def plan_contest(
     pair = placed.pair
     for path, network in trained.items():
         refuse_other_bands(pair, network.sensor, path)
+        refuse_unusable(placed, network, path)
     optics = scene_optics(placed, sensor, gains, 0, "comparing")
     told = replace(optics.sensor, ratio=pair.ratio, rgb=colours(pair.band_names))
     areas = choose_areas(pair, sensor)

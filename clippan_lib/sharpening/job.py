@@ -29,12 +29,13 @@ from clippan_lib.sharpening.optics import (
     SceneOptics,
     refuse_other_bands,
     refuse_other_kind,
+    refuse_unusable,
     scene_optics,
 )
 from clippan_lib.sharpening.output import BLOCK, DTYPES
 from clippan_lib.sharpening.refine import Refinement, plan_refinement
 from clippan_lib.sharpening.registration import Placed, place
-from clippan_lib.sharpening.tiles import TileFuser
+from clippan_lib.sharpening.tiles import TileFuser, cut
 from clippan_lib.sharpening.units import NEED_ONE_UNIT
 
 MIN_TILE = 64  # PAN px
@@ -183,6 +184,7 @@ def plan_job(
         sensor = trained.sensor
         placed = placing(sensor=sensor)
         refuse_other_bands(placed.pair, sensor, method)
+        refuse_unusable(placed, trained, method)
         bound = of_file(method, trained, placed, gains, consistent, device)
     _refuse_unlike_units(placed, str(method))
     pair = placed.pair
@@ -201,6 +203,7 @@ def plan_job(
     side = max(tile // step, 1) * step // pair.ratio
     if staged.reach is not None and max(pair.height, pair.width) <= side + 2 * apron:
         side = max(pair.height, pair.width)  # one tile, no larger than others are with their aprons
+    _refuse_without_data(pair, side, *paths)
     decisive = [
         library_digest(),
         [*states_read(paths).items()],  # the order of several files is that of the bands
@@ -233,6 +236,16 @@ def plan_job(
         offsets,
         (*files_of(paths), *others),
         refinement,
+    )
+
+
+def _refuse_without_data(pair: ScenePair, side: int, ms: Location, pan: Location) -> None:
+    """Reads up to the first tile with data: mostly one."""
+    if any(pair.read(tile.rows, tile.columns).valid.any() for tile in cut(pair, side)):
+        return
+    raise DataError(
+        pair.empty
+        or f"{ms} and {pan}: no pixel holds data in both; check their NoData values, or cut them to where they do"
     )
 
 

@@ -7,7 +7,6 @@ from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
-from clippan_lib.errors import DataError
 from clippan_lib.fusion.classical.stages import Tally
 from clippan_lib.shapes import Progress
 from clippan_lib.sharpening.job import Job
@@ -46,12 +45,10 @@ def sharpen(
         progress: called with (what is done, tiles done, tiles in all, {}).
         driver: as for `write_scene`.
         command: the command line, for the record of how the output was made.
-    Raises: OutputError if the output cannot be written; DataError for files that turn out to be corrupt, or that hold
-        data nowhere in common.
+    Raises: OutputError if the output cannot be written; DataError for files that turn out to be corrupt.
     """
     # the file that a COG is copied from is not compressed, and overviews make it a third larger
     pair, parts = job.pair, Parts(target_of(out), job, 7 / 3 if driver == "COG" else 1.0)
-    _refuse_without_data(job)
     rows, columns = job.size
     with (
         parts.opened(),
@@ -75,16 +72,6 @@ def sharpen(
             progress=progress,
         )
         write_record(parts.out, job, inputs.result(), driver, command)
-
-
-def _refuse_without_data(job: Job) -> None:
-    """Reads up to the first tile with data: mostly one."""
-    if any(job.pair.read(tile.rows, tile.columns).valid.any() for tile in cut(job.pair, job.side)):
-        return
-    ms, pan = job.files
-    raise DataError(
-        f"{ms} and {pan}: no pixel holds data in both; check their NoData values, or cut them to where they do"
-    )
 
 
 def _unseen(*_: object) -> None:
