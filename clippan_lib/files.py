@@ -239,10 +239,14 @@ def refuse_replacing(written: Iterable[Path], read: Iterable[Path]) -> None:
     Args:
         written: names of what will be written or removed.
         read: of what is read.
-    Raises: OutputError naming both.
+    Raises: OutputError naming both, or a folder that has the name of such a file.
     """
     known = {identity: path for path in read if (identity := _identity(path))}
     for path in written:
+        if path.is_dir():
+            raise OutputError(
+                f"{path}: is a folder, where a file goes; move it away, or give the output another name"
+            )
         if (identity := _identity(path)) and (same := known.get(identity)):
             also = f", by another name {same}" if os.path.abspath(same) != os.path.abspath(path) else ""
             raise OutputError(

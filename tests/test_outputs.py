@@ -298,6 +298,26 @@ def test_the_function_does_not_replace_its_network(tmp_path):
     assert file.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["o.tif.ovr", "o.tif.aux.xml", "o.clippan.json", ".o.tif.compared.json"])
+def test_a_folder_where_a_file_of_the_output_goes_is_refused(tmp_path, capsys, name):
+    small(tmp_path)
+    (tmp_path / name).mkdir()
+    before = state(tmp_path)
+    refused(
+        tmp_path, capsys, sharpened(tmp_path, tmp_path / "o.tif"), f"{name}: is a folder, where a file goes"
+    )
+    assert state(tmp_path) == before
+
+
+def test_a_folder_of_tiles_that_is_not_ours_is_refused_before_anything_is_read(tmp_path, capsys, monkeypatch):
+    small(tmp_path)
+    (tmp_path / ".o.tif.tiles").symlink_to(tmp_path)
+    before = state(tmp_path)
+    monkeypatch.setattr("clippan_lib.commands.sharpen.plan_job", None)
+    refused(tmp_path, capsys, sharpened(tmp_path, tmp_path / "o.tif"), "is no folder that CLIPPan made")
+    assert state(tmp_path) == before
+
+
 def test_an_older_output_beside_an_input_is_replaced(tmp_path):
     small(tmp_path)
     for name in ("ms.fused.tif", "exp"):

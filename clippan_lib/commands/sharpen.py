@@ -88,7 +88,8 @@ def act(options: argparse.Namespace) -> int:
         )
     except (ValueError, OutputError) as error:
         return stop(1, error)
-    comparison_of(target_of(options.out)).unlink(missing_ok=True)
+    if options.method == AUTO:
+        comparison_of(target_of(options.out)).unlink(missing_ok=True)
     print(options.out)
     if options.adapt and isinstance(method, Path):
         _certify(options, method, job.placed.shift)
