@@ -96,10 +96,6 @@ def device(folder: Path) -> Path:
     return Path("/dev/null")
 
 
-def full(folder: Path) -> Path:
-    return Path("/dev/full")
-
-
 def a_folder(folder: Path) -> Path:
     (folder / "f").mkdir()
     return folder / "f"
@@ -150,7 +146,6 @@ def far_too_long(folder: Path) -> Path:
 
 KINDS = [
     (device, "/dev/null: is a device, and no file"),
-    (full, "/dev/full: is a device, and no file"),
     (a_folder, "f: is a folder, and no file"),
     (a_link_to_a_folder, "g: is a folder, and no file"),
     (a_pipe, "p: is a pipe, and no file"),

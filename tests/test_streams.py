@@ -97,6 +97,7 @@ def test_a_name_in_bytes_that_are_no_text_is_shown_as_it_can_be():
     assert (stream.encoding, stream.isatty(), stream.fault) == ("ascii", False, "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no device that is always full")
 def test_an_image_is_finished_though_nobody_can_be_told(tmp_path):
     ms, pan = (
         save(tmp_path / "ms.tif", noise(4, 24, 24), grid(4)),
