@@ -12,7 +12,8 @@ from typing import Any
 
 from clippan_lib.assets import EMBEDDED
 from clippan_lib.commands import stop
-from clippan_lib.commands.given import bands, nodata, shift
+from clippan_lib.commands.given import bands, nodata, positive, shift
+from clippan_lib.commands.streams import lasting_streams
 from clippan_lib.sensors import SENSORS
 
 
@@ -24,8 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns: exit status: 0 done, 1 failed or not complete, 2 refused before anything ran, 130 interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(arguments)
-    options.typed = shlex.join(["clippan", *arguments])
+    with lasting_streams() as out:
+        options = _parser().parse_args(arguments)
+        options.typed = shlex.join(["clippan", *arguments])
+        status = _act(options)
+    # the scores are nowhere else
+    return status or int(bool(out.fault) and options.command in ("score", "judge"))
+
+
+def _act(options: argparse.Namespace) -> int:
     # read once, by torch's first large tensor: with small pages the system takes a third of a whole scene's time
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     # the collector would go through all of torch again and again while it is imported: a tenth of that time
@@ -89,7 +97,7 @@ def _add_table(commands: Any) -> None:
     table.add_argument("--name", help="of the folder (default: made of table, preset, datasets and changes)")
     table.add_argument(
         "--jobs",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="runs side by side, one thread each (default: one per processor, one on a GPU)",
     )
@@ -116,13 +124,6 @@ def _add_settings(parser: argparse.ArgumentParser, what: str) -> None:
         metavar="NAME=VALUE",
         help=f"set {what}; may be repeated",
     )
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: give 1 or more")
-    return number
 
 
 def _add_fetch(commands: Any) -> None:
@@ -177,7 +178,7 @@ def _add_sharpen(commands: Any) -> None:
     )
     sharpening.add_argument(
         "--consistent",
-        type=_positive,
+        type=positive,
         default=0,
         metavar="N",
         help="so many steps behind the method, such as 3, after which its output, seen through the MTF, is nearly the "

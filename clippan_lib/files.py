@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Iterator, Mapping
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -15,10 +18,12 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from clippan_lib.errors import CheckpointError
+from clippan_lib.errors import CheckpointError, OutputError
 
 LOCK = ".lock"
 PACKAGE = Path(__file__).resolve().parent
+_LONGEST = "compared.json.1234567.tmp"  # what names of temporary files add to that of an output, at most
+_LOG = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -33,9 +38,11 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a crash, never sees half of it."""
-    with _replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    """Write a file so that a reader, a crash, or the loss of power, never sees half of it."""
+    with _replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -52,6 +59,38 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+
+
+def keep(path: Path, content: Any) -> None:
+    """Write JSON that work goes on from later: as `write_json` does, with a checksum that `kept` looks at.
+
+    Args:
+        path: the file; its folder must exist.
+        content: what JSON can say; tuples come back as lists.
+    Raises: ValueError on NaN or infinity.
+    """
+    write_json(path, {"sha256": _json_digest(content), "content": content})
+
+
+def kept(path: Path) -> Any:
+    """What `keep` wrote; None if the file is not there, or is not as it was written, which is logged by name.
+
+    Returns: the content. Whoever gets None makes it anew, and `keep` then replaces the file.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+        if found["sha256"] == _json_digest(found["content"]):
+            return found["content"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    _LOG.warning("%s: is empty, cut short or altered; it is thrown away, and made again", path)
+    return None
+
+
+def _json_digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, allow_nan=False).encode()).hexdigest()
 
 
 def write_tensors(
@@ -158,6 +197,70 @@ def held(folder: Path, refusal: Exception) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def refuse_unwritable(path: Path, made: bool = False) -> None:
+    """Refuse an output that cannot become a file, before the work for it begins; nothing is left.
+
+    Args:
+        path: of the output, which may be there.
+        made: whether folders that are missing will be made.
+    Raises: OutputError naming what is there, or why the folder takes no file.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise OutputError(f"{path}: is {_kind(path)}, and no file; give the output another name")
+        target = Path(os.path.realpath(path))
+        target.with_name(f"..{target.name}.{_LONGEST}").exists()  # an error if it is longer than can be
+        folder = target.parent
+        while made and not folder.exists():
+            folder = folder.parent
+        if not folder.exists():
+            raise OutputError(f"{folder}: no such folder; make it, or name an output in another")
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror}); name a file in a folder that can be written"
+        ) from error
+
+
+def _kind(path: Path) -> str:
+    mode = path.stat().st_mode
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def refuse_replacing(written: Iterable[Path], read: Iterable[Path]) -> None:
+    """Refuse to write, or to remove, what is read: the same file under whatever name, through whatever link.
+
+    Args:
+        written: names of what will be written or removed.
+        read: of what is read.
+    Raises: OutputError naming both, or a folder that has the name of such a file.
+    """
+    known = {identity: path for path in read if (identity := _identity(path))}
+    for path in written:
+        if path.is_dir():
+            raise OutputError(
+                f"{path}: is a folder, where a file goes; move it away, or give the output another name"
+            )
+        if (identity := _identity(path)) and (same := known.get(identity)):
+            also = f", by another name {same}" if os.path.abspath(same) != os.path.abspath(path) else ""
+            raise OutputError(
+                f"{path}: is one of the files that are read{also}; give the output another name, so that it replaces "
+                "none of them"
+            )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def file_state(path: str | Path) -> list[int] | None:

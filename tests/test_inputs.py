@@ -254,7 +254,7 @@ def test_an_output_is_not_written_over_one_of_several_files(tmp_path):
     ms, pan = scene(tmp_path)
     files = apart(tmp_path, ms)
     job = plan_job(files, pan, "brovey", **STILL)
-    with pytest.raises(OutputError, match="band_3.tif: is one of the files to be sharpened"):
+    with pytest.raises(OutputError, match="band_3.tif: is one of the files that are read"):
         sharpen(job, files[2])
 
 

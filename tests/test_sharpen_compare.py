@@ -20,8 +20,8 @@ from clippan_lib.commands import sensor_of
 from clippan_lib.commands.adapt import certify
 from clippan_lib.data import wald
 from clippan_lib.data.pair import open_pair
-from clippan_lib.errors import DataError
-from clippan_lib.files import read_json
+from clippan_lib.errors import DataError, OutputError
+from clippan_lib.files import kept
 from clippan_lib.fusion import CLASSICAL, get_method, network_for
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.metrics import BETTER, full_scores, reduced_scores
@@ -196,12 +196,29 @@ def test_a_stopped_contest_goes_on_where_it_was(tmp_path):
     cut = [contest.entrants[0], replace(contest.entrants[1], fused=stopped)]
     with pytest.raises(KeyboardInterrupt):
         run_contest(replace(contest, entrants=cut), tmp_path / "kept.json")
-    kept = tmp_path / "kept.json"
-    assert [*read_json(kept)["rows"]] == ["reduced exp"]
-    # one that is cut short is made again
-    kept.write_text(kept.read_text()[:-30])
-    run_contest(replace(contest, entrants=contest.entrants[:1]), kept)
-    assert [*read_json(kept)["rows"]] == ["reduced exp", "as_delivered exp", "full exp"]
+    assert [*kept(tmp_path / "kept.json")["rows"]] == ["reduced exp"]
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [lambda text: text[:-30], lambda text: "", lambda text: text.replace('"value": 3', '"value": 4', 1)],
+)
+def test_scores_that_were_cut_or_altered_are_named_and_found_again(tmp_path, caplog, spoilt):
+    contest = plan_contest(*scene(tmp_path), sensor=QB, methods=["exp"])
+    alone, file = replace(contest, settings=contest.settings[:1]), tmp_path / "kept.json"
+    table = run_contest(alone, file)
+    whole = file.read_text()
+    file.write_text(spoilt(whole))
+    assert file.read_text() != whole
+    pd.testing.assert_frame_equal(run_contest(alone, file), table)
+    assert "kept.json: is empty, cut short or altered" in caplog.text and file.read_text() == whole
+
+
+def test_scores_that_cannot_be_kept_say_where(tmp_path):
+    contest = plan_contest(*scene(tmp_path), sensor=QB, methods=["exp"])
+    (tmp_path / "kept.json").mkdir()
+    with pytest.raises(OutputError, match=r"kept\.json: cannot be kept .Is a directory"):
+        run_contest(replace(contest, settings=contest.settings[:1]), tmp_path / "kept.json")
 
 
 def test_a_trained_network_takes_part_in_the_units_of_its_training(tmp_path):
@@ -358,7 +375,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     command = ["compare", "--ms", str(ms), "--pan", str(pan), "--out", str(tmp_path / "file" / "x")]
     assert cli.main([*command, "--methods", "exp"]) == 2
-    assert "cannot be made" in capsys.readouterr().err
+    assert "index.html: cannot be written (Not a directory)" in capsys.readouterr().err
 
 
 def test_auto_sharpens_with_the_best_one_scale_down(tmp_path, capsys, monkeypatch):
@@ -553,7 +570,7 @@ def test_what_was_kept_of_one_training_is_not_taken_for_anothers(tmp_path):
             contest, settings=contest.settings[:1], entrants=[replace(entrant, fused=lambda j: 0.9 * j.gt)]
         )
         run_contest(alone, tmp_path / "kept.json")
-    assert len(read_json(tmp_path / "kept.json")["rows"]) == 3
+    assert len(kept(tmp_path / "kept.json")["rows"]) == 3
 
 
 def test_the_truth_that_judges_reaches_no_training(tmp_path):

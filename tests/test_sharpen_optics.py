@@ -182,7 +182,10 @@ def test_a_scene_too_small_to_be_measured_leaves_the_table_and_without_one_is_re
 
 def test_a_scene_without_data_in_common_is_not_measured(tmp_path, unmeasured):
     paths = scene(tmp_path, hole=4 * WIDTH)
-    assert "no pixel that was read holds data" in plan_job(*paths, "mtf_glp", sensor=QB).optics.remark
+    optics = scene_optics(registration.place(*paths, sensor=QB), QB, "measured", 0, "mtf_glp")
+    assert "no pixel that was read holds data" in optics.remark
+    with pytest.raises(DataError, match="no pixel holds data in both"):
+        plan_job(*paths, "mtf_glp", sensor=QB)
 
 
 def test_the_gain_of_pan_is_not_measured_so_that_bdsd_needs_a_sensor(tmp_path):

@@ -2,23 +2,34 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from clippan_lib.audit import audit
 from clippan_lib.audit import report as audit_report
 from clippan_lib.commands import stop
-from clippan_lib.data import load_manifest
+from clippan_lib.data import Manifest, load_manifest
+from clippan_lib.data.pair.sources import files_of
+from clippan_lib.errors import OutputError
+from clippan_lib.files import refuse_replacing, refuse_unwritable
 from clippan_lib.runs.progress import bars
 
 
 def act(options: argparse.Namespace) -> int:
     try:
         manifest = load_manifest(options.manifest)
+        page = options.report or Path("runs") / manifest.name / "audit.html"
+        refuse_unwritable(page, made=True)
+        refuse_replacing(
+            [page], [options.manifest, *_data(manifest, options.data or options.manifest.parent)]
+        )
         outcome = audit(manifest, options.data, options.sample, options.seed, bars(sys.stderr, "windows"))
-    except ValueError as error:
+    except (ValueError, OutputError) as error:
         return stop(2, error)
-    page = options.report or Path("runs") / manifest.name / "audit.html"
-    audit_report.write(outcome, page)
+    try:
+        audit_report.write(outcome, page)
+    except OSError as error:
+        return stop(1, f"{page}: cannot be written ({error.strerror}); make room on its disk")
     for finding in outcome.findings:
         if finding.severity != "ok":
             print(
@@ -26,3 +37,12 @@ def act(options: argparse.Namespace) -> int:
             )
     print(f"{audit_report.verdict(outcome)}\nReport: {page}")
     return 0 if outcome.passed else 1
+
+
+def _data(manifest: Manifest, root: Path) -> Iterator[Path]:
+    """The files of a dataset, with those that belong to one."""
+    for path in manifest.source.paths:
+        if (root / path).is_dir():
+            yield from (root / path).rglob("*")
+        else:
+            yield from files_of([root / path])

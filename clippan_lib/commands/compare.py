@@ -8,9 +8,10 @@ from dataclasses import replace
 from rasterio.errors import NotGeoreferencedWarning
 
 from clippan_lib.commands import opening_of, sensor_of, stop
+from clippan_lib.commands.outputs import refuse_folder
 from clippan_lib.errors import OutputError
 from clippan_lib.runs.progress import bars
-from clippan_lib.sharpening.certificate import KEPT, write_certificate
+from clippan_lib.sharpening.certificate import KEPT, PAGE, TABLE, write_certificate
 from clippan_lib.sharpening.contest import Contest, plan_contest, run_contest
 from clippan_lib.sharpening.verdict import verdict
 
@@ -19,6 +20,7 @@ def act(options: argparse.Namespace) -> int:
     warnings.simplefilter("ignore", NotGeoreferencedWarning)
     folder = options.out
     try:
+        refuse_folder(options, (PAGE, TABLE, KEPT))
         contest = plan_contest(
             options.ms,
             options.pan,
@@ -33,10 +35,10 @@ def act(options: argparse.Namespace) -> int:
         if options.adapt:
             contest = _with_adapted(contest, options)
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        return stop(2, OutputError(f"{folder}: cannot be made ({error.strerror}); name another folder"))
-    except ValueError as error:
+    except (ValueError, OutputError) as error:
         return stop(2, error)
+    except OSError as error:
+        return stop(2, f"{folder}: cannot be made ({error.strerror}); name another folder")
     pair, measured = contest.pair, f"{contest.areas.in_words}; {contest.optics.remark}"
     for said in (*pair.remarks, contest.placed.remark, measured, contest.placed.unseen):
         print(said, end="\n" * bool(said), file=sys.stderr)
@@ -45,12 +47,10 @@ def act(options: argparse.Namespace) -> int:
     try:
         rows = run_contest(contest, folder / KEPT, bars(sys.stderr, "methods"))
         files = write_certificate(contest, rows, folder)
-    except OSError as error:
-        return stop(
-            1, OutputError(f"{folder}: cannot be written ({error.strerror}); make room or name another")
-        )
-    except ValueError as error:
+    except (ValueError, OutputError) as error:
         return stop(1, error)
+    except OSError as error:
+        return stop(1, f"{folder}: cannot be written ({error.strerror}); make room or name another")
     print(verdict(rows).sentence)
     for file in files:
         print(file)

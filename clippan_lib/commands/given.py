@@ -3,6 +3,13 @@
 import argparse
 
 
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give 1 or more")
+    return number
+
+
 def shift(text: str) -> tuple[float, float]:
     try:
         rows, columns = map(float, text.split(","))

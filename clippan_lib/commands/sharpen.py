@@ -10,14 +10,16 @@ from pathlib import Path
 from rasterio.errors import NotGeoreferencedWarning
 
 from clippan_lib.commands import opening_of, sensor_of, stop
+from clippan_lib.commands.outputs import refuse_output
 from clippan_lib.data.pair.grid import Shift
-from clippan_lib.errors import OutputError
+from clippan_lib.errors import ClipWeightsError, OutputError
 from clippan_lib.fusion import CLASSICAL, STACK, is_classical
 from clippan_lib.fusion.registry import BANDWISE
 from clippan_lib.runs.devices import find_device
 from clippan_lib.runs.progress import bars
 from clippan_lib.sensors import Sensor
 from clippan_lib.sharpening import Job, plan_job, sharpen
+from clippan_lib.sharpening.output import comparison_of, target_of
 
 AUTO = "auto"
 
@@ -27,6 +29,7 @@ def act(options: argparse.Namespace) -> int:
     warnings.simplefilter("ignore", NotGeoreferencedWarning)
     try:
         method = _method(options.method)
+        refuse_output(options, [Path(options.method)] if isinstance(method, Path) else [])
         sensor = sensor_of(options.sensor)
         job_with = partial(
             plan_job,
@@ -65,7 +68,7 @@ def act(options: argparse.Namespace) -> int:
                 job_with("exp")  # whatever it refuses is refused before methods are compared
             method, job_with = _best(options, sensor, job_with)
         job = job_with(method or "gsa")
-    except ValueError as error:
+    except (ValueError, OutputError, ClipWeightsError) as error:
         return stop(2, error)
     rows, columns = job.size
     print(
@@ -85,7 +88,8 @@ def act(options: argparse.Namespace) -> int:
         )
     except (ValueError, OutputError) as error:
         return stop(1, error)
-    _kept(options.out).unlink(missing_ok=True)
+    if options.method == AUTO:
+        comparison_of(target_of(options.out)).unlink(missing_ok=True)
     print(options.out)
     if options.adapt and isinstance(method, Path):
         _certify(options, method, job.placed.shift)
@@ -123,18 +127,13 @@ def _best(
         shift=options.shift,
     )
     one_scale_down = replace(contest, settings=contest.settings[:1])
-    if not options.out.parent.is_dir():
-        raise ValueError(f"{options.out.parent}: no such folder; make it, or name an output in another")
-    result = verdict(run_contest(one_scale_down, _kept(options.out), bars(sys.stderr, "methods")))
+    scores = comparison_of(target_of(options.out))
+    result = verdict(run_contest(one_scale_down, scores, bars(sys.stderr, "methods")))
     print(result.sentence, file=sys.stderr)
     if is_classical(result.best.method):
         return result.best.name, job_with
     steps = int(result.best.consistency.lstrip("+") or 0) if result.best.consistency != "none" else 0
     return result.best.method, partial(job_with, consistent=steps)
-
-
-def _kept(out: Path) -> Path:
-    return out.with_name(f".{out.name}.compared.json")
 
 
 def _method(given: str | None) -> str | Path | None:

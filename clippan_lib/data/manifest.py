@@ -194,7 +194,7 @@ class Manifest(Block):
     sensor: str | Sensor
     source: Source
     split: Split | None = None
-    max_value: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_value: float | None = Field(default=None, ge=1e-6, le=2**32, allow_inf_nan=False)
     licence: str
     citation: str
     homepage: str

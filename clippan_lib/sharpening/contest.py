@@ -17,8 +17,8 @@ from clippan_lib.data.pair.inputs import located
 from clippan_lib.data.pair.names import Image, Images, Location
 from clippan_lib.data.pair.scene import Opening, ScenePair
 from clippan_lib.data.pair.sources import states_read
-from clippan_lib.errors import DataError
-from clippan_lib.files import file_digest, library_digest, read_json, write_json
+from clippan_lib.errors import DataError, OutputError
+from clippan_lib.files import file_digest, keep, kept, library_digest
 from clippan_lib.fusion import CLASSICAL, STACK, get_method
 from clippan_lib.fusion.consistency import consistent, consistent_with_both
 from clippan_lib.fusion.registry import BANDWISE, Steps, load_stack
@@ -32,6 +32,7 @@ from clippan_lib.sharpening.optics import (
     SceneOptics,
     refuse_other_bands,
     refuse_other_kind,
+    refuse_unusable,
     scene_optics,
 )
 from clippan_lib.sharpening.registration import FARTHEST, Placed, place
@@ -137,6 +138,7 @@ def plan_contest(
     pair = placed.pair
     for path, network in trained.items():
         refuse_other_bands(pair, network.sensor, path)
+        refuse_unusable(placed, network, path)
     optics = scene_optics(placed, sensor, gains, 0, "comparing")
     told = replace(optics.sensor, ratio=pair.ratio, rgb=colours(pair.band_names))
     areas = choose_areas(pair, sensor)
@@ -236,17 +238,22 @@ def in_units(trained: TrainedNetwork, largest: float) -> Callable[[Judged], HRMS
     return fused
 
 
-def run_contest(contest: Contest, kept: Path, progress: Progress | None = None) -> pd.DataFrame:
-    """Fuse and score all; what is in `kept` of the same contest is not computed again.
+def run_contest(contest: Contest, scores: Path, progress: Progress | None = None) -> pd.DataFrame:
+    """Fuse and score all; what is in `scores` of the same contest is not computed again.
 
     Args:
         contest: from `plan_contest`.
-        kept: a JSON file, written after each method.
+        scores: a file of `files.keep`, written after each method; one that is damaged is named, and made again.
         progress: called with (what is done, methods done, methods in all, {}).
     Returns: columns method, consistency ("none", "+3", "++1"), setting, seed, metric, value, blocks (values of that
         metric in parts of the areas; empty where it has none).
+    Raises: OutputError if the scores cannot be read or written.
     """
-    rows = _rows_of(kept, contest.key)
+    try:
+        found = kept(scores)
+        rows = found["rows"] if found and found["key"] == contest.key else {}
+    except OSError as error:
+        raise _unkept(scores, error) from error
     table: list[dict[str, Any]] = []
     for judged in contest.settings:
         scored = None
@@ -255,20 +262,21 @@ def run_contest(contest: Contest, kept: Path, progress: Progress | None = None) 
             if name not in rows:
                 scored = scored or _scores(judged, contest)
                 rows[name] = list(_rows(entrant, judged, contest.sensor, scored))
-                write_json(kept, {"key": contest.key, "rows": rows})
+                try:
+                    keep(scores, {"key": contest.key, "rows": rows})
+                except OSError as error:
+                    raise _unkept(scores, error) from error
             table += rows[name]
             if progress:
                 progress(_IN_WORDS[judged.setting], number, len(contest.entrants), {})
     return pd.DataFrame(table)
 
 
-def _rows_of(kept: Path, key: str) -> dict[str, list[dict[str, Any]]]:
-    """What was scored of this contest; nothing if the file is another's, or cut short."""
-    try:
-        found = read_json(kept)
-    except ValueError:
-        return {}
-    return found["rows"] if isinstance(found, dict) and found.get("key") == key else {}
+def _unkept(scores: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{scores}: cannot be kept ({error.strerror}); make room on its disk, or name an output in a folder that can "
+        "be written; then the same command goes on from here"
+    )
 
 
 def _scores(judged: Judged, contest: Contest) -> Scored:

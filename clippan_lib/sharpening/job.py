@@ -16,7 +16,7 @@ from clippan_lib.data.pair.grid import STILL, Shift
 from clippan_lib.data.pair.inputs import located
 from clippan_lib.data.pair.names import Image, Images, Location, as_given
 from clippan_lib.data.pair.scene import Opening, ScenePair
-from clippan_lib.data.pair.sources import states_read
+from clippan_lib.data.pair.sources import files_of, states_read
 from clippan_lib.errors import DataError
 from clippan_lib.files import library_digest
 from clippan_lib.fusion import STACK, is_classical
@@ -30,12 +30,13 @@ from clippan_lib.sharpening.optics import (
     SceneOptics,
     refuse_other_bands,
     refuse_other_kind,
+    refuse_unusable,
     scene_optics,
 )
 from clippan_lib.sharpening.output import BLOCK, DTYPES
 from clippan_lib.sharpening.refine import Refinement, plan_refinement
 from clippan_lib.sharpening.registration import Placed, place
-from clippan_lib.sharpening.tiles import TileFuser
+from clippan_lib.sharpening.tiles import TileFuser, cut
 from clippan_lib.sharpening.units import NEED_ONE_UNIT
 
 MIN_TILE = 64  # PAN px
@@ -62,6 +63,7 @@ class Job:
         key: SHA-256 of all this, of the state of the files and of the library itself.
         placed: whether, and how far, MS was moved.
         offsets: of the headers, in words, where the method's output would be another if they were applied; else "".
+        read: every file that it is made from, and those beside one that speak of it.
         refinement: the walk along words behind the method, if there is one.
     """
 
@@ -77,6 +79,7 @@ class Job:
     key: str
     placed: Placed
     offsets: str
+    read: tuple[Path, ...]
     refinement: Refinement | None = None
 
     @property
@@ -182,6 +185,7 @@ def plan_job(
         sensor = trained.sensor
         placed = placing(sensor=sensor)
         refuse_other_bands(placed.pair, sensor, method)
+        refuse_unusable(placed, trained, method)
         bound = of_file(method, trained, placed, gains, consistent, device)
     _refuse_unlike_units(placed, str(method))
     pair = placed.pair
@@ -200,6 +204,7 @@ def plan_job(
     side = max(tile // step, 1) * step // pair.ratio
     if staged.reach is not None and max(pair.height, pair.width) <= side + 2 * apron:
         side = max(pair.height, pair.width)  # one tile, no larger than others are with their aprons
+    _refuse_without_data(pair, side, *paths)
     decisive = [
         library_digest(),
         [*states_read(paths).items()],  # the order of several files is that of the bands
@@ -216,6 +221,7 @@ def plan_job(
     fuser = TileFuser(pair, staged, apron, bound.max_value, device)
     offsets = "" if str(method).partition("+")[0] in ANY_OFFSET else pair.carried.offsets
     exact = staged.reach is not None
+    others = [Path(name) for name in (method, clip_weights) if name and Path(name).is_file()]
     return Job(
         paths,
         (as_given(ms), as_given(pan)),
@@ -229,7 +235,18 @@ def plan_job(
         key,
         placed,
         offsets,
+        (*files_of(paths), *others),
         refinement,
+    )
+
+
+def _refuse_without_data(pair: ScenePair, side: int, ms: Location, pan: Location) -> None:
+    """Reads up to the first tile with data: mostly one."""
+    if any(pair.read(tile.rows, tile.columns).valid.any() for tile in cut(pair, side)):
+        return
+    raise DataError(
+        pair.empty
+        or f"{ms} and {pan}: no pixel holds data in both; check their NoData values, or cut them to where they do"
     )
 
 

@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clippan_lib.data.pair.scene import ScenePair
-from clippan_lib.errors import DataError
+from clippan_lib.errors import CheckpointError, DataError
 from clippan_lib.fusion import STACK
+from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.optics import Optics
 from clippan_lib.sensors import Sensor
 from clippan_lib.sharpening.registration import FARTHEST, Placed, in_words, numbers, r2_of, short
+from clippan_lib.sharpening.units import typical
+from clippan_lib.sharpening.windows import gathered
 
+_SCALES = 1e5  # a dark scene of 16 bits has a hundredth of the largest value
 Gains = Literal["measured", "table"]
 
 
@@ -113,6 +117,29 @@ def refuse_other_bands(pair: ScenePair, own: Sensor, file: str | Path) -> None:
         raise DataError(
             f"{file} was trained for bands {', '.join(own.bands)} of {own.name}, in this order, and the scene has "
             f"{', '.join(pair.band_names)}; give all of these as --bands, or another --method"
+        )
+
+
+def refuse_unusable(placed: Placed, trained: TrainedNetwork, file: str | Path) -> None:
+    """Refuse a network whose weights are no numbers, or that takes values of quite another size than the scene's.
+
+    Raises: CheckpointError naming the file, and what was seen.
+    """
+    for name, weights in trained.network.state_dict().items():
+        wrong = int((~weights.isfinite()).sum())
+        if wrong:
+            raise CheckpointError(
+                f"{file}: {wrong} of the {weights.numel()} weights {name} are NaN or infinite; train it again, or give "
+                "another file"
+            )
+    if not placed.windows:
+        return
+    lrms, _, held = gathered(placed.windows)
+    seen = typical(lrms.movedim(1, -1)[held[:, 0]])
+    if seen and not 1 / _SCALES < trained.max_value / seen < _SCALES:
+        raise CheckpointError(
+            f"{file}: was trained with values up to {trained.max_value:g} (max_value), and those of the scene are "
+            f"about {seen:.3g}; convert the scene to the unit of the training, or give another file"
         )
 
 

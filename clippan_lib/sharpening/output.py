@@ -98,6 +98,28 @@ def record_of(path: Path) -> Path:
     return path.with_name(f"{name}.clippan.json")
 
 
+def target_of(path: str | Path) -> Path:
+    """The file that an output becomes: where a link is, what it points to."""
+    return Path(os.path.realpath(path))
+
+
+def comparison_of(path: Path) -> Path:
+    """Where it is kept how methods compared, until the output that the best of them makes is there."""
+    return path.with_name(f".{path.name}.compared.json")
+
+
+def written_with(path: Path) -> list[Path]:
+    """An output, and every file beside it that is written, or removed, with it."""
+    beside = [path.with_name(path.name + suffix) for suffix in SIDE_FILES]
+    return [path, record_of(path), comparison_of(path), *beside, *_left_behind(path)]
+
+
+def _left_behind(path: Path) -> list[Path]:
+    """What killed writers of an output left."""
+    left = re.compile(rf"\.{re.escape(path.name)}\.\d+(\.cog)?\.part")
+    return [beside for beside in path.parent.iterdir() if left.fullmatch(beside.name)]
+
+
 def write_scene(
     path: Path,
     tiles: Iterable[SceneTile],
@@ -202,9 +224,8 @@ def _replace(path: Path, part: Path) -> None:
     for suffix in SIDE_FILES:  # they speak of the file that was there before
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     record_of(path).unlink(missing_ok=True)
-    for beside in path.parent.iterdir():
-        if re.fullmatch(rf"\.{re.escape(path.name)}\.\d+(\.cog)?\.part", beside.name):
-            beside.unlink(missing_ok=True)
+    for beside in _left_behind(path):
+        beside.unlink(missing_ok=True)
 
 
 def _refusal(path: Path, reason: BaseException) -> OutputError:

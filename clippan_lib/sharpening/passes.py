@@ -7,11 +7,10 @@ from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
-from clippan_lib.errors import DataError
 from clippan_lib.fusion.classical.stages import Tally
 from clippan_lib.shapes import Progress
 from clippan_lib.sharpening.job import Job
-from clippan_lib.sharpening.output import Driver, SceneTile, write_scene
+from clippan_lib.sharpening.output import Driver, SceneTile, target_of, write_scene
 from clippan_lib.sharpening.parts import Parts
 from clippan_lib.sharpening.record import inputs_of, write_record
 from clippan_lib.sharpening.tiles import Fused, Tile, TileFuser, cut
@@ -46,12 +45,10 @@ def sharpen(
         progress: called with (what is done, tiles done, tiles in all, {}).
         driver: as for `write_scene`.
         command: the command line, for the record of how the output was made.
-    Raises: OutputError if the output cannot be written; DataError for files that turn out to be corrupt, or that hold
-        data nowhere in common.
+    Raises: OutputError if the output cannot be written; DataError for files that turn out to be corrupt.
     """
     # the file that a COG is copied from is not compressed, and overviews make it a third larger
-    pair, parts = job.pair, Parts(Path(out).resolve(), job, 7 / 3 if driver == "COG" else 1.0)
-    _refuse_without_data(job)
+    pair, parts = job.pair, Parts(target_of(out), job, 7 / 3 if driver == "COG" else 1.0)
     rows, columns = job.size
     with (
         parts.opened(),
@@ -77,16 +74,6 @@ def sharpen(
         write_record(parts.out, job, inputs.result(), driver, command)
 
 
-def _refuse_without_data(job: Job) -> None:
-    """Reads up to the first tile with data: mostly one."""
-    if any(job.pair.read(tile.rows, tile.columns).valid.any() for tile in cut(job.pair, job.side)):
-        return
-    ms, pan = job.files
-    raise DataError(
-        f"{ms} and {pan}: no pixel holds data in both; check their NoData values, or cut them to where they do"
-    )
-
-
 def _unseen(*_: object) -> None:
     """Progress that nobody watches."""
 
@@ -94,7 +81,7 @@ def _unseen(*_: object) -> None:
 def _fused(job: Job, parts: Parts, each: Each, progress: Progress) -> Iterator[SceneTile]:
     """The tiles in their order, each as soon as it is there."""
     tiles = cut(job.pair, job.side)
-    left = [tile for tile in tiles if not parts.path(tile).exists()]
+    left = [tile for tile in tiles if not parts.has(tile)]
     fusing = _passes(job, parts, tiles, left, each, progress)
     waiting = {parts.path(tile) for tile in left}
     for tile in tiles:

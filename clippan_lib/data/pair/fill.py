@@ -18,6 +18,7 @@ from clippan_lib.data.pair.raster import LIMIT, Fill, Raster
 from clippan_lib.data.pair.sample import Sample, take_sample
 from clippan_lib.errors import DataError
 
+FAR = 1e6  # times the median: its square is more than those of all pixels of the largest scenes
 BELOW, ABOVE = 1, 10  # ranges of all other values, beyond which a value is far
 OFTEN = 4  # sampled px that have it
 FEW = 8  # different values, below which an image is no picture of land
@@ -38,12 +39,14 @@ class Looked(NamedTuple):
         pan, ms: values, for `Raster`.
         nodata: the value for invalid pixels of an output, None where there is no such value.
         remarks: what was found, a line each.
+        most: the largest magnitude of PAN and of MS that can be data.
     """
 
     pan: tuple[Fill, ...] = ()
     ms: tuple[Fill, ...] = ()
     nodata: float | None = None
     remarks: tuple[str, ...] = ()
+    most: tuple[float, float] = (LIMIT, LIMIT)
 
 
 class _Found(NamedTuple):
@@ -72,13 +75,14 @@ def look_for_fills(
         nodata: the value if the user gives one; "none" to look for nothing.
     Raises: DataError if `nodata` is not finite.
     """
-    if nodata == "none":
-        return Looked()
-    if nodata is not None and not np.isfinite(nodata):
+    if isinstance(nodata, float | int) and not np.isfinite(nodata):
         raise DataError(f"nodata is {nodata}: NaN and infinite values never are data; give a number, or none")
     high, low = take_sample(pan), take_sample(ms)
+    most = _most(high), _most(low)
+    if nodata == "none":
+        return Looked(most=most)
     if nodata is not None:
-        return Looked(_given(high, nodata), _given(low, nodata), float(nodata))
+        return Looked(_given(high, nodata), _given(low, nodata), float(nodata), most=most)
     low = _in_pan_px(low, axes, ratio)
     of_pan, of_ms = _alone(high), _alone(low)
     high, low = _without(high, of_pan), _without(low, of_ms)
@@ -89,7 +93,14 @@ def look_for_fills(
     if theirs and (theirs.how == "border" or _is_confirmed(theirs, low, high, ours)):
         of_ms.append(theirs)
     common = next((found.different[0] for found in of_ms if len(found.different) == 1), None)
-    return Looked(_fills(of_pan), _fills(of_ms), common, _remarks(of_pan, of_ms))
+    return Looked(_fills(of_pan), _fills(of_ms), common, _remarks(of_pan, of_ms), most)
+
+
+def _most(sample: Sample) -> float:
+    """A pixel beyond it would alone decide every statistic of the scene."""
+    size = np.abs(sample.image[:, sample.valid])
+    size = size[(size > 0) & (size < LIMIT)]
+    return min(LIMIT, FAR * float(np.median(size))) if size.size else LIMIT
 
 
 def _fills(found: Sequence[_Found]) -> tuple[Fill, ...]:

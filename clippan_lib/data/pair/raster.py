@@ -99,6 +99,7 @@ class Raster:
         masked: False to ignore the file's NoData value and mask.
         size: rows and columns of the file.
         fills: what else stands for no data.
+        most: the largest magnitude that can be data.
     """
 
     path: Location
@@ -107,10 +108,11 @@ class Raster:
     masked: bool
     size: tuple[int, int]
     fills: tuple[Fill, ...] = ()
+    most: float = LIMIT
     _idle: list[rasterio.DatasetReader] = field(default_factory=list, init=False, repr=False)
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.path, self.bands, self.alpha, self.masked, self.size, self.fills)
+        return type(self), (self.path, self.bands, self.alpha, self.masked, self.size, self.fills, self.most)
 
     def read(self, rows: range, columns: range) -> tuple[np.ndarray, np.ndarray]:
         """A window inside the file.
@@ -121,7 +123,7 @@ class Raster:
         overlapping windows agree.
 
         Returns: (c, h, w) float32 values, and their (h, w) validity.
-        Raises: DataError if the file is corrupt there.
+        Raises: DataError if the file is corrupt there, or holds values beyond `most`.
         """
         image, valid = self._stored(rows, columns)
         if valid.all():
@@ -132,10 +134,24 @@ class Raster:
 
     def _stored(self, rows: range, columns: range) -> tuple[np.ndarray, np.ndarray]:
         image, valid = self.declared(rows, columns)
-        valid &= np.all(np.abs(image) < LIMIT, axis=0)  # False for NaN, too
+        size = np.abs(image)
+        valid &= np.all(size < LIMIT, axis=0)  # False for NaN, too
         for fill in self.fills:
             valid &= ~fill.marks(image)
+        if (size > self.most).any():
+            self._refuse_absurd(image, valid & (size > self.most))
         return image, valid
+
+    def _refuse_absurd(self, image: np.ndarray, beyond: np.ndarray) -> None:
+        """Args: beyond: (c, h, w), which values are data, as far as is known, and cannot be."""
+        for number, values, where in zip(self.bands, image, beyond, strict=True):
+            if where.any():
+                value = values[where][np.abs(values[where]).argmax()]
+                raise DataError(
+                    f"{self.path}: band {number} holds {value!s} in {int(where.sum())} of {where.size} px that were "
+                    "read, more than a million times what is usual in the file, which no method can reckon with; if it "
+                    f"stands for no data, say so (--nodata={value!s}), else correct the file"
+                )
 
     def declared(self, rows: range, columns: range) -> tuple[np.ndarray, np.ndarray]:
         """A window's stored values, and which pixels are valid as far as the file itself says.

@@ -26,7 +26,8 @@ from clippan_lib.data.pair.grid import STILL, Axis, Shift, common_grid
 from clippan_lib.data.pair.inputs import located
 from clippan_lib.data.pair.interpolation import LOBES, interpolate, interpolate_along_rows
 from clippan_lib.data.pair.names import Image, Images
-from clippan_lib.data.pair.raster import Raster, alpha_bands, open_raster
+from clippan_lib.data.pair.raster import LIMIT, Raster, alpha_bands, open_raster
+from clippan_lib.data.pair.sample import take_sample
 from clippan_lib.data.pair.sources import refuse_missing
 from clippan_lib.errors import DataError
 from clippan_lib.sensors import Sensor
@@ -124,6 +125,18 @@ class ScenePair:
         lrms, lrms_valid, pan, pan_valid = (torch.from_numpy(np.ascontiguousarray(image)) for image in images)
         corner = (parts[0].start, parts[1].start)
         return PairWindow(lrms[None], pan[None], lrms_valid[None, None], pan_valid[None, None], corner)
+
+    @property
+    def empty(self) -> str:
+        """The first band that holds nothing but NaN, infinite or far too large values, in words; "" if none does."""
+        for raster in (self._ms, self._pan):
+            for number, values in zip(raster.bands, take_sample(raster).image, strict=True):
+                if not (np.abs(values) < LIMIT).any():
+                    return (
+                        f"{raster.path}: band {number} holds {values.flat[0]!s} and the like, which is no data, in all "
+                        f"of {values.size} px that were looked at; leave it out (--bands), or get the file again"
+                    )
+        return ""
 
     def in_file(self, place: tuple[float, float]) -> tuple[float, float]:
         """Where a place of the common grid lies among the pixels of the MS file.
@@ -265,7 +278,10 @@ def open_pair(
         said = carried(low, high, chosen.numbers, of_pan[0], ratio, axes)
         given = opening.get("nodata")
         looked = look_for_fills(*files, axes, ratio, given)
-        files = replace(files[0], fills=looked.pan), replace(files[1], fills=looked.ms)
+        files = (
+            replace(files[0], fills=looked.pan, most=looked.most[0]),
+            replace(files[1], fills=looked.ms, most=looked.most[1]),
+        )
         declared = [low.nodatavals[number - 1] for number in chosen.numbers]
         declares = given in (None, "none") and any(value is not None for value in declared)
         nodata = common_nodata(declared) if declares else looked.nodata

@@ -15,6 +15,12 @@ from clippan_lib.errors import DataError
 from clippan_lib.files import file_state
 
 States = dict[str, list[int] | str | None]
+# Beside NAME.tif: what begins with NAME.tif or with NAME, and goes on like this, speaks of that image
+_BESIDE = re.compile(
+    r"(\.(aux(\.xml)?|ovr|msk|rrd|hdr|xml|prj|tfw|tifw|tiffw|wld|j2w|imd|rpb|rpc|pvl|til|ati|att|eph|geo|pix)"
+    r"|_?(rpc|mtl|metadata)\.(txt|xml))+",
+    re.IGNORECASE,
+)
 _NO_FILE = re.compile(r"/vsi|\w{2,}:")  # of GDAL's own file systems, part of a file, or an address
 
 
@@ -42,6 +48,22 @@ def files_read(path: Image) -> list[str]:
                     waiting += dataset.files  # a VRT names its sources, and not what belongs to those
         except RasterioError:
             continue
+    return list(found)
+
+
+def files_of(paths: Iterable[Image]) -> list[Path]:
+    """Every file of the system that holds a part of some images, or lies beside one and speaks of it.
+
+    Args:
+        paths: of images; one that is not there has none.
+    """
+    names = [name for path in paths for name in files_read(path)]
+    found = {file: None for name in names if (file := file_of(name))}
+    for file in list(found):
+        for beside in file.parent.iterdir():
+            for begun in (file.name, file.stem):
+                if beside.name.startswith(begun) and _BESIDE.fullmatch(beside.name[len(begun) :]):
+                    found[beside] = None
     return list(found)
 
 
