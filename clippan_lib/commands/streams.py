@@ -42,7 +42,7 @@ class Lasting(TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # an attribute there
-        return getattr(self._stream, "encoding", "utf-8")
+        return getattr(self._stream, "encoding", None) or "utf-8"
 
     def _attempt(self, action: Callable[[Stream], object]) -> None:
         if self._gone or self._stream is None:
