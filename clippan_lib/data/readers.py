@@ -3,6 +3,7 @@
 import os
 import re
 from functools import cache, cached_property
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from clippan_lib.data.arrays import (
     require_key,
     to_unit,
 )
+from clippan_lib.data.below import find_below
 from clippan_lib.data.geotiff import LargeStack, Mask, complete
 from clippan_lib.data.hdf5 import Hdf5Stack
 from clippan_lib.data.manifest import (
@@ -29,7 +31,7 @@ from clippan_lib.data.manifest import (
 )
 from clippan_lib.data.pair import open_pair
 from clippan_lib.data.pair.inputs import located
-from clippan_lib.data.pair.sources import States, states_read
+from clippan_lib.data.pair.sources import States, refuse_outside, states_read
 from clippan_lib.data.reader import Key, MeasuredReader, Reader
 from clippan_lib.data.splits import cut_side, deal
 from clippan_lib.data.stacks import Batch, MemoryStack, Resolution, SceneStack
@@ -165,6 +167,7 @@ class GeoTiffReader(MeasuredReader):
         for path in self.source.paths:
             check_exists(root / path)
         self.ms, self.pan = located([root / path for path in self.source.paths[:-1]]), root / self.source.pan
+        refuse_outside((self.ms, self.pan), root)
         # where some of its bands lie in a file that says nothing, only the whole sensor knows
         self.pair = open_pair(self.ms, self.pan, sensor=manifest.whole_sensor(), **self.source.opening)
         if self.pair.band_names != self.sensor.bands:
@@ -276,6 +279,8 @@ class NbuReader(MatReader):
                 f"{self.lrms_dir} and {self.pan_dir}: {len(alone)} files lack a partner of the same name, "
                 f"e.g. {alone[:3]}; get them again or remove them"
             )
+        for folder, name in product((self.source.lrms_dir, self.source.pan_dir), found[0]):
+            find_below(self.root, f"{folder}/{name}")
         return sorted(found[0], key=_numbers_by_value)
 
     def state(self) -> States:
