@@ -15,10 +15,10 @@ from clippan_lib.data.arrays import (
     check_ratio,
     mat_shapes,
     read_mat,
-    require_key,
     to_unit,
 )
 from clippan_lib.data.below import find_below
+from clippan_lib.data.bounds import refuse_unheld
 from clippan_lib.data.geotiff import LargeStack, Mask, complete
 from clippan_lib.data.hdf5 import Hdf5Stack
 from clippan_lib.data.manifest import (
@@ -79,11 +79,13 @@ class MatReader(MeasuredReader):
 
     def pair_size(self, lrms: Path, pan: Path) -> tuple[int, int]:
         """Rows and columns of LRMS, once the headers of both files are found to be right."""
-        keys, lrms_shapes, pan_shapes = self.source.keys, mat_shapes(lrms), mat_shapes(pan)
-        require_key(lrms, keys.lrms, lrms_shapes)
-        require_key(pan, keys.pan, pan_shapes)
-        size = check_mat_layout(lrms, keys.lrms, lrms_shapes[keys.lrms], self.sensor)
-        check_ratio(pan, size, pan_shapes[keys.pan], self.sensor)
+        keys = self.source.keys
+        [of_lrms], [of_pan] = mat_shapes(lrms, keys.lrms), mat_shapes(pan, keys.pan)
+        size = check_mat_layout(lrms, keys.lrms, of_lrms, self.sensor)
+        check_ratio(pan, size, of_pan, self.sensor)
+        refuse_unheld(
+            f"{lrms}", (of_lrms, of_pan), "cut the scene, or store it as GeoTIFFs, which are read by windows"
+        )
         return size
 
     def load_pair(self, lrms: Path, pan: Path, region: Region) -> Batch:
@@ -175,6 +177,8 @@ class GeoTiffReader(MeasuredReader):
                 f"{self.ms}: has bands {', '.join(self.pair.band_names)} of sensor {self.sensor.name}, which has "
                 f"{', '.join(self.sensor.bands)}; give as `bands` the names of those in the file"
             )
+        # which pixels hold data is kept of all of them
+        refuse_unheld(f"{self.ms}", [(self.pair.height, self.pair.width)], "cut the scene", each=1)
         self._valid = cache(self._find_valid)
 
     def state(self) -> States:
