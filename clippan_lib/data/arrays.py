@@ -65,8 +65,8 @@ def _refuse_unwritten(path: Path, key: str, array: h5py.Dataset) -> None:
         stored = array.id.get_num_chunks()
     if array.size and stored < whole:
         raise DataError(
-            f"{path}: key {key!r} has shape {array.shape}, which is {in_gib(array.nbytes)}, but {stored} of its {whole} "
-            f"blocks were written; get it again. (This machine has {in_gib(memory())} of memory)"
+            f"{path}: key {key!r} has shape {array.shape}, which is {in_gib(array.nbytes)}, but {stored} of its "
+            f"{whole} blocks were written; get it again. (This machine has {in_gib(memory())} of memory)"
         )
 
 

@@ -30,8 +30,8 @@ def refuse_unheld(what: str, shapes: Iterable[tuple[int, ...]], remedy: str, eac
     size, there = each * sum(map(prod, shapes)), memory()
     if size > there:
         raise DataError(
-            f"{what}: {' and '.join(map(str, shapes))} values take {in_gib(size)}, and this machine has {in_gib(there)} "
-            f"of memory; {remedy}"
+            f"{what}: {' and '.join(map(str, shapes))} values take {in_gib(size)}, and this machine has "
+            f"{in_gib(there)} of memory; {remedy}"
         )
 
 

@@ -51,8 +51,8 @@ def fetch(
         progress: called with (path, bytes done, bytes in all or 0 if the server does not say, {}).
     Returns: what was downloaded, what was there, and what is to be got by hand.
     Raises: DataError, naming file or address and the remedy, for a file of another hash (one that was there
-        stays, a download is kept as NAME.refused), a link that leads out of the folder, an address that gives no file, a source that stays out of
-        reach, or a folder that is full or cannot be written.
+        stays, a download is kept as NAME.refused), a link that leads out of the folder, an address that gives no
+        file, a source that stays out of reach, or a folder that is full or cannot be written.
     """
     announce(
         f"{manifest.title}\nLicence: {manifest.licence}\nCitation: {manifest.citation}\n"

@@ -50,7 +50,8 @@ class Hdf5Stack(SceneStack):
             bands = 1 if key == "pan" else sensor.n_bands
             if 0 in shape:
                 raise DataError(
-                    f"{self.path}: key {key!r} has shape {shape}, not one pixel; scenes and sides must be not zero, get it again"
+                    f"{self.path}: key {key!r} has shape {shape}, not one pixel; scenes and sides "
+                    "must be not zero, get it again"
                 )
             if len(shape) != 4 or shape[1] != bands:
                 hint = "looks like NHWC; store it as" if len(shape) == 4 and shape[3] == bands else "must be"

@@ -181,7 +181,7 @@ class Manifest(Block):
     where files of the source can be had directly, by path below data_root; a user gets the others by hand.
     """
 
-    name: str = Field(pattern="^[a-z0-9_]+$")
+    name: str = Field(pattern="^[a-z0-9_]+$", max_length=200)
     title: str
     sensor: str | Sensor
     source: Source
