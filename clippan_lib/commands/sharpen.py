@@ -15,6 +15,7 @@ from clippan_lib.errors import OutputError
 from clippan_lib.fusion import CLASSICAL, STACK, is_classical
 from clippan_lib.fusion.registry import BANDWISE
 from clippan_lib.runs.devices import find_device
+from clippan_lib.runs.limits import refuse_beyond, refuse_seed
 from clippan_lib.runs.progress import bars
 from clippan_lib.sensors import Sensor
 from clippan_lib.sharpening import Job, plan_job, sharpen
@@ -26,6 +27,10 @@ def act(options: argparse.Namespace) -> int:
     # files without one are served as well, and rasterio would say so at each window
     warnings.simplefilter("ignore", NotGeoreferencedWarning)
     try:
+        refuse_beyond("--tile", options.tile, 2**16)
+        refuse_beyond("--consistent", options.consistent, 1000, least=0)
+        if options.adapt:
+            refuse_seed(options.seed)
         method = _method(options.method)
         sensor = sensor_of(options.sensor)
         job_with = partial(

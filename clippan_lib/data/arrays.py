@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from math import prod
+from os.path import isfile
 from pathlib import Path
 
 import h5py
@@ -20,7 +21,7 @@ Region = tuple[slice, slice]
 
 def check_exists(path: Path) -> None:
     """Raises: DataError if there is no such file, or little more of it than its length."""
-    if not path.is_file():
+    if not isfile(path):
         raise DataError(f"{path}: no such file; see the manifest's how_to_get, and check data_root")
     refuse_hollow(path, path.stat().st_size, [path])
 

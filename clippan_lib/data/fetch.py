@@ -7,6 +7,7 @@ none, the first hash seen is recorded in `.clippan-sha256.json` of the data fold
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from os.path import isdir, isfile
 from pathlib import Path
 
 from clippan_lib.data.below import find_below
@@ -61,13 +62,13 @@ def fetch(
     root, downloaded, present, by_hand = Path(root), [], [], []
     for path in dict.fromkeys((*manifest.downloads, *manifest.source.paths)):
         target = find_below(root, path)
-        if target.is_file():
+        if isfile(target):
             _check_present(manifest, root, path)
             present.append(path)
         elif path in manifest.downloads:
             _get(manifest, root, path, progress)
             downloaded.append(path)
-        elif target.is_dir() and any(target.iterdir()):
+        elif isdir(target) and any(target.iterdir()):
             present.append(path)
         else:
             by_hand.append(path)

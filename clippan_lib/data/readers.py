@@ -273,7 +273,10 @@ class NbuReader(MatReader):
         self.size = self.pair_size(self.lrms_dir / first, self.pan_dir / first)
 
     def _paired_names(self) -> list[str]:
-        found = [{path.name for path in folder.glob("*.mat")} for folder in (self.lrms_dir, self.pan_dir)]
+        found = [
+            {path.name for path in folder.glob("*.mat")} if os.path.isdir(folder) else set()
+            for folder in (self.lrms_dir, self.pan_dir)
+        ]
         for folder, names in zip((self.lrms_dir, self.pan_dir), found, strict=True):
             if not names:
                 raise DataError(f"{folder}: zero scenes, no .mat file; see how_to_get, check data_root")
@@ -322,7 +325,7 @@ class PanCollectionReader(Reader):
     def __init__(self, manifest: Manifest, root: Path) -> None:
         super().__init__(manifest, root)
         paths = [root / path for path in self.source.files.listed.values()]
-        if not any(path.is_file() for path in paths):
+        if not any(map(os.path.isfile, paths)):
             names = ", ".join(self.source.files.listed.values())
             raise DataError(f"{root}: none of {names} is there; see how_to_get, check data_root")
 
