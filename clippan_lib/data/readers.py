@@ -286,8 +286,8 @@ class NbuReader(MatReader):
                 f"{self.lrms_dir} and {self.pan_dir}: {len(alone)} files lack a partner of the same name, "
                 f"e.g. {alone[:3]}; get them again or remove them"
             )
-        for folder, name in product((self.source.lrms_dir, self.source.pan_dir), found[0]):
-            find_below(self.root, f"{folder}/{name}")
+        for within, name in product((self.source.lrms_dir, self.source.pan_dir), found[0]):
+            find_below(self.root, f"{within}/{name}")
         return sorted(found[0], key=_numbers_by_value)
 
     def state(self) -> States:
