@@ -128,7 +128,7 @@ def scripted() -> Iterator[Callable[..., str]]:
 
 def answer(*headers: str, body: bytes = BODY, status: str = "200 OK"):
     """An answer that is sent at once, after which the connection is closed."""
-    head = "".join(f"{line}\r\n" for line in (f"HTTP/1.1 {status}", 'ETag: "one"', *headers, ""))
+    head = "".join(f"{line}\r\n" for line in (f"HTTP/1.1 {status}", 'ETag: "one"', "Connection: close", *headers, ""))
     return lambda out, released: out.write(head.encode() + body)
 
 
