@@ -46,6 +46,13 @@ class Sensor:
     measured: bool = True
 
     def __post_init__(self) -> None:
+        for what, seen, most in (
+            ("bands", len(self.bands), 1000),
+            ("bits", self.bits, 32),
+            ("ratio", self.ratio, 64),
+        ):
+            if not 1 <= seen <= most:
+                raise ValueError(f"sensor {self.name}: {what} {seen} must be 1 to {most}")
         if len(self.gnyq) != len(self.bands):
             raise ValueError(
                 f"sensor {self.name}: {len(self.gnyq)} gains for {len(self.bands)} bands; give one per band"
@@ -58,10 +65,8 @@ class Sensor:
                 raise ValueError(
                     f"sensor {self.name}: band index {index} is outside 0..{len(self.bands) - 1}"
                 )
-        if self.ratio < 2 or self.bits < 1:
-            raise ValueError(
-                f"sensor {self.name}: ratio {self.ratio} must be 2 or more, bits {self.bits} 1 or more"
-            )
+        if self.ratio < 2:
+            raise ValueError(f"sensor {self.name}: ratio {self.ratio} must be 2 or more")
 
     @property
     def n_bands(self) -> int:

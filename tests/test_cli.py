@@ -219,7 +219,7 @@ def test_an_audit_of_what_is_not_there_fails_and_says_why(tmp_path, capsys):
     assert cli.main([*line, "--report", str(tmp_path / "audit.html")]) == 1
     assert "fault: readable" in capsys.readouterr().out
     assert cli.main([*line, "--sample", "0"]) == 2
-    assert "sample 0 must be 1 or more" in capsys.readouterr().err
+    assert "--sample 0: give 1 or more" in capsys.readouterr().err
 
 
 class Terminal(io.StringIO):

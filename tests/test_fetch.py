@@ -1,20 +1,24 @@
 """Downloads against a server of this machine that is cut, changed, throttled and wrong on purpose."""
 
 import errno
+import gzip
 import hashlib
+import itertools
 import json
 import os
 import re
 import shutil
-import ssl
 import threading
-import urllib.error
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import requests
 from layouts import manifest
 
 from clippan_lib.data import download, load_manifest
@@ -94,11 +98,53 @@ def source() -> Iterator[Source]:
     server.server_close()
 
 
+@pytest.fixture
+def scripted() -> Iterator[Callable[..., str]]:
+    """Starts servers that answer as a script says, byte by byte; gives the address of each."""
+    servers, released = [], threading.Event()
+
+    def start(*answers: Callable[[Any, threading.Event], None]) -> str:
+        left = [*answers]
+
+        class Handler(StreamRequestHandler):
+            def handle(self) -> None:
+                while self.rfile.readline().strip():
+                    pass
+                with suppress(OSError):
+                    (left.pop(0) if len(left) > 1 else left[0])(self.wfile, released)
+
+        server = ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_address[1]}/file"
+
+    yield start
+    released.set()
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def answer(*headers: str, body: bytes = BODY, status: str = "200 OK"):
+    """An answer that is sent at once, after which the connection is closed."""
+    head = "".join(
+        f"{line}\r\n" for line in (f"HTTP/1.1 {status}", 'ETag: "one"', "Connection: close", *headers, "")
+    )
+    return lambda out, released: out.write(head.encode() + body)
+
+
+def from_address(url: str):
+    held = {"kind": "mat_pair", "path": "a.mat", "keys": {"lrms": "x", "pan": "y"}}
+    return manifest(held, downloads={"a.mat": {"url": url}})
+
+
 @pytest.fixture(autouse=True)
 def waits(monkeypatch) -> list[float]:
     """Seconds that would have been waited between attempts."""
     waited = []
-    monkeypatch.setattr(download, "time", SimpleNamespace(sleep=waited.append))
+    clock = SimpleNamespace(sleep=waited.append, monotonic=lambda: sum(waited))
+    monkeypatch.setattr(download, "time", clock)
     return waited
 
 
@@ -139,6 +185,13 @@ def test_a_file_is_downloaded_whole_and_its_first_hash_is_recorded(tmp_path, sou
 def test_a_hash_that_the_manifest_states_is_checked_and_not_recorded(tmp_path, source):
     get(one_file(source, sha256(BODY)), tmp_path)
     assert files(tmp_path) == {"in/a.mat"}
+
+
+def test_what_netrc_has_is_not_sent_to_anybody(tmp_path, source, monkeypatch):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    get(one_file(source), tmp_path / "data")
+    assert "authorization" not in source.requests[0]
 
 
 def test_licence_citation_and_homepage_are_shown_before_anything_is_asked_for(tmp_path, source):
@@ -339,9 +392,11 @@ def test_a_server_out_of_reach_is_given_up(tmp_path, source, waits):
 
 def test_a_source_with_a_false_certificate_is_refused_at_once(tmp_path, source, monkeypatch, waits):
     def no_proof(*_, **__):
-        raise urllib.error.URLError(ssl.SSLCertVerificationError(1, "self-signed certificate"))
+        raise requests.exceptions.SSLError(
+            "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed"
+        )
 
-    monkeypatch.setattr(download.urllib.request, "urlopen", no_proof)
+    monkeypatch.setattr(requests.Session, "get", no_proof)
     refused(one_file(source), tmp_path, "cannot prove who it is", "by hand")
     assert waits == []
 
@@ -447,3 +502,168 @@ def test_the_real_scenes_have_the_hash_that_their_manifests_state(name, shared, 
     shutil.copy(shared / "data" / path, tmp_path)
     assert get(dataset, tmp_path).present == (path,)
     assert files(tmp_path) == {path}
+
+
+@pytest.mark.parametrize("length", ["many", "-5", "1e6", "", "12, 13", "9" * 30, "5.0", "0x10"])
+def test_a_length_that_is_no_number_is_named(tmp_path, scripted, length):
+    url = scripted(answer(f"Content-Length: {length}"))
+    refused(from_address(url), tmp_path, url, "Content-Length", length, "by hand")
+    assert files(tmp_path) == set()
+
+
+def test_a_length_that_is_said_twice_alike_is_one(tmp_path, scripted):
+    url = scripted(answer(f"Content-Length: {len(BODY)}, {len(BODY)}"))
+    get(from_address(url), tmp_path)
+    assert (tmp_path / "a.mat").read_bytes() == BODY
+
+
+def test_a_length_beyond_the_disk_is_named_before_the_first_byte(tmp_path, scripted):
+    url = scripted(answer(f"Content-Length: {10**17}"))
+    refused(from_address(url), tmp_path, "no room", f"{10**17} more bytes are needed")
+
+
+def test_a_length_that_is_too_large_is_told_with_what_came(tmp_path, scripted):
+    url = scripted(answer(f"Content-Length: {2 * len(BODY)}"))
+    refused(
+        from_address(url), tmp_path, f"closed after {len(BODY)} of {2 * len(BODY)} bytes", "after 5 attempts"
+    )
+
+
+@pytest.mark.parametrize(
+    "placed",
+    ["", "bytes", "bytes 0-", "bytes 5-9/10", "bytes -1-9/10", f"bytes 0-{len(BODY) - 1}/*", "items 0-9/10"],
+)
+def test_a_part_of_a_file_that_nobody_asked_for_is_named(tmp_path, scripted, placed):
+    url = scripted(answer(f"Content-Range: {placed}", status="206 Partial Content"))
+    refused(from_address(url), tmp_path, url, "Content-Range", "after 5 attempts")
+    assert not (tmp_path / "a.mat").exists()
+
+
+@pytest.mark.parametrize("packed", ["gzip", "br", "x-gzip"])
+def test_a_file_that_is_packed_on_its_way_is_named_and_not_kept(tmp_path, scripted, packed):
+    url = scripted(answer(f"Content-Encoding: {packed}", body=gzip.compress(BODY)))
+    refused(from_address(url), tmp_path, url, f"Content-Encoding '{packed}'", "by hand")
+    assert files(tmp_path) == set()
+
+
+def test_the_source_is_asked_not_to_pack(tmp_path, source):
+    get(one_file(source), tmp_path)
+    assert source.requests[0]["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://x.org/a", "gopher://x"])
+def test_a_source_that_sends_on_to_another_kind_of_place_is_named(tmp_path, scripted, waits, place):
+    url = scripted(answer(f"Location: {place}", "Content-Length: 0", body=b"", status="302 Found"))
+    refused(from_address(url), tmp_path, url, "sends on to nowhere", place, "by hand")
+    assert (waits, files(tmp_path)) == ([], set())
+
+
+def test_a_source_that_sends_on_in_a_circle_is_named(tmp_path, scripted, waits):
+    url = scripted(answer("Location: /file", "Content-Length: 0", body=b"", status="302 Found"))
+    refused(from_address(url), tmp_path, url, "sends on to nowhere", "30 redirects", "by hand")
+    assert waits == []
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified", "300 Multiple Choices", "999 What"])
+def test_an_answer_that_is_no_file_is_named(tmp_path, scripted, waits, status):
+    url = scripted(answer("Content-Length: 0", body=b"", status=status))
+    refused(from_address(url), tmp_path, url, f"answers {status}", "by hand")
+    assert (waits, files(tmp_path)) == ([], set())
+
+
+@pytest.mark.parametrize(
+    "url", ["http://", "http://[::1", "http://a b/c", "http://x.org:99999/a", "http://*"]
+)
+def test_an_address_that_is_none_is_named(tmp_path, url, waits):
+    refused(from_address(url), tmp_path, url)
+    assert files(tmp_path) == set()
+
+
+@pytest.mark.parametrize("said", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\nA"])
+def test_what_is_no_answer_at_all_is_given_up(tmp_path, scripted, said):
+    url = scripted(lambda out, released: out.write(said))
+    refused(from_address(url), tmp_path, url, "after 5 attempts")
+    assert not (tmp_path / "a.mat").exists()
+
+
+def test_an_empty_file_is_no_file(tmp_path, scripted):
+    url = scripted(answer("Content-Length: 0", body=b""))
+    refused(from_address(url), tmp_path, url, "an empty file, after 5 attempts")
+    assert not (tmp_path / "a.mat").exists()
+
+
+def test_a_cut_chunk_is_no_end_and_what_came_is_gone_on_from(tmp_path, scripted):
+    half = b"%x\r\n%b\r\nff" % (HALF, BODY[:HALF])
+    placed = f"Content-Range: bytes {HALF}-{len(BODY) - 1}/{len(BODY)}", f"Content-Length: {len(BODY) - HALF}"
+    url = scripted(
+        answer("Transfer-Encoding: chunked", body=half),
+        answer(*placed, body=BODY[HALF:], status="206 Partial"),
+    )
+    get(from_address(url), tmp_path)
+    assert (tmp_path / "a.mat").read_bytes() == BODY
+
+
+def test_a_source_that_stalls_is_given_up_and_its_bytes_are_gone_on_from(
+    tmp_path, scripted, source, monkeypatch
+):
+    monkeypatch.setattr(download, "TIMEOUT", 0.1)
+
+    def stalls(out, released) -> None:
+        answer(f"Content-Length: {len(BODY)}", f"Last-Modified: {source.date}", body=BODY[:HALF])(
+            out, released
+        )
+        released.wait()
+
+    url = scripted(stalls, lambda out, released: released.wait())
+    refused(
+        from_address(url),
+        tmp_path,
+        url,
+        "timed out",
+        f"{HALF} bytes are kept in {tmp_path}/a.mat.part",
+        "5 attempts",
+    )
+    memory = tmp_path / "a.mat.part.json"
+    memory.write_text(memory.read_text().replace(url, source.url))
+    get(from_address(source.url), tmp_path)
+    assert (tmp_path / "a.mat").read_bytes() == BODY and source.requests[0]["range"] == f"bytes={HALF}-"
+
+
+def test_a_source_that_drips_is_given_up_although_bytes_come(tmp_path, scripted, monkeypatch, waits):
+    ticks = itertools.count(0, 7.0)
+    clock = SimpleNamespace(sleep=waits.append, monotonic=lambda: next(ticks))
+    monkeypatch.setattr(download, "time", clock)
+
+    def drips(out, released) -> None:
+        answer("Content-Length: 1000", body=b"")(out, released)
+        while not released.wait(0.001):
+            out.write(b"x")
+
+    url = scripted(drips)
+    refused(from_address(url), tmp_path, url, "bytes came in 63 s, after 5 attempts", "goes on from there")
+
+
+def test_a_source_that_gives_a_byte_at_each_attempt_is_given_up_in_the_end(
+    tmp_path, scripted, waits, monkeypatch
+):
+    monkeypatch.setattr(download, "PATIENCE", 20.0)
+
+    def byte(number: int):
+        place = f"Content-Range: bytes {number}-9999/10000", f"Content-Length: {10_000 - number}"
+        return answer(*place, body=b"x", status="206 Partial Content")
+
+    first = answer("Content-Length: 10000", body=b"x")
+    url = scripted(first, *(byte(number) for number in range(1, 2000)))
+    refused(from_address(url), tmp_path, url, "of 10000 bytes", "bytes are kept", "goes on from there")
+    assert sum(waits) == 21 and (tmp_path / "a.mat.part").stat().st_size == 22
+
+
+def test_a_part_that_is_a_link_is_not_written_through(tmp_path, source):
+    (tmp_path / "precious").write_bytes(OTHER[:HALF])
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.mat.part").symlink_to(tmp_path / "precious")
+    memory = {"url": source.url, "validator": source.etag, "size": len(BODY)}
+    (tmp_path / "in/a.mat.part.json").write_text(json.dumps(memory))
+    get(one_file(source), tmp_path)
+    assert (tmp_path / "precious").read_bytes() == OTHER[:HALF]
+    assert (tmp_path / "in/a.mat").read_bytes() == BODY and not (tmp_path / "in/a.mat").is_symlink()

@@ -131,7 +131,7 @@ def test_a_sensor_of_ones_own_needs_no_table():
         ({"rgb": (3, 0, 1)}, r"band index 3 is outside 0\.\.2"),
         ({"gbnir": (0, 1, -1)}, r"band index -1 is outside 0\.\.2"),
         ({"ratio": 1}, "ratio 1 must be 2 or more"),
-        ({"bits": 0}, "bits 0 1 or more"),
+        ({"bits": 0}, "bits 0 must be 1 to 32"),
     ],
 )
 def test_a_row_that_cannot_be_is_refused_with_the_value_seen(change, message):

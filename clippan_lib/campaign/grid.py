@@ -19,6 +19,7 @@ from clippan_lib.data import Manifest, load_manifest
 from clippan_lib.errors import Refusal
 from clippan_lib.fusion import NETWORKS
 from clippan_lib.runs.devices import find_device
+from clippan_lib.runs.limits import refuse_name, refuse_seed
 from clippan_lib.runs.parameters import sort_changes
 from clippan_lib.training.config import RunConfig, make_config
 
@@ -130,6 +131,10 @@ def plan_campaign(
         raise Refusal(f"table {table!r}: the paper has the tables {', '.join(map(str, TITLES))}")
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise Refusal(f"--seeds {list(seeds)}: give one or more different numbers, 0 or more each")
+    for seed in seeds:
+        refuse_seed(seed)
+    if name is not None:
+        refuse_name(name)
     overrides, _ = sort_changes(changes or {}, RunConfig.model_fields, {})
     if "n_seeds" in overrides:
         raise Refusal("n_seeds: a table repeats whole runs; use --seeds")
@@ -157,8 +162,6 @@ def plan_campaign(
     entries = [entry for grid in grids for entry in grid.entries(table, seeds)]
     mark = hashlib.sha256(json.dumps([overrides, list(seeds)], sort_keys=True).encode()).hexdigest()[:6]
     name = name or f"table{table}_{preset}_{'_'.join(names)}_{mark}"
-    if Path(name).name != name or name.startswith("."):
-        raise Refusal(f"--name {name!r} is not the name of a folder")
     folder = (runs / "campaigns" / name).resolve()
     return Campaign(
         table,

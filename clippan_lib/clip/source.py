@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
+from os.path import isdir, isfile
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,11 @@ def check(model: str, weights: str | None) -> None:
     """Refuse what `make` refuses, without a download: weights of a file or folder are loaded once."""
     drawn = _seed(weights) is not None
     _resolve(model, weights, _seed(weights))
-    if model == EMBEDDED and weights is not None and not drawn and not Path(weights).is_file():
+    if model == EMBEDDED and weights is not None and not drawn and not isfile(weights):
         raise ClipWeightsError(_help(model, weights, "this is no file"))
-    if model.startswith(_FOLDER) and not Path(model.removeprefix(_FOLDER)).is_dir():
+    if model.startswith(_FOLDER) and not isdir(model.removeprefix(_FOLDER)):
         raise ClipWeightsError(_help(model, weights, "there is no such folder"))
-    if model.startswith(_FOLDER) or (weights is not None and not drawn and Path(weights).is_file()):
+    if model.startswith(_FOLDER) or (weights is not None and not drawn and isfile(weights)):
         make(model, weights)
 
 
@@ -98,7 +99,7 @@ def _resolve(model: str, weights: str | None, seed: int | None) -> tuple[str, st
         return model, None
     if weights is None:
         raise ClipWeightsError(_help(model, weights, "none were named"))
-    if not open_clip.get_pretrained_cfg(model, weights) and not Path(weights).is_file():
+    if not open_clip.get_pretrained_cfg(model, weights) and not isfile(weights):
         raise ClipWeightsError(_help(model, weights, "this is neither a known tag nor a file"))
     return model, weights
 
@@ -121,8 +122,10 @@ def _seed(weights: str | None) -> int | None:
     if weights is None or not weights.startswith(_RANDOM):
         return None
     digits = weights.removeprefix(_RANDOM)
-    if not digits.isdecimal():
-        raise ValueError(f"weights={weights!r}: a whole number must follow 'random:', as in 'random:0'")
+    if not digits.isdecimal() or len(digits) > 18:
+        raise ValueError(
+            f"weights={weights!r}: a whole number of at most 18 digits must follow 'random:', as in 'random:0'"
+        )
     return int(digits)
 
 

@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-import yaml
-
+from clippan_lib.data.fields import parse
 from clippan_lib.errors import Refusal
 
 # YAML 1.1 takes 1e-4 for text, because it lacks a dot.
@@ -31,9 +30,12 @@ def _parsed(text: str) -> tuple[str, Any]:
     if not equals or not name.strip().isidentifier():
         raise Refusal(f"-p {text!r} is not of the form name=value")
     try:
-        content = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise Refusal(f"-p {text!r}: the value is not valid YAML; put quotes around text") from None
+        content = parse(value)
+    except ValueError as error:
+        shown = text if len(text) <= 200 else f"{text[:200]} ..."
+        raise Refusal(
+            f"-p {shown!r}: the value is not valid YAML; put quotes around text ({error})"
+        ) from None
     if isinstance(content, str) and _NUMBER.fullmatch(value.strip()):  # quotes mean text
         content = float(content)
     return name.strip(), content

@@ -12,11 +12,14 @@ from clippan_lib.data import Manifest, load_manifest
 from clippan_lib.data.pair.sources import files_of
 from clippan_lib.errors import OutputError
 from clippan_lib.files import refuse_replacing, refuse_unwritable
+from clippan_lib.runs.limits import refuse_beyond, refuse_seed
 from clippan_lib.runs.progress import bars
 
 
 def act(options: argparse.Namespace) -> int:
     try:
+        refuse_beyond("--sample", options.sample, 1_000_000)
+        refuse_seed(options.seed)
         manifest = load_manifest(options.manifest)
         page = options.report or Path("runs") / manifest.name / "audit.html"
         refuse_unwritable(page, made=True)

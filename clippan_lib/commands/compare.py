@@ -10,6 +10,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from clippan_lib.commands import opening_of, sensor_of, stop
 from clippan_lib.commands.outputs import refuse_folder
 from clippan_lib.errors import OutputError
+from clippan_lib.runs.limits import refuse_seed
 from clippan_lib.runs.progress import bars
 from clippan_lib.sharpening.certificate import KEPT, PAGE, TABLE, write_certificate
 from clippan_lib.sharpening.contest import Contest, plan_contest, run_contest
@@ -20,6 +21,7 @@ def act(options: argparse.Namespace) -> int:
     warnings.simplefilter("ignore", NotGeoreferencedWarning)
     folder = options.out
     try:
+        refuse_seed(options.seed)
         refuse_folder(options, (PAGE, TABLE, KEPT))
         contest = plan_contest(
             options.ms,

@@ -9,11 +9,13 @@ from clippan_lib.errors import MissingStage
 from clippan_lib.evaluation.judgement import GATES, judge, table, verdict
 from clippan_lib.runs.devices import find_device
 from clippan_lib.runs.folder import RunFolder
+from clippan_lib.runs.limits import refuse_beyond
 from clippan_lib.runs.progress import bars
 
 
 def act(options: argparse.Namespace) -> int:
     try:
+        refuse_beyond("--deliveries", options.deliveries, 10_000, least=2)  # one gives no interval
         file = RunFolder(options.run).supervisor()
         if not file.is_file():
             raise MissingStage(f"{file}: no such file; give the folder of a run whose Stage I is done")

@@ -16,6 +16,7 @@ from clippan_lib.errors import ClipWeightsError, OutputError
 from clippan_lib.fusion import CLASSICAL, STACK, is_classical
 from clippan_lib.fusion.registry import BANDWISE
 from clippan_lib.runs.devices import find_device
+from clippan_lib.runs.limits import refuse_beyond, refuse_seed
 from clippan_lib.runs.progress import bars
 from clippan_lib.sensors import Sensor
 from clippan_lib.sharpening import Job, plan_job, sharpen
@@ -28,6 +29,9 @@ def act(options: argparse.Namespace) -> int:
     # files without one are served as well, and rasterio would say so at each window
     warnings.simplefilter("ignore", NotGeoreferencedWarning)
     try:
+        refuse_beyond("--tile", options.tile, 2**16)
+        if options.adapt:
+            refuse_seed(options.seed)
         method = _method(options.method)
         refuse_output(options, [Path(options.method)] if isinstance(method, Path) else [])
         sensor = sensor_of(options.sensor)

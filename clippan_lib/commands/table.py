@@ -12,11 +12,14 @@ from clippan_lib.campaign.record import load
 from clippan_lib.commands import stop
 from clippan_lib.commands.assignments import parse_assignments
 from clippan_lib.errors import RunFailed
+from clippan_lib.runs.limits import refuse_beyond
 from clippan_lib.runs.progress import bars
 
 
 def act(options: argparse.Namespace) -> int:
     try:
+        refuse_beyond("--jobs", options.jobs or 1, 1000)
+        refuse_beyond("the number of --seeds,", len(options.seeds), 1000)
         campaign = plan_campaign(
             options.table,
             options.manifests,

@@ -1,6 +1,8 @@
 """Arrays out of .mat and HDF5 files, refused unless they are what a dataset must hold."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
+from math import prod
+from os.path import isfile
 from pathlib import Path
 
 import h5py
@@ -9,6 +11,8 @@ import scipy.io
 import torch
 from torch import Tensor
 
+from clippan_lib.data.bounds import in_gib, memory, refuse_hollow
+from clippan_lib.data.links import array_in
 from clippan_lib.errors import DataError
 from clippan_lib.sensors import Sensor
 
@@ -16,9 +20,10 @@ Region = tuple[slice, slice]
 
 
 def check_exists(path: Path) -> None:
-    """Raises: DataError if there is no such file."""
-    if not path.is_file():
+    """Raises: DataError if there is no such file, or little more of it than its length."""
+    if not isfile(path):
         raise DataError(f"{path}: no such file; see the manifest's how_to_get, and check data_root")
+    refuse_hollow(path, path.stat().st_size, [path])
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -32,26 +37,60 @@ def open_hdf5(path: Path) -> h5py.File:
         ) from error
 
 
-def hdf5_shapes(file: h5py.File) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the arrays at the top of an HDF5 file."""
-    return {key: item.shape for key, item in file.items() if isinstance(item, h5py.Dataset)}
+def hdf5_arrays(file: h5py.File, path: Path, keys: Sequence[str]) -> list[h5py.Dataset]:
+    """Arrays at the top of an HDF5 file, their values not read.
+
+    Args:
+        file: open.
+        path: of the file, for messages.
+        keys: of the arrays.
+    Raises: DataError if one is not there, lies in another file, or was not written as a whole.
+    """
+    found = []
+    for key in keys:
+        array = array_in(file, path, key)
+        if array is None:
+            raise _no_key(path, key, file)
+        _refuse_unwritten(path, key, array)
+        found.append(array)
+    return found
 
 
-def mat_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a .mat file's variables, as MATLAB shows them, without reading their values.
+def _refuse_unwritten(path: Path, key: str, array: h5py.Dataset) -> None:
+    """HDF5 gives zeros for what was never written, and a few bytes can claim any size."""
+    if array.shape is None:
+        raise DataError(f"{path}: key {key!r} holds no array at all; get it again")
+    whole, stored = 1, int(array.id.get_storage_size() > 0)
+    if array.chunks and array.size:
+        whole = prod(-(-side // chunk) for side, chunk in zip(array.shape, array.chunks, strict=True))
+        stored = array.id.get_num_chunks()
+    if array.size and stored < whole:
+        raise DataError(
+            f"{path}: key {key!r} has shape {array.shape}, which is {in_gib(array.nbytes)}, but {stored} of its "
+            f"{whole} blocks were written; get it again. (This machine has {in_gib(memory())} of memory)"
+        )
+
+
+def mat_shapes(path: Path, *keys: str) -> list[tuple[int, ...]]:
+    """Shapes of variables of a .mat file, as MATLAB shows them, without reading their values.
 
     Args:
         path: a .mat file of version 5, 7 or 7.3.
-    Raises: DataError if the file is missing or not readable.
+        keys: the variables' names.
+    Raises: DataError if the file is missing or not readable, or naming the variables it has if a key is not one.
     """
     check_exists(path)
     if h5py.is_hdf5(path):
         with open_hdf5(path) as file:
-            return {key: shape[::-1] for key, shape in hdf5_shapes(file).items()}
+            return [array.shape[::-1] for array in hdf5_arrays(file, path, keys)]
     try:
-        return {key: shape for key, shape, _ in scipy.io.whosmat(path)}
+        found = {key: shape for key, shape, _ in scipy.io.whosmat(path)}
     except Exception as error:  # scipy raises a dozen kinds on bad files
         raise _unreadable_mat(path, error) from error
+    for key in keys:
+        if key not in found:
+            raise _no_key(path, key, found)
+    return [found[key] for key in keys]
 
 
 def read_mat(path: Path, key: str, region: Region) -> np.ndarray:
@@ -63,14 +102,17 @@ def read_mat(path: Path, key: str, region: Region) -> np.ndarray:
         region: rows and columns; of a v7.3 file only these are read.
     Raises: DataError if the file is not readable, naming the variables it has if `key` is not one.
     """
-    require_key(path, key, mat_shapes(path))
+    mat_shapes(path, key)
     try:
         if h5py.is_hdf5(path):
             with open_hdf5(path) as file:
-                return file[key][..., region[1], region[0]].T
+                [array] = hdf5_arrays(file, path, [key])
+                return array[..., region[1], region[0]].T
         return scipy.io.loadmat(path, variable_names=[key])[key][region]
-    except (DataError, MemoryError):
+    except DataError:
         raise
+    except MemoryError as error:
+        raise DataError(f"{path}: key {key!r} does not fit into memory ({error}); cut the scene") from error
     except Exception as error:
         raise _unreadable_mat(path, error) from error
 
@@ -82,23 +124,23 @@ def _unreadable_mat(path: Path, error: Exception) -> DataError:
     )
 
 
-def require_key(path: Path, key: str, keys: Collection[str]) -> None:
-    """Raises: DataError listing the keys there if `key` is not among them."""
-    if key not in keys:
-        raise DataError(
-            f"{path}: has no key {key!r}; it has {sorted(keys)}. "
-            "Correct the key in the manifest, or, if the file is truncated, get it again"
-        )
+def _no_key(path: Path, key: str, keys: Iterable[str]) -> DataError:
+    return DataError(
+        f"{path}: has no key {key!r}; it has {sorted(keys)}. "
+        "Correct the key in the manifest, or, if the file is truncated, get it again"
+    )
 
 
 def check_mat_layout(path: Path, key: str, shape: tuple[int, ...], sensor: Sensor) -> tuple[int, int]:
     """The rows and columns of an LRMS variable, which must be (row, column, band).
 
-    Raises: DataError if it has another band count than the sensor, or its axes in another order.
+    Raises: DataError if it has no pixel, another band count than the sensor, or its axes in another order.
     """
+    found = f"{path}: key {key!r} has shape {shape}"
+    if shape and min(shape) < 1:
+        raise DataError(f"{found}, which is no pixel at all; get the file again, or correct the key")
     if len(shape) == 3 and shape[2] == sensor.n_bands:
         return shape[:2]
-    found = f"{path}: key {key!r} has shape {shape}"
     if len(shape) == 3 and shape[0] == sensor.n_bands:
         raise DataError(f"{found}, which looks like (band, row, column); store it as (row, column, band)")
     raise DataError(

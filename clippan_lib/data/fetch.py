@@ -7,8 +7,10 @@ none, the first hash seen is recorded in `.clippan-sha256.json` of the data fold
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from os.path import isdir, isfile
 from pathlib import Path
 
+from clippan_lib.data.below import find_below
 from clippan_lib.data.download import PartialFile, download, explained
 from clippan_lib.data.manifest import Manifest
 from clippan_lib.errors import DataError
@@ -50,8 +52,8 @@ def fetch(
         progress: called with (path, bytes done, bytes in all or 0 if the server does not say, {}).
     Returns: what was downloaded, what was there, and what is to be got by hand.
     Raises: DataError, naming file or address and the remedy, for a file of another hash (one that was there
-        stays, a download is kept as NAME.refused), an address that gives no file, a source that stays out of
-        reach, or a folder that is full or cannot be written.
+        stays, a download is kept as NAME.refused), a link that leads out of the folder, an address that gives no
+        file, a source that stays out of reach, or a folder that is full or cannot be written.
     """
     announce(
         f"{manifest.title}\nLicence: {manifest.licence}\nCitation: {manifest.citation}\n"
@@ -59,14 +61,14 @@ def fetch(
     )
     root, downloaded, present, by_hand = Path(root), [], [], []
     for path in dict.fromkeys((*manifest.downloads, *manifest.source.paths)):
-        target = root / path
-        if target.is_file():
+        target = find_below(root, path)
+        if isfile(target):
             _check_present(manifest, root, path)
             present.append(path)
         elif path in manifest.downloads:
             _get(manifest, root, path, progress)
             downloaded.append(path)
-        elif target.is_dir() and any(target.iterdir()):
+        elif isdir(target) and any(target.iterdir()):
             present.append(path)
         else:
             by_hand.append(path)

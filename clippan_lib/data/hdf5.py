@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clippan_lib.data.arrays import check_ratio, hdf5_shapes, open_hdf5, require_key, to_unit
+from clippan_lib.data.arrays import check_ratio, hdf5_arrays, open_hdf5, to_unit
+from clippan_lib.data.bounds import refuse_unheld
 from clippan_lib.data.stacks import Batch, Resolution, SceneStack, Windows
 from clippan_lib.errors import DataError
 from clippan_lib.sensors import Sensor
@@ -30,10 +31,11 @@ class Hdf5Stack(SceneStack):
         self.path, self.file = path, open_hdf5(path)
         self.has_gt = resolution == "reduced"
         self.slack = OVERSHOOT if resolution == "reduced" else 0.0
-        shapes = hdf5_shapes(self.file)
-        for key in self.keys:
-            require_key(path, key, shapes)
-        count, height, width = self._check_layout({key: shapes[key] for key in self.keys}, sensor)
+        self.arrays = dict(zip(self.keys, hdf5_arrays(self.file, path, self.keys), strict=True))
+        shapes = {key: array.shape for key, array in self.arrays.items()}
+        count, height, width = self._check_layout(shapes, sensor)
+        scene = [shape[1:] for shape in shapes.values()]
+        refuse_unheld(f"{path}: one scene", scene, "cut the scenes into smaller ones")
         names = tuple(f"{path.stem}_{index}" for index in range(count))
         super().__init__(names, sensor, resolution, height, width, self.has_gt, max_value)
 
@@ -46,6 +48,11 @@ class Hdf5Stack(SceneStack):
         """Count, rows and columns of the scenes."""
         for key, shape in shapes.items():
             bands = 1 if key == "pan" else sensor.n_bands
+            if 0 in shape:
+                raise DataError(
+                    f"{self.path}: key {key!r} has shape {shape}, not one pixel; scenes and sides "
+                    "must be not zero, get it again"
+                )
             if len(shape) != 4 or shape[1] != bands:
                 hint = "looks like NHWC; store it as" if len(shape) == 4 and shape[3] == bands else "must be"
                 raise DataError(
@@ -53,10 +60,8 @@ class Hdf5Stack(SceneStack):
                     f"for sensor {sensor.name}. Correct the file or the manifest's sensor"
                 )
         counts = {key: shape[0] for key, shape in shapes.items()}
-        if len(set(counts.values())) > 1 or counts["ms"] == 0:
-            raise DataError(
-                f"{self.path}: scenes per key are {counts}; must be equal and not zero, get it again"
-            )
+        if len(set(counts.values())) > 1:
+            raise DataError(f"{self.path}: scenes per key are {counts}; must be equal, get it again")
         for key in self.keys[1:]:
             check_ratio(self.path, shapes["ms"][2:], shapes[key][2:], sensor)
         count, _, rows, columns = shapes["ms"]
@@ -78,7 +83,7 @@ class Hdf5Stack(SceneStack):
     def _slab(self, key: str, scenes: np.ndarray, top: int, bottom: int, left: int, right: int) -> Tensor:
         """The box around all windows, of the scenes asked for (HDF5 wants them sorted and once each)."""
         try:
-            array = self.file[key][scenes, :, top:bottom, left:right]
+            array = self.arrays[key][scenes, :, top:bottom, left:right]
         except (OSError, RuntimeError) as error:
             raise DataError(
                 f"{self.path}: key {key!r} cannot be read ({error}); corrupt, get it again"

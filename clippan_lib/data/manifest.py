@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from clippan_lib.data.below import below_root
 from clippan_lib.data.fields import Block, explain, read_fields
 from clippan_lib.data.pair.grid import STILL, Shift
 from clippan_lib.data.pair.identity import own_name
@@ -25,23 +26,14 @@ _Count = Annotated[int, Field(ge=0, le=500)]
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-def _below_root(path: str) -> str:
-    parts = PurePosixPath(path).parts
-    if not parts or ".." in parts or path.startswith("/") or any(sign in path for sign in "\\:"):
-        raise ValueError(
-            "must lie below data_root; give a relative path with /, without .. and drive letters"
-        )
-    return path
-
-
 def _all_below_root(paths: str | tuple[str, ...]) -> str | tuple[str, ...]:
     """Args: paths: a file, or a file per band."""
     for path in (paths,) if isinstance(paths, str) else paths or ("",):
-        _below_root(path)
+        below_root(path)
     return paths
 
 
-_Path = Annotated[str, AfterValidator(_below_root)]
+_Path = Annotated[str, AfterValidator(below_root)]
 
 
 class Download(Block):
@@ -82,7 +74,7 @@ class MatPairSource(Block):
     """One scene in one .mat file (v5, v7 or v7.3): LRMS (row, column, band) and PAN (row, column), DN."""
 
     kind: Literal["mat_pair"]
-    path: str
+    path: _Path
     keys: MatKeys
     sha256: _Sha256 | None = None
 
@@ -126,8 +118,8 @@ class NbuSource(Block):
     """NBU's two folders of .mat files: the same file name in both is one scene."""
 
     kind: Literal["nbu"]
-    lrms_dir: str
-    pan_dir: str
+    lrms_dir: _Path
+    pan_dir: _Path
     keys: MatKeys
 
     @property
@@ -139,10 +131,10 @@ class NbuSource(Block):
 class PanCollectionFiles(Block):
     """HDF5 files, NCHW float64 DN; those not listed are not there."""
 
-    train_reduced: str | None = None
-    val_reduced: str | None = None
-    test_reduced: str | None = None
-    test_full: str | None = None
+    train_reduced: _Path | None = None
+    val_reduced: _Path | None = None
+    test_reduced: _Path | None = None
+    test_full: _Path | None = None
 
     @property
     def listed(self) -> dict[tuple[str, Literal["full", "reduced"]], str]:
@@ -189,7 +181,7 @@ class Manifest(Block):
     where files of the source can be had directly, by path below data_root; a user gets the others by hand.
     """
 
-    name: str = Field(pattern="^[a-z0-9_]+$")
+    name: str = Field(pattern="^[a-z0-9_]+$", max_length=200)
     title: str
     sensor: str | Sensor
     source: Source

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+from clippan_lib.data.below import find_below
 from clippan_lib.data.geotiff import LargeStack
 from clippan_lib.data.manifest import Manifest
 from clippan_lib.data.pair.sources import States
@@ -27,7 +28,7 @@ class Reader(ABC):
     Args:
         manifest: of the reader's kind.
         root: folder that the manifest's paths are relative to.
-    Raises: DataError for files that are missing or not what the manifest says.
+    Raises: DataError for files that are missing, not what the manifest says, or outside of the folder.
     """
 
     sharp_truth = False
@@ -37,6 +38,8 @@ class Reader(ABC):
         self.manifest, self.source, self.root = manifest, manifest.source, root
         self.sensor: Sensor = manifest.resolve_sensor()
         self.max_value = float(manifest.max_value or self.sensor.max_value)
+        for path in self.source.paths:
+            find_below(root, path)
 
     def again(self, **changed: Any) -> "Reader":
         """The same source, opened once more.

@@ -3,6 +3,7 @@
 import os
 import re
 from functools import cache, cached_property
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -14,9 +15,10 @@ from clippan_lib.data.arrays import (
     check_ratio,
     mat_shapes,
     read_mat,
-    require_key,
     to_unit,
 )
+from clippan_lib.data.below import find_below
+from clippan_lib.data.bounds import refuse_unheld
 from clippan_lib.data.geotiff import LargeStack, Mask, complete
 from clippan_lib.data.hdf5 import Hdf5Stack
 from clippan_lib.data.manifest import (
@@ -29,7 +31,7 @@ from clippan_lib.data.manifest import (
 )
 from clippan_lib.data.pair import open_pair
 from clippan_lib.data.pair.inputs import located
-from clippan_lib.data.pair.sources import States, states_read
+from clippan_lib.data.pair.sources import States, refuse_outside, states_read
 from clippan_lib.data.reader import Key, MeasuredReader, Reader
 from clippan_lib.data.splits import cut_side, deal
 from clippan_lib.data.stacks import Batch, MemoryStack, Resolution, SceneStack
@@ -77,11 +79,13 @@ class MatReader(MeasuredReader):
 
     def pair_size(self, lrms: Path, pan: Path) -> tuple[int, int]:
         """Rows and columns of LRMS, once the headers of both files are found to be right."""
-        keys, lrms_shapes, pan_shapes = self.source.keys, mat_shapes(lrms), mat_shapes(pan)
-        require_key(lrms, keys.lrms, lrms_shapes)
-        require_key(pan, keys.pan, pan_shapes)
-        size = check_mat_layout(lrms, keys.lrms, lrms_shapes[keys.lrms], self.sensor)
-        check_ratio(pan, size, pan_shapes[keys.pan], self.sensor)
+        keys = self.source.keys
+        [of_lrms], [of_pan] = mat_shapes(lrms, keys.lrms), mat_shapes(pan, keys.pan)
+        size = check_mat_layout(lrms, keys.lrms, of_lrms, self.sensor)
+        check_ratio(pan, size, of_pan, self.sensor)
+        refuse_unheld(
+            f"{lrms}", (of_lrms, of_pan), "cut the scene, or store it as GeoTIFFs, which are read by windows"
+        )
         return size
 
     def load_pair(self, lrms: Path, pan: Path, region: Region) -> Batch:
@@ -165,6 +169,7 @@ class GeoTiffReader(MeasuredReader):
         for path in self.source.paths:
             check_exists(root / path)
         self.ms, self.pan = located([root / path for path in self.source.paths[:-1]]), root / self.source.pan
+        refuse_outside((self.ms, self.pan), root)
         # where some of its bands lie in a file that says nothing, only the whole sensor knows
         self.pair = open_pair(self.ms, self.pan, sensor=manifest.whole_sensor(), **self.source.opening)
         if self.pair.band_names != self.sensor.bands:
@@ -172,6 +177,8 @@ class GeoTiffReader(MeasuredReader):
                 f"{self.ms}: has bands {', '.join(self.pair.band_names)} of sensor {self.sensor.name}, which has "
                 f"{', '.join(self.sensor.bands)}; give as `bands` the names of those in the file"
             )
+        # which pixels hold data is kept of all of them
+        refuse_unheld(f"{self.ms}", [(self.pair.height, self.pair.width)], "cut the scene", each=1)
         self._valid = cache(self._find_valid)
 
     def state(self) -> States:
@@ -266,7 +273,10 @@ class NbuReader(MatReader):
         self.size = self.pair_size(self.lrms_dir / first, self.pan_dir / first)
 
     def _paired_names(self) -> list[str]:
-        found = [{path.name for path in folder.glob("*.mat")} for folder in (self.lrms_dir, self.pan_dir)]
+        found = [
+            {path.name for path in folder.glob("*.mat")} if os.path.isdir(folder) else set()
+            for folder in (self.lrms_dir, self.pan_dir)
+        ]
         for folder, names in zip((self.lrms_dir, self.pan_dir), found, strict=True):
             if not names:
                 raise DataError(f"{folder}: zero scenes, no .mat file; see how_to_get, check data_root")
@@ -276,6 +286,8 @@ class NbuReader(MatReader):
                 f"{self.lrms_dir} and {self.pan_dir}: {len(alone)} files lack a partner of the same name, "
                 f"e.g. {alone[:3]}; get them again or remove them"
             )
+        for within, name in product((self.source.lrms_dir, self.source.pan_dir), found[0]):
+            find_below(self.root, f"{within}/{name}")
         return sorted(found[0], key=_numbers_by_value)
 
     def state(self) -> States:
@@ -313,7 +325,7 @@ class PanCollectionReader(Reader):
     def __init__(self, manifest: Manifest, root: Path) -> None:
         super().__init__(manifest, root)
         paths = [root / path for path in self.source.files.listed.values()]
-        if not any(path.is_file() for path in paths):
+        if not any(map(os.path.isfile, paths)):
             names = ", ".join(self.source.files.listed.values())
             raise DataError(f"{root}: none of {names} is there; see how_to_get, check data_root")
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from clippan_lib.data.bounds import refuse_unheld
 from clippan_lib.errors import DataError
 from clippan_lib.mtf import STRONGEST, degrade, imresize
 from clippan_lib.sensors import Sensor
@@ -173,6 +174,7 @@ class MemoryStack(SceneStack):
         high = self.sensor.ratio**2
         values = self.sensor.n_bands + high + self.has_gt * high * self.sensor.n_bands
         scene_bytes = max(1, 4 * self.height * self.width * values)
+        refuse_unheld(f"{self.names[0]}", [(values, self.height, self.width)], "take smaller scenes")
         self._kept = lru_cache(maxsize=max(1, CACHE_BYTES // scene_bytes))(self.load)
 
     def read(self, windows: Windows) -> Batch:

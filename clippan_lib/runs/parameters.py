@@ -3,6 +3,7 @@
 import ast
 import difflib
 from collections.abc import Collection, Iterable, Mapping
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def _typed(name: str, value: Any, default: Any) -> Any:
 
 
 def _whole_path(value: Any) -> Any:
-    return str(Path(value).resolve()) if isinstance(value, str) and Path(value).is_file() else value
+    return str(Path(value).resolve()) if isinstance(value, str) and isfile(value) else value
 
 
 def _unknown(name: str, known: Collection[str]) -> str:

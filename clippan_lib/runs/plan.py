@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,16 @@ from clippan_lib.data.stacks import RESOLUTIONS, Resolution
 from clippan_lib.errors import ClipWeightsError, Refusal
 from clippan_lib.runs.devices import find_device
 from clippan_lib.runs.folder import RunFolder
+from clippan_lib.runs.limits import refuse_name, refuse_seed
 from clippan_lib.runs.parameters import notebook_parameters, sort_changes
-from clippan_lib.runs.settings import Settings, as_configured, default_name, patch_of, refuse_unfit
+from clippan_lib.runs.settings import (
+    Settings,
+    as_configured,
+    default_name,
+    patch_of,
+    refuse_batches,
+    refuse_unfit,
+)
 from clippan_lib.training.config import RunConfig, make_config
 
 Needed = tuple[tuple[str, Resolution], ...]
@@ -107,8 +116,9 @@ def plan_run(
         raise Refusal(
             f"network {network} and network={overrides['network']} among the changes contradict each other"
         )
-    if seed < 0:
-        raise Refusal(f"--seed {seed}: a seed is 0 or more")
+    refuse_seed(seed)
+    if name is not None:
+        refuse_name(name)
     config = make_config(preset, **overrides)
     # what the optics are takes reading scenes, and a plan only looks whether all is there
     dataset = as_configured(dataset, config, None)
@@ -122,6 +132,7 @@ def plan_run(
         needed = tuple(key for key in NEEDED if key != ("test", "reduced"))
     _refuse_incomplete(dataset, needed, config)
     refuse_unfit(config, dataset)
+    refuse_batches(config, dataset, overrides)
     for split, resolution in needed:  # looks at every pixel where that tells which patches there are
         dataset.patches(split, resolution, patch_of(config, dataset, split, resolution))
     remarks = dataset.unscored()
@@ -132,8 +143,6 @@ def plan_run(
     # files with their whole paths, as the notebooks run in another folder
     overrides = {field: getattr(config, field) for field in overrides}
     name = name or default_name(preset, config, seed, overrides | extra)
-    if Path(name).name != name or name.startswith("."):
-        raise Refusal(f"--name {name!r} is not the name of a folder")
     folder = (runs / loaded.name / name).resolve()
     shared: dict[str, Any] = {
         "manifest": str(Path(manifest).resolve()),
@@ -149,7 +158,7 @@ def plan_run(
         stem: {key: shared[key] for key in known if key in shared} for stem, known in defaults.items()
     }
     settings = Settings.of(dataset, preset, seed, config, campaign)
-    files = states_read(value for value in extra.values() if isinstance(value, str) and Path(value).is_file())
+    files = states_read(value for value in extra.values() if isinstance(value, str) and isfile(value))
     return Plan(loaded, settings, shared["device"], folder, found, parameters, files, remarks)
 
 

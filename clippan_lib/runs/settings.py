@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,6 +152,28 @@ def refuse_unfit(config: RunConfig, dataset: Dataset) -> None:
         raise Refusal(
             "w_gt=0: the network without language has nothing to train on at reduced resolution; give a weight above 0"
         )
+
+
+def refuse_batches(config: RunConfig, dataset: Dataset, given: Collection[str]) -> None:
+    """Refuse batches that somebody asked for and that training could not fill; those of a preset take what there is.
+
+    Args:
+        config: of the run.
+        dataset: from `as_configured`, not unfit.
+        given: fields of `config` that were set.
+    Raises: Refusal naming the field, the value seen and the number of patches.
+    """
+    trained = {"stage1_batch": "full", "stage2_batch": "full", "pseudo_batch": "reduced"}
+    strides = {"full": config.stride_full, "reduced": config.stride_reduced}
+    for name in trained.keys() & given:
+        where, batch = trained[name], getattr(config, name)
+        size = patch_of(config, dataset, "train", where)
+        there = len(dataset.patches("train", where, size, strides[where]))
+        if batch > there:
+            raise Refusal(
+                f"{name}={batch}: {dataset.name} has {there} training patches at {where} resolution with patch="
+                f"{size} and stride_{where}={strides[where]}; take at most as many, or a smaller stride"
+            )
 
 
 def patch_of(config: RunConfig, dataset: Dataset, split: str, resolution: str) -> int:

@@ -18,7 +18,7 @@ from clippan_lib.data.pair.grid import STILL, Shift
 from clippan_lib.data.pair.inputs import located
 from clippan_lib.data.pair.names import Image, Images, Location, Named, parts_of
 from clippan_lib.data.pair.scene import Opening
-from clippan_lib.data.pair.sources import states_read
+from clippan_lib.data.pair.sources import files_read, states_read
 from clippan_lib.errors import DataError, ManifestError, Refusal
 from clippan_lib.files import write_text
 from clippan_lib.fusion.registry import BANDWISE
@@ -135,7 +135,11 @@ def scene_manifest(
         )
     paths = [[Path(part).resolve() for part in parts_of(file)] for file in files]
     every = [path for of in paths for path in of]
-    root = Path(os.path.commonpath([path.parent for path in every]))
+    # a manifest's data lie in its folder, and so does all that GDAL reads with them, such as what a VRT refers to
+    read = (name for file in files for name in files_read(file) if os.path.isfile(name))
+    root = Path(
+        os.path.commonpath([path.parent for path in every] + [Path(name).resolve().parent for name in read])
+    )
     names = [tuple(path.relative_to(root).as_posix() for path in of) for of in paths]
     ms, pan = (of[0] if len(of) == 1 else of for of in names)
     bands = opening.get("bands")

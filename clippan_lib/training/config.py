@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os.path import isfile
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -16,7 +17,7 @@ from clippan_lib.fusion.registry import BANDWISE
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.training.presets import PRESETS
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -123,9 +124,9 @@ class RunConfig(BaseModel):
     drawn_batch: Annotated[Count, _STAGE1] = 2
     """How many of them an iteration sees, each with six images and its truth."""
 
-    stage1_iterations: Annotated[int, Field(ge=0), _STAGE1] = 1000
+    stage1_iterations: Annotated[int, Field(ge=0, le=1_000_000), _STAGE1] = 1000
     """The paper's; 0 leaves the supervisor as it is built, for Table 3."""
-    stage1_batch: Annotated[int, Field(ge=2), _STAGE1] = 32
+    stage1_batch: Annotated[int, Field(ge=2, le=1_000_000), _STAGE1] = 32
     """The paper's; contrast needs 2 or more."""
     stage1_lr: Annotated[Positive, _STAGE1] = 3e-3
     """Adam's learning rate; the paper's."""
@@ -169,9 +170,9 @@ class RunConfig(BaseModel):
     w_gt: Annotated[Weight, Decides(("supervised",))] = 1.0
     """Weight of L1 to the ground truth where training is supervised; the paper's."""
 
-    gate_scenes: Annotated[int, Field(ge=0), _NONE] = 8
+    gate_scenes: Annotated[int, Field(ge=0, le=10_000), _NONE] = 8
     """Drawn scenes that the adapted supervisor is judged on, see `evaluation.judgement`; 0: it is not; ours."""
-    n_seeds: Annotated[Count, _NONE] = 1
+    n_seeds: Annotated[int, Field(ge=1, le=1000), _NONE] = 1
     """Repetitions of a comparison; the paper reports one."""
     checkpoint_every: Annotated[Count, _NONE] = 100
     """Iterations between checkpoints; ours."""
@@ -210,7 +211,7 @@ class RunConfig(BaseModel):
         """Notebooks run in another folder, so what lies in a file or folder needs its whole path."""
         if given and given.startswith(_FOLDER):
             return _FOLDER + str(Path(given.removeprefix(_FOLDER)).resolve())
-        return str(Path(given).resolve()) if given and Path(given).is_file() else given
+        return str(Path(given).resolve()) if given and isfile(given) else given
 
     @field_validator("prompts")
     @classmethod
@@ -277,7 +278,7 @@ class RunConfig(BaseModel):
 def _state_of_clip(given: str | None) -> Any:
     """Size and time of the file or files that a CLIP is read from; a name that is no file stays as it is."""
     path = Path((given or "").removeprefix(_FOLDER))
-    if given and path.is_file():
+    if given and isfile(path):
         return file_state(path)
     if given and given.startswith(_FOLDER):
         return {file.relative_to(path).as_posix(): file_state(file) for file in sorted(path.rglob("*.*"))}

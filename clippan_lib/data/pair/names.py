@@ -17,6 +17,8 @@ _REMOTE = re.compile(
     r"|vsi(?:curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)(?:_streaming)?[/?])",
     re.IGNORECASE,
 )
+# GDAL's drivers that read small files which say where on the net the pixels are
+_SERVICES = {"WMS", "WMTS", "WCS", "HTTP", "EEDAI", "PLMOSAIC", "DAAS", "STACIT", "STACTA"}
 _PASSING = re.compile(r"/vsi(?:mem|stdin)\b|MEM:", re.IGNORECASE)
 _ARCHIVE = re.compile(r"(zip|tar|gzip)(?:\+file)?:/{2}([^!]+)(?:!/?(.*))?", re.IGNORECASE)
 _OF_GDAL = re.compile(r"/vsi\w+/|[A-Za-z]\w+:")
@@ -94,10 +96,7 @@ def read_name(given: str | Path) -> Location:
     text = str(given)
     if os.path.isfile(text):
         return Path(text).absolute()
-    if _REMOTE.search(text):
-        raise DataError(
-            f"{text}: lies on another machine; download it first: kept work could not tell whether it changed"
-        )
+    refuse_remote(text)
     if _PASSING.match(text):
         raise DataError(f"{text}: lies in memory, where no other process finds it; write it to a file first")
     if text.startswith("file://"):
@@ -110,6 +109,19 @@ def read_name(given: str | Path) -> Location:
     if found := _span(text):
         text = text[: found.start] + os.path.abspath(text[found]) + text[found.stop :]
     return Named(text, (text,))
+
+
+def refuse_remote(name: str, reader: str = "") -> None:
+    """Raises: DataError for what is not on this machine's disks.
+
+    Args:
+        name: of an image, for GDAL.
+        reader: GDAL's driver that reads it, if it is open.
+    """
+    if _REMOTE.search(name) or reader in _SERVICES:
+        raise DataError(
+            f"{name}: lies on another machine; download it first: kept work could not tell whether it changed"
+        )
 
 
 def unopened(location: Location, error: Exception) -> DataError:

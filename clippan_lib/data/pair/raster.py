@@ -14,7 +14,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from clippan_lib.data.pair.names import Location, unopened
+from clippan_lib.data.pair.names import Location, refuse_remote, unopened
 from clippan_lib.errors import DataError
 
 LIMIT = 1e19  # values from here on stand for no data (1e20, -3.4e38): float32 cannot hold their squares
@@ -35,7 +35,9 @@ class _Called(rasterio.DatasetReader):
 
 
 def open_raster(path: Location) -> rasterio.DatasetReader:
-    """Raises: DataError if the file is missing, truncated, no raster at all, without bands or of complex values."""
+    """Raises: DataError if the file is missing, truncated, no raster at all, on another machine, without bands or of
+    complex values.
+    """
     if isinstance(path, Path) and not isfile(path):
         raise DataError(f"{path}: no such file; correct the path")
     try:
@@ -47,6 +49,7 @@ def open_raster(path: Location) -> rasterio.DatasetReader:
             dataset.words = str(path)
     except RasterioError as error:
         raise unopened(path, error) from error
+    refuse_remote(str(path), dataset.driver)
     if not dataset.count:
         found = dataset.subdatasets
         more = f" and {len(found) - 8} more" if len(found) > 8 else ""

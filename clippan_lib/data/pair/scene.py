@@ -10,6 +10,7 @@ pixel where pixel sizes are whole multiples. Where it is zero, the stored values
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import floor
+from os.path import isfile
 from typing import Literal, TypedDict, Unpack
 
 import numpy as np
@@ -19,6 +20,7 @@ from rasterio import Affine
 from rasterio.crs import CRS
 from torch import Tensor
 
+from clippan_lib.data.bounds import refuse_hollow
 from clippan_lib.data.pair.bands import mask_of, select_bands
 from clippan_lib.data.pair.carried import Carried, carried, common_dtype, common_nodata
 from clippan_lib.data.pair.fill import look_for_fills
@@ -28,7 +30,7 @@ from clippan_lib.data.pair.interpolation import LOBES, interpolate, interpolate_
 from clippan_lib.data.pair.names import Image, Images
 from clippan_lib.data.pair.raster import LIMIT, Raster, alpha_bands, open_raster
 from clippan_lib.data.pair.sample import take_sample
-from clippan_lib.data.pair.sources import refuse_missing
+from clippan_lib.data.pair.sources import files_read, refuse_missing
 from clippan_lib.errors import DataError
 from clippan_lib.sensors import Sensor
 from clippan_lib.shapes import LRMS, PAN
@@ -251,13 +253,16 @@ def open_pair(
             `georeference`: False puts upper left corner on upper left corner, whatever the files say of their place.
         sensor: names the bands: by what the file says of them, else in file order.
         shift: by which MS is moved down and right: where PAN lies off MS.
-    Raises: DataError naming the numbers seen where the files are unreadable or do not fit each other, or MS
-        lacks the bands or has only one.
+    Raises: DataError naming the numbers seen where the files are unreadable, claim values that they cannot hold, lie on
+        another machine or do not fit each other, or MS lacks the bands or has only one.
     """
     ms, pan = located(ms), located(pan)
     with open_raster(pan) as high, open_raster(ms) as low:
         for path in (ms, pan):
             refuse_missing(path)
+        for path, file in ((ms, low), (pan, high)):
+            values = file.width * file.height * sum(np.dtype(dtype).itemsize for dtype in file.dtypes)
+            refuse_hollow(path, values, filter(isfile, files_read(path)))
         alpha = alpha_bands(high)
         of_pan = tuple(number for number in high.indexes if number not in alpha)
         if len(of_pan) != 1:

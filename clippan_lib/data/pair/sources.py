@@ -10,7 +10,9 @@ from xml.etree import ElementTree
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from clippan_lib.data.pair.names import Image, Location, file_of, parts_of
+from clippan_lib.data.below import is_below
+from clippan_lib.data.pair.names import Image, Location, file_of, parts_of, refuse_remote
+from clippan_lib.data.pair.raster import open_raster
 from clippan_lib.errors import DataError
 from clippan_lib.files import file_state
 
@@ -72,7 +74,7 @@ def refuse_missing(path: Location) -> None:
 
     Args:
         path: of a raster. Into archives nobody looks.
-    Raises: DataError naming those that are not there.
+    Raises: DataError naming those that are not there, or lie on another machine.
     """
     missing: list[str] = []
     waiting = [Path(part) for part in parts_of(path) if isfile(part)]
@@ -82,11 +84,15 @@ def refuse_missing(path: Location) -> None:
         if vrt.resolve() in seen:  # two files may name one, and one itself
             continue
         seen.add(vrt.resolve())
-        with warnings.catch_warnings(), rasterio.open(vrt) as dataset:
+        with warnings.catch_warnings(), open_raster(vrt) as dataset:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             content = dataset.tags(ns="xml:VRT").get("xml:VRT") if dataset.driver == "VRT" else None
         for source in ElementTree.fromstring(content).iter("SourceFilename") if content else ():
             name = source.text or ""
+            try:
+                refuse_remote(name)
+            except DataError as error:
+                raise DataError(f"{path}: refers to {error}") from None
             if _NO_FILE.match(name):
                 continue
             file = vrt.parent / name if source.get("relativeToVRT") == "1" else Path(name)
@@ -100,6 +106,25 @@ def refuse_missing(path: Location) -> None:
             f"{path}: refers to {', '.join(missing[:3])}{more}, which cannot be found; put the files there, or correct "
             "the VRT"
         )
+
+
+def refuse_outside(paths: Iterable[Location], folder: Path) -> None:
+    """Look for files that GDAL would read outside of a folder: sources of a VRT, sidecars, archives, through links too.
+
+    Args:
+        paths: of rasters.
+        folder: of the data.
+    Raises: DataError naming the raster and the file.
+    """
+    for path in paths:
+        refuse_missing(path)
+        for name in files_read(path):
+            file = name if isfile(name) else file_of(name)
+            if file is None or not is_below(file, folder):
+                raise DataError(
+                    f"{path}: refers to {name}, which is no file of the data folder {folder}; put it there and "
+                    "correct the VRT, or give another data_root"
+                )
 
 
 def states_read(paths: Iterable[Image]) -> States:
