@@ -150,17 +150,18 @@ def test_a_geotiff_whose_tiles_were_never_written_is_refused_with_its_size(tmp_p
     refused(lambda: open_pair(tmp_path / "ms.tif", tmp_path / "pan.tif"), *said)
 
 
-def test_a_vrt_that_is_larger_than_all_it_refers_to_is_refused(tmp_path):
+def test_a_pair_of_vrts_that_is_larger_than_all_it_refers_to_is_refused(tmp_path):
     save(tmp_path / "b.tif", noise(1, 64, 160), grid(4))
-    save(tmp_path / "pan.tif", noise(1, 256, 640), grid())
     source = "<SimpleSource><SourceFilename relativeToVRT='1'>b.tif</SourceFilename></SimpleSource>"
-    bands = "".join(
-        f'<VRTRasterBand dataType="UInt16" band="{band}">{source}</VRTRasterBand>' for band in (1, 2, 3, 4)
-    )
-    (tmp_path / "ms.tif").write_text(
-        f'<VRTDataset rasterXSize="1000000" rasterYSize="1000000"><SRS>EPSG:32632</SRS><GeoTransform>'
-        f"{', '.join(map(str, grid(4).to_gdal()))}</GeoTransform>{bands}</VRTDataset>"
-    )
+    for name, bands, side, size in (("ms.tif", 4, 1_000_000, 4), ("pan.tif", 1, 4_000_000, 1)):
+        of_bands = (
+            f'<VRTRasterBand dataType="UInt16" band="{band + 1}">{source}</VRTRasterBand>'
+            for band in range(bands)
+        )
+        (tmp_path / name).write_text(
+            f'<VRTDataset rasterXSize="{side}" rasterYSize="{side}"><SRS>EPSG:32632</SRS><GeoTransform>'
+            f"{', '.join(map(str, grid(size).to_gdal()))}</GeoTransform>{''.join(of_bands)}</VRTDataset>"
+        )
     refused(lambda: open_tiffs(tmp_path), "ms.tif: claims 7.45e+03 GiB")
 
 

@@ -142,7 +142,7 @@ def test_a_seed_of_a_table_that_no_generator_takes_is_refused(said, seed):
     ("line", "refusal"),
     [
         (("sharpen", *SCENE, "--tile", "1000000000"), "--tile 1000000000: give 65536 or less"),
-        (("sharpen", *SCENE, "--consistent", "1000000000"), "--consistent 1000000000: give 1000 or less"),
+        (("sharpen", *SCENE, "--consistent", "1000000000"), "1000000000 steps of consistency: give 0 to 100"),
         (("table", "4", SYNTHETIC, "--jobs", "1000000"), "--jobs 1000000: give 1000 or less"),
         (("table", "4", SYNTHETIC, "--seeds", *map(str, range(2000))), "--seeds, 2000: give 1000 or less"),
         (("table", "4", SYNTHETIC, "--name", "a" * 300), "(300 characters)' is not the name of a folder"),

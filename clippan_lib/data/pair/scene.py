@@ -260,9 +260,6 @@ def open_pair(
     with open_raster(pan) as high, open_raster(ms) as low:
         for path in (ms, pan):
             refuse_missing(path)
-        for path, file in ((ms, low), (pan, high)):
-            values = file.width * file.height * sum(np.dtype(dtype).itemsize for dtype in file.dtypes)
-            refuse_hollow(path, values, filter(isfile, files_read(path)))
         alpha = alpha_bands(high)
         of_pan = tuple(number for number in high.indexes if number not in alpha)
         if len(of_pan) != 1:
@@ -271,6 +268,11 @@ def open_pair(
             )
         chosen = select_bands(low, opening.get("bands"), sensor)
         ratio, transform, axes = common_grid(high, low, shift, opening.get("georeference", True))
+        for path, file, scale in ((ms, low, 1), (pan, high, ratio)):
+            pixels = scale**2 * axes[0].length * axes[1].length
+            # of what lies on another machine nothing is known
+            if files := [*filter(isfile, files_read(path))]:
+                refuse_hollow(path, pixels * sum(np.dtype(dtype).itemsize for dtype in file.dtypes), files)
         if sensor is not None and ratio != sensor.ratio:
             raise DataError(
                 f"{pan} and {ms} have ratio {ratio}, but sensor {sensor.name} has {sensor.ratio}; correct `sensor`"
