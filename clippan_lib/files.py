@@ -2,8 +2,8 @@
 
 import hashlib
 import json
+import logging
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -20,6 +20,7 @@ from clippan_lib.errors import CheckpointError, Refusal
 
 LOCK = ".lock"
 PACKAGE = Path(__file__).resolve().parent
+_LOG = logging.getLogger(__name__)
 # Keys of a tensor file's metadata: digests of its tensors, and of all else that it says
 _TENSORS, _SAID = "sha256_tensors", "sha256_metadata"
 
@@ -36,7 +37,7 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader, or the loss of power, never sees half of it."""
+    """Write a file so that a reader, a crash, or the loss of power, never sees half of it."""
     with _replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -57,6 +58,38 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+
+
+def keep(path: Path, content: Any) -> None:
+    """Write JSON that work goes on from later: as `write_json` does, with a checksum that `kept` looks at.
+
+    Args:
+        path: the file; its folder must exist.
+        content: what JSON can say; tuples come back as lists.
+    Raises: ValueError on NaN or infinity.
+    """
+    write_json(path, {"sha256": _json_digest(content), "content": content})
+
+
+def kept(path: Path) -> Any:
+    """What `keep` wrote; None if the file is not there, or is not as it was written, which is logged by name.
+
+    Returns: the content. Whoever gets None makes it anew, and `keep` then replaces the file.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+        if found["sha256"] == _json_digest(found["content"]):
+            return found["content"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    _LOG.warning("%s: is empty, cut short or altered; it is thrown away, and made again", path)
+    return None
+
+
+def _json_digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, allow_nan=False).encode()).hexdigest()
 
 
 def write_tensors(
@@ -191,7 +224,7 @@ def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def throw_away(path: Path, why: object) -> None:
-    """Remove a file of ours that cannot be used, and say so on standard error; whoever needs it makes it again.
+    """Remove a file of ours that cannot be used, and log why; whoever needs it makes it again.
 
     Raises: Refusal if it is a folder, or cannot be removed.
     """
@@ -199,7 +232,7 @@ def throw_away(path: Path, why: object) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise Refusal(f"{why}, but it cannot be removed ({error.strerror}): move it away") from error
-    print(f"clippan: {why}", file=sys.stderr, flush=True)
+    _LOG.warning("%s", why)
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:

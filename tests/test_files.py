@@ -14,6 +14,8 @@ from clippan_lib import files
 from clippan_lib.errors import CheckpointError
 from clippan_lib.files import (
     file_digest,
+    keep,
+    kept,
     library_digest,
     read_json,
     read_metadata,
@@ -52,6 +54,46 @@ def test_an_interrupted_text_leaves_the_old_one_and_nothing_beside_it(tmp_path, 
         write_text(tmp_path / "a.json", "{}")
     assert read_json(tmp_path / "a.json") == {"old": 1}
     assert list(tmp_path.iterdir()) == [tmp_path / "a.json"]
+
+
+def test_a_text_is_on_the_disk_before_the_file_has_its_name(tmp_path, monkeypatch):
+    path, seen, flush = tmp_path / "a.json", [], os.fsync
+
+    def watched(descriptor):
+        seen.append((path.exists(), os.fstat(descriptor).st_size))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    write_json(path, [1, 2])
+    assert seen == [(False, path.stat().st_size)]
+
+
+CONTENT = {"key": "ab", "rows": [{"value": 0.1, "seed": None, "name": "é"}], "of": {"2": 1, "10": 2}}
+
+
+def test_what_is_kept_comes_back_and_what_was_never_kept_is_nothing(tmp_path, caplog):
+    keep(tmp_path / "a.json", CONTENT | {"pair": (1, 2), 3: 4})
+    assert kept(tmp_path / "a.json") == CONTENT | {"pair": [1, 2], "3": 4}
+    assert kept(tmp_path / "b.json") is None and not caplog.records
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"null", b"[]", b"{}", b"\xff\xfe", b"[" * 100_000, b'{"key": "ab"}'])
+def test_what_is_no_kept_work_is_named_and_not_used(tmp_path, caplog, spoilt):
+    (tmp_path / "a.json").write_bytes(spoilt)
+    assert kept(tmp_path / "a.json") is None
+    assert f"{tmp_path / 'a.json'}: is empty, cut short or altered" in caplog.text
+
+
+def test_kept_work_that_is_cut_anywhere_or_of_which_any_bit_turned_is_never_another(tmp_path):
+    path = tmp_path / "a.json"
+    keep(path, CONTENT)
+    whole = path.read_bytes()
+    for at in range(len(whole) - 1):  # the last byte is the end of the line
+        path.write_bytes(whole[:at])
+        assert kept(path) is None
+        for bit in range(8):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+            assert kept(path) in (None, CONTENT)  # one kind of blank may have become another
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

@@ -276,7 +276,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_damaged_checkpoint_is_named_thrown_away_and_the_training_starts_anew(tmp_path, fault, capsys):
+def test_a_damaged_checkpoint_is_named_thrown_away_and_the_training_starts_anew(tmp_path, fault, caplog):
     expected, path = noisy_line(), checkpoint_path(tmp_path / "c.safetensors", NUMBERS["key"])
     rows = fit(*expected, **NUMBERS).rows
     fit(*noisy_line(), **(NUMBERS | {"iterations": 3}), checkpoint=tmp_path / "c.safetensors")
@@ -284,11 +284,10 @@ def test_a_damaged_checkpoint_is_named_thrown_away_and_the_training_starts_anew(
     modules, step = noisy_line()
     history = fit(modules, step, **NUMBERS, checkpoint=tmp_path / "c.safetensors")
     assert history.rows == rows and same(state(modules["line"]), state(expected[0]["line"]))
-    told = capsys.readouterr().err
-    assert told.startswith(f"clippan: {path}") and told.endswith("the training starts anew\n")
-    assert told.count("\n") == 1
+    [told] = caplog.messages
+    assert told.startswith(str(path)) and told.endswith("the training starts anew")
     assert len(fit(*noisy_line(), **NUMBERS, checkpoint=tmp_path / "c.safetensors").rows) == 6
-    assert capsys.readouterr().err == ""
+    assert caplog.messages == [told]
 
 
 def test_a_folder_in_the_place_of_a_checkpoint_is_refused_and_kept(tmp_path):
@@ -311,7 +310,7 @@ def test_a_checkpoint_without_digests_of_an_older_version_is_gone_on_from(tmp_pa
 
 
 @pytest.mark.parametrize("damage", [cut, flip_a_weight, rewritten(lambda t, m: t.update(rows=t["rows"][:1]))])
-def test_what_was_computed_of_patches_is_computed_anew_where_its_file_is_damaged(tmp_path, damage, capsys):
+def test_what_was_computed_of_patches_is_computed_anew_where_its_file_is_damaged(tmp_path, damage, caplog):
     def visit():
         training = TrainingSet(PatchStore(TinyPatches(), "cpu"), seed=0, iterations=2, batch=2)
         training.once("mean", lambda images: images["pan"].mean((1, 2, 3))[:, None], folder=tmp_path)
@@ -321,8 +320,9 @@ def test_what_was_computed_of_patches_is_computed_anew_where_its_file_is_damaged
     [path] = tmp_path.iterdir()
     damage(path)
     assert torch.equal(visit(), expected)
-    assert str(path) in capsys.readouterr().err
-    assert torch.equal(visit(), expected) and capsys.readouterr().err == ""
+    [told] = caplog.messages
+    assert told.startswith(str(path)) and told.endswith("computed anew")
+    assert torch.equal(visit(), expected) and caplog.messages == [told]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):

@@ -107,7 +107,7 @@ def fit(
 ) -> History:
     """Train what requires a gradient in `modules`, going on from the checkpoint of the same key, if any.
 
-    A checkpoint that is damaged is thrown away, which standard error says, and the training starts anew.
+    A checkpoint that is damaged is thrown away, which is logged, and the training starts anew.
 
     The result is the same bit by bit however often the run was stopped: torch's generators are seeded by
     (seed, iteration) at every step, and `step` must draw from nowhere else. A finished run takes no step.
