@@ -77,7 +77,9 @@ def test_what_is_kept_comes_back_and_what_was_never_kept_is_nothing(tmp_path, ca
     assert kept(tmp_path / "b.json") is None and not caplog.records
 
 
-@pytest.mark.parametrize("spoilt", [b"", b"null", b"[]", b"{}", b"\xff\xfe", b"[" * 100_000, b'{"key": "ab"}'])
+@pytest.mark.parametrize(
+    "spoilt", [b"", b"null", b"[]", b"{}", b"\xff\xfe", b"[" * 100_000, b'{"key": "ab"}']
+)
 def test_what_is_no_kept_work_is_named_and_not_used(tmp_path, caplog, spoilt):
     (tmp_path / "a.json").write_bytes(spoilt)
     assert kept(tmp_path / "a.json") is None
