@@ -19,7 +19,7 @@ from clippan_lib.data import Manifest, load_manifest
 from clippan_lib.errors import Refusal
 from clippan_lib.fusion import NETWORKS
 from clippan_lib.runs.devices import find_device
-from clippan_lib.runs.parameters import sort_changes
+from clippan_lib.runs.parameters import refuse_name, sort_changes
 from clippan_lib.training.config import RunConfig, make_config
 
 _QNR = 0.1  # of Table 2, which is about that loss, where the preset leaves it out
@@ -126,6 +126,8 @@ def plan_campaign(
         runs: where runs are kept.
     Raises: Refusal or another ValueError for what does not fit, ManifestError, DataError.
     """
+    if name is not None:
+        refuse_name(name)
     if table not in TITLES:
         raise Refusal(f"table {table!r}: the paper has the tables {', '.join(map(str, TITLES))}")
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
@@ -157,8 +159,7 @@ def plan_campaign(
     entries = [entry for grid in grids for entry in grid.entries(table, seeds)]
     mark = hashlib.sha256(json.dumps([overrides, list(seeds)], sort_keys=True).encode()).hexdigest()[:6]
     name = name or f"table{table}_{preset}_{'_'.join(names)}_{mark}"
-    if Path(name).name != name or name.startswith("."):
-        raise Refusal(f"--name {name!r} is not the name of a folder")
+    refuse_name(name)  # of many datasets it is too long
     folder = (runs / "campaigns" / name).resolve()
     return Campaign(
         table,

@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ OWN = {
     "device": "--device",
     "overrides": "-p field=value",
 }
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _INJECTED = "# Parameters\n"  # how the cell begins that papermill puts behind the tagged one
 
 
@@ -55,6 +57,18 @@ def _literal(statement: ast.stmt) -> tuple[str, Any]:
         case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
             return name, ast.literal_eval(value)
     raise ValueError(f"line {statement.lineno}")
+
+
+def refuse_name(name: str) -> None:
+    """Refuse what --name gives, unless it is a plain name of a folder: it becomes part of paths, and of pages.
+
+    Raises: Refusal.
+    """
+    if not _NAME.fullmatch(name):
+        raise Refusal(
+            f"--name {name!r} is not the name of a folder: take up to 100 letters, digits, dots, underlines and "
+            "hyphens, the first no dot"
+        )
 
 
 def sort_changes(

@@ -12,7 +12,7 @@ from clippan_lib.data.stacks import RESOLUTIONS, Resolution
 from clippan_lib.errors import ClipWeightsError, Refusal
 from clippan_lib.runs.devices import find_device
 from clippan_lib.runs.folder import RunFolder
-from clippan_lib.runs.parameters import notebook_parameters, sort_changes
+from clippan_lib.runs.parameters import notebook_parameters, refuse_name, sort_changes
 from clippan_lib.runs.settings import Settings, as_configured, default_name, patch_of, refuse_unfit
 from clippan_lib.training.config import RunConfig, make_config
 
@@ -98,6 +98,8 @@ def plan_run(
         campaign: whether the run is a part of a campaign.
     Raises: Refusal, ManifestError, DataError or another ValueError that says what is wrong.
     """
+    if name is not None:
+        refuse_name(name)
     loaded = load_manifest(manifest)
     dataset = open_dataset(loaded, data)
     found = _find_notebooks(notebooks, only)
@@ -132,8 +134,6 @@ def plan_run(
     # files with their whole paths, as the notebooks run in another folder
     overrides = {field: getattr(config, field) for field in overrides}
     name = name or default_name(preset, config, seed, overrides | extra)
-    if Path(name).name != name or name.startswith("."):
-        raise Refusal(f"--name {name!r} is not the name of a folder")
     folder = (runs / loaded.name / name).resolve()
     shared: dict[str, Any] = {
         "manifest": str(Path(manifest).resolve()),

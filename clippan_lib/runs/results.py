@@ -27,7 +27,7 @@ from typing import Any
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from pandas.api.types import is_integer_dtype
+from pandas.api.types import is_integer_dtype, is_numeric_dtype
 from pandas.io.formats.style import Styler
 
 from clippan_lib.errors import ResultsError
@@ -309,6 +309,8 @@ def save_latex(run_dir: str | Path, name: str, table: Styler) -> None:
     folder = _place(run_dir).tables
     folder.mkdir(parents=True, exist_ok=True)
     escaped = deepcopy(table).format_index(escape="latex", axis="columns").format_index(escape="latex")
+    texts = [name for name in table.data if not is_numeric_dtype(table.data[name])]
+    escaped = escaped.format(escape="latex", na_rep="-", subset=texts) if texts else escaped
     write_text(folder / f"{name}.tex", escaped.to_latex(hrules=True, convert_css=True))
 
 

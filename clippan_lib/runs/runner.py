@@ -172,8 +172,8 @@ def execute_notebook(
     try:
         with kernel_environment():
             executed = papermill.execute_notebook(
-                path,
-                output,
+                _literal(path),
+                _literal(output),
                 parameters=parameters,
                 kernel_name=KERNEL,
                 cwd=path.parent,
@@ -189,6 +189,11 @@ def execute_notebook(
     code = [cell for cell in executed.cells if cell.cell_type == "code" and cell.source.strip()]
     # papermill takes sys.exit() for a good end
     return None if all(cell.execution_count for cell in code) else "the notebook left before its end"
+
+
+def _literal(path: Path) -> str:
+    """papermill formats paths with the parameters: what has braces is to stay as it is."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _peak_mb() -> int | None:
