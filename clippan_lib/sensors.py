@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+_COARSEST, _DEEPEST = 64, 32  # ratio and bits that no sensor has; kernels and numbers grow with them
+
 
 @dataclass(frozen=True)
 class Sensor:
@@ -58,9 +60,10 @@ class Sensor:
                 raise ValueError(
                     f"sensor {self.name}: band index {index} is outside 0..{len(self.bands) - 1}"
                 )
-        if self.ratio < 2 or self.bits < 1:
+        if not 2 <= self.ratio <= _COARSEST or not 1 <= self.bits <= _DEEPEST:
             raise ValueError(
-                f"sensor {self.name}: ratio {self.ratio} must be 2 or more, bits {self.bits} 1 or more"
+                f"sensor {self.name}: ratio {self.ratio} must be 2 or more and at most {_COARSEST}, bits {self.bits} "
+                f"1 or more and at most {_DEEPEST}"
             )
 
     @property

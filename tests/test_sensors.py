@@ -131,6 +131,8 @@ def test_a_sensor_of_ones_own_needs_no_table():
         ({"rgb": (3, 0, 1)}, r"band index 3 is outside 0\.\.2"),
         ({"gbnir": (0, 1, -1)}, r"band index -1 is outside 0\.\.2"),
         ({"ratio": 1}, "ratio 1 must be 2 or more"),
+        ({"ratio": 10**6}, "ratio 1000000 must be 2 or more and at most 64"),
+        ({"bits": 10**12}, "bits 1000000000000 1 or more and at most 32"),
         ({"bits": 0}, "bits 0 1 or more"),
     ],
 )

@@ -255,6 +255,14 @@ def gain_a_field_of_the_sensor(weights, header):
     header["sensor"]["offset"] = 1.0
 
 
+def count_without_end(weights, header):
+    header["consistency"] = 10**9
+
+
+def coarsen_without_end(weights, header):
+    header["sensor"]["ratio"] = 10**6
+
+
 def divide_by_zero(weights, header):
     header["max_value"] = 0.0
 
@@ -275,6 +283,8 @@ def divide_by_zero(weights, header):
         (gain_a_field, "offset"),
         (gain_a_field_of_the_sensor, "offset"),
         (divide_by_zero, "max_value"),
+        (count_without_end, "consistency"),
+        (coarsen_without_end, "ratio 1000000"),
     ],
 )
 def test_a_file_that_fits_no_network_of_ours_is_refused(tmp_path, fault, named):

@@ -16,7 +16,7 @@ from clippan_lib.clip.alternatives import LearnedContext, LowRank, Unchanged
 from clippan_lib.clip.model import ClipTowers, load_clip
 from clippan_lib.clip.prompts import ROLES, PromptSet, get_prompts
 from clippan_lib.data.synthetic.materials import CENTRE_NM, wavelengths
-from clippan_lib.errors import CheckpointError
+from clippan_lib.errors import CheckpointError, on_one_line
 from clippan_lib.files import misfit, read_tensors, write_tensors
 from clippan_lib.mtf import upsample
 from clippan_lib.sensors import Sensor
@@ -340,6 +340,7 @@ def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
         version = json.loads(metadata[_KEY])["version"]
         if version == _VERSION:
             return _Header.model_validate_json(metadata[_KEY]), tensors
-    except (ValidationError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path} does not say what its supervisor is ({error}); {_REMEDY}") from error
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        fault = on_one_line(error) if isinstance(error, ValidationError) else repr(error)
+        raise CheckpointError(f"{path} does not say what its supervisor is ({fault}); {_REMEDY}") from error
     raise CheckpointError(f"{path} has version {version}, this package reads {_VERSION}; run Stage I again")

@@ -3,17 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 from torch import nn
 
-from clippan_lib.errors import CheckpointError
+from clippan_lib.errors import CheckpointError, on_one_line
 from clippan_lib.files import load_exactly, read_metadata, read_tensors, write_tensors
 from clippan_lib.fusion.consistency import Consistent
 from clippan_lib.fusion.registry import network_for
 from clippan_lib.sensors import Sensor
 
 _KEY = "clippan_network"
+_MOST_STEPS = 1000
 _REMEDY = "give a file of a run's folder networks/, or copy it again if it was cut short"
 
 
@@ -25,7 +27,7 @@ class NetworkHeader(BaseModel):
     name: str
     sensor: Sensor
     max_value: PositiveFloat
-    consistency: NonNegativeInt = 0
+    consistency: Annotated[int, Field(ge=0, le=_MOST_STEPS)] = 0
     sharpness: PositiveFloat | None = None
     origin: dict[str, str]
 
@@ -127,11 +129,11 @@ def _header(path: Path | str, metadata: Mapping[str, str]) -> NetworkHeader:
         )
     try:
         return NetworkHeader.model_validate_json(metadata[_KEY])
-    except ValueError as error:
-        raise _unfit(path, error) from error
+    except ValidationError as error:
+        raise _unfit(path, on_one_line(error)) from error
 
 
-def _unfit(path: Path | str, error: Exception) -> CheckpointError:
+def _unfit(path: Path | str, error: object) -> CheckpointError:
     return CheckpointError(
         f"{path} fits no network of this version of the package; write it again with this version: {error}"
     )

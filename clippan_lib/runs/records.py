@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from clippan_lib.errors import Refusal
+from clippan_lib.errors import Refusal, on_one_line
 from clippan_lib.files import write_json
 
 _CHECKSUM = "sha256"
@@ -65,8 +65,7 @@ def read_record(path: Path, kind: type[BaseModel], remedy: str) -> dict[str, Any
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise Refusal(f"{path} is damaged ({'; '.join(faults)}); {remedy}") from None
+        raise Refusal(f"{path} is damaged ({on_one_line(error)}); {remedy}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise Refusal(f"{path} is damaged ({error}); {remedy}") from None
     return record

@@ -15,7 +15,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from clippan_lib.errors import CheckpointError, TrainingError
+from clippan_lib.errors import CheckpointError, TrainingError, on_one_line
 from clippan_lib.files import misfit, read_tensors, throw_away, write_json, write_tensors
 from clippan_lib.shapes import Progress
 
@@ -42,8 +42,25 @@ class History:
 
     @classmethod
     def load(cls, path: Path | str) -> "History":
-        """What `save` wrote."""
-        return cls(json.loads(Path(path).read_text()))
+        """What `save` wrote.
+
+        Raises: ValueError on a file that holds none.
+        """
+        return cls.of_text(Path(path).read_text(encoding="utf-8"))
+
+    @classmethod
+    def of_text(cls, text: str) -> "History":
+        """A history from its rows as JSON.
+
+        Raises: ValueError on other JSON, or none, and on rows that are not those of the iterations from 0 on.
+        """
+        try:
+            rows = _ROWS.validate_json(text)
+        except ValidationError as error:
+            raise ValueError(on_one_line(error)) from None
+        if [row.get("iteration") for row in rows] != [*range(len(rows))]:
+            raise ValueError("iterations are missing")
+        return cls(rows)
 
 
 def mix(*parts: object) -> int:
@@ -237,12 +254,10 @@ class _Run:
             # of a parameter that no gradient has reached there is nothing
             found.append(misfit(state, {"step": torch.zeros(())} | moments) if state else "")
         try:
-            rows = _ROWS.validate_json(metadata.get("rows", ""))
-        except ValidationError as error:
+            rows = History.of_text(metadata.get("rows", "")).rows
+        except ValueError as error:
             rows = []
-            found.append(f"its history is none: {error.errors()[0]['msg']}")
-        if [row.get("iteration") for row in rows] != [*range(len(rows))]:
-            found.append("its history lacks iterations")
+            found.append(f"its history is none: {error}")
         if faults := "; ".join(filter(None, found)):
             raise _Damaged(f"{path} does not fit this training ({faults}); {_ANEW}")
         return states, adam, rows
