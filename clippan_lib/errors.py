@@ -1,5 +1,15 @@
 """The named refusals: what callers of the library may want to catch, each with a message that says what to do."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError  # a fifth of a second to import
+
+
+def on_one_line(error: "ValidationError") -> str:
+    """What does not fit, field by field."""
+    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'all'}: {each['msg']}" for each in error.errors())
+
 
 class ManifestError(ValueError):
     """A manifest that cannot be used; the message names file, field, value and remedy."""

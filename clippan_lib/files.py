@@ -4,9 +4,7 @@ import hashlib
 import json
 import logging
 import os
-import stat
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -16,14 +14,15 @@ import safetensors.torch
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
-from clippan_lib.errors import CheckpointError, OutputError
+from clippan_lib.errors import CheckpointError, Refusal
 
 LOCK = ".lock"
 PACKAGE = Path(__file__).resolve().parent
-_LONGEST = "compared.json.1234567.tmp"  # what names of temporary files add to that of an output, at most
 _LOG = logging.getLogger(__name__)
+# Keys of a tensor file's metadata: digests of its tensors, and of all else that it says
+_TENSORS, _SAID = "sha256_tensors", "sha256_metadata"
 
 
 @contextmanager
@@ -98,6 +97,8 @@ def write_tensors(
 ) -> None:
     """Write a safetensors file, so that a reader, or the loss of power, never sees half of it.
 
+    Digests of its tensors and of its metadata go into its header, so that `read_tensors` sees any later change.
+
     Args:
         path: the file; its folder is made if need be.
         tensors: by name; on any device, in any layout, and they may be parts of one another.
@@ -109,7 +110,7 @@ def write_tensors(
         for name, tensor in tensors.items()
     }
     # Not safetensors' own writing, which leaves the file to its owner alone, whatever the umask says
-    content = safetensors.torch.save(own, dict(metadata or {}))
+    content = safetensors.torch.save(own, _signed(dict(metadata or {}), tensors_digest(own)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _replacing(path) as temporary, temporary.open("wb") as file:
@@ -122,32 +123,116 @@ def write_tensors(
         ) from error
 
 
-def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: Path, remedy: str, finite: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a safetensors file and its metadata; nothing in the file is run.
 
     Args:
         path: the file.
         remedy: what its user does if it cannot be read.
+        finite: whether NaN and infinity are refused, by the name of the tensor.
     Returns: tensors on the CPU in memory of their own, so that the file may be replaced; the metadata.
-    Raises: CheckpointError if the file is missing, cut short or of another format.
+    Raises: CheckpointError if the file is missing, cut short, of another format, or not as `write_tensors` left it. A
+        file without digests, of an older version or of others, is taken as it is.
     """
     with _opened(path, remedy) as file:
-        return {name: file.get_tensor(name).clone() for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata() or {}
+    if finite:
+        refuse_non_finite(tensors, path, remedy)
+    return tensors, _unsigned(metadata, path, remedy, tensors)
 
 
 def read_metadata(path: Path, remedy: str) -> dict[str, str]:
     """The metadata of a safetensors file, without its tensors; arguments and refusals as of `read_tensors`."""
     with _opened(path, remedy) as file:
-        return file.metadata() or {}
+        metadata = file.metadata() or {}
+    return _unsigned(metadata, path, remedy)
 
 
 @contextmanager
 def _opened(path: Path, remedy: str) -> Iterator[Any]:
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("no regular file")
         with safe_open(path, "pt") as file:
             yield file
-    except (SafetensorError, OSError) as error:
+    # a kind of number that torch lacks is a KeyError or an AttributeError, more than the memory holds a RuntimeError
+    except (SafetensorError, OSError, RuntimeError, ValueError, LookupError, AttributeError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors ({error}); {remedy}") from error
+
+
+def _signed(metadata: dict[str, str], of_tensors: str) -> dict[str, str]:
+    said = hashlib.sha256(json.dumps([metadata, of_tensors], sort_keys=True).encode()).hexdigest()
+    return metadata | {_TENSORS: of_tensors, _SAID: said}
+
+
+def _unsigned(
+    metadata: dict[str, str], path: Path, remedy: str, tensors: Mapping[str, Tensor] | None = None
+) -> dict[str, str]:
+    """The metadata without the digests, after a look at these; without the tensors, at that of the metadata alone."""
+    said = {name: text for name, text in metadata.items() if name not in (_TENSORS, _SAID)}
+    if said == metadata:
+        return said
+    there = metadata.get(_TENSORS, "")
+    found = there if tensors is None else tensors_digest(tensors)
+    for what, digest in {"header does": there, "tensors do": found}.items():
+        if metadata != _signed(said, digest):
+            raise CheckpointError(
+                f"{path} is damaged, or was changed after it was written: its {what} not have the "
+                f"SHA-256 that is written there; {remedy}"
+            )
+    return said
+
+
+def refuse_non_finite(tensors: Mapping[str, Tensor], path: Path | str, remedy: str) -> None:
+    """Refuse weights that are no numbers.
+
+    Raises: CheckpointError naming the file, a tensor, a value and how many there are.
+    """
+    for name, tensor in tensors.items():
+        if not (tensor.is_floating_point() or tensor.is_complex()):
+            continue
+        bad = tensor[~tensor.isfinite()]
+        if bad.numel():
+            raise CheckpointError(
+                f"{path}: {name} has {bad.numel()} of {tensor.numel()} values that are not finite "
+                f"({bad[0].item()}); {remedy}"
+            )
+
+
+def misfit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """How tensors differ from those wanted in names, shapes or kinds of number, in words; "" if they fit."""
+    left_over, missing = sorted(tensors.keys() - wanted.keys()), sorted(wanted.keys() - tensors.keys())
+    if left_over or missing:
+        return f"left over {left_over}, missing {missing}"
+    for name, value in wanted.items():
+        if tensors[name].shape != value.shape:
+            return f"{name} has shape {tuple(tensors[name].shape)}, not {tuple(value.shape)}"
+        if tensors[name].dtype != value.dtype:
+            return f"{name} is {tensors[name].dtype}, not {value.dtype}"
+    return ""
+
+
+def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors into a module. torch's own way would turn other kinds of number into the module's.
+
+    Raises: ValueError naming what is left over, missing or of another shape or kind; the module is as before then.
+    """
+    if found := misfit(tensors, module.state_dict()):
+        raise ValueError(found)
+    module.load_state_dict(tensors)
+
+
+def throw_away(path: Path, why: object) -> None:
+    """Remove a file of ours that cannot be used, and log why; whoever needs it makes it again.
+
+    Raises: Refusal if it is a folder, or cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise Refusal(f"{why}, but it cannot be removed ({error.strerror}): move it away") from error
+    _LOG.warning("%s", why)
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
@@ -197,70 +282,6 @@ def held(folder: Path, refusal: Exception) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def refuse_unwritable(path: Path, made: bool = False) -> None:
-    """Refuse an output that cannot become a file, before the work for it begins; nothing is left.
-
-    Args:
-        path: of the output, which may be there.
-        made: whether folders that are missing will be made.
-    Raises: OutputError naming what is there, or why the folder takes no file.
-    """
-    try:
-        if path.exists() and not path.is_file():
-            raise OutputError(f"{path}: is {_kind(path)}, and no file; give the output another name")
-        target = Path(os.path.realpath(path))
-        target.with_name(f"..{target.name}.{_LONGEST}").exists()  # an error if it is longer than can be
-        folder = target.parent
-        while made and not folder.exists():
-            folder = folder.parent
-        if not folder.exists():
-            raise OutputError(f"{folder}: no such folder; make it, or name an output in another")
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OutputError:
-        raise
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror}); name a file in a folder that can be written"
-        ) from error
-
-
-def _kind(path: Path) -> str:
-    mode = path.stat().st_mode
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a device")
-
-
-def refuse_replacing(written: Iterable[Path], read: Iterable[Path]) -> None:
-    """Refuse to write, or to remove, what is read: the same file under whatever name, through whatever link.
-
-    Args:
-        written: names of what will be written or removed.
-        read: of what is read.
-    Raises: OutputError naming both, or a folder that has the name of such a file.
-    """
-    known = {identity: path for path in read if (identity := _identity(path))}
-    for path in written:
-        if path.is_dir():
-            raise OutputError(
-                f"{path}: is a folder, where a file goes; move it away, or give the output another name"
-            )
-        if (identity := _identity(path)) and (same := known.get(identity)):
-            also = f", by another name {same}" if os.path.abspath(same) != os.path.abspath(path) else ""
-            raise OutputError(
-                f"{path}: is one of the files that are read{also}; give the output another name, so that it replaces "
-                "none of them"
-            )
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def file_state(path: str | Path) -> list[int] | None:

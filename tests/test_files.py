@@ -93,8 +93,9 @@ def test_kept_work_that_is_cut_anywhere_or_of_which_any_bit_turned_is_never_anot
     for at in range(len(whole) - 1):  # the last byte is the end of the line
         path.write_bytes(whole[:at])
         assert kept(path) is None
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
-        assert kept(path) in (None, CONTENT)  # one kind of blank may have become another
+        for bit in range(8):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+            assert kept(path) in (None, CONTENT)  # one kind of blank may have become another
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -174,7 +175,7 @@ def test_any_layout_and_parts_of_one_another_are_written_by_value(tmp_path):
 def test_the_file_is_one_that_safetensors_reads(tmp_path):
     write_tensors(tmp_path / "a", tensors(), {"ü": "ß"})
     with safe_open(tmp_path / "a", "pt") as file:
-        assert file.metadata() == {"ü": "ß"} and torch.equal(file.get_tensor("a"), tensors()["a"])
+        assert file.metadata()["ü"] == "ß" and torch.equal(file.get_tensor("a"), tensors()["a"])
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")

@@ -1,6 +1,9 @@
 """The networks, the registry and published checkpoints."""
 
+import contextlib
+import random
 import re
+import zipfile
 from copy import deepcopy
 from functools import partial
 from inspect import signature
@@ -337,6 +340,77 @@ def test_a_file_that_holds_more_than_weights_is_refused(tmp_path):
     torch.save(PNN(4, 4), path)
     with pytest.raises(CheckpointError, match="more than weights"):
         load_published("a_pnn", path, sensor="QB")
+
+
+FIRST = "conv1.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda weight: weight.double(), "conv1.weight is torch.float64, not torch.float32"),
+        (lambda weight: weight.half(), "conv1.weight is torch.float16, not torch.float32"),
+        (lambda weight: weight * torch.nan, r"conv1.weight has 19440 of 19440 values.*not finite \(nan\)"),
+        (lambda weight: weight.fill_(torch.inf), r"conv1.weight has.*not finite \(inf\)"),
+        (
+            lambda weight: torch.zeros(1).expand(10**9, 10**9),
+            r"conv1.weight has shape \(1000000000, 1000000000\)",
+        ),
+        (lambda weight: weight.to_sparse(), "plain table of weights"),
+        (lambda weight: weight.to("meta"), "plain table of weights"),
+        (lambda weight: "weights", "plain table of weights"),
+    ],
+)
+def test_a_published_weight_of_another_kind_or_without_a_number_is_refused_by_name(tmp_path, change, said):
+    state = theirs("a_pnn")
+    state[FIRST] = change(state[FIRST])
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=rf"a\.pth.*{said}"):
+        load_published("a_pnn", tmp_path / "a.pth", sensor="QB")
+
+
+@pytest.mark.parametrize("state", [{1: torch.zeros(1)}, [torch.zeros(1)], None, 3])
+def test_a_published_file_that_holds_no_table_is_refused(tmp_path, state):
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"a\.pth does not hold a plain table of weights"):
+        load_published("a_pnn", tmp_path / "a.pth", sensor="QB")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_published_pickle_cut_or_flipped_anywhere_is_refused_by_name_or_loads(tmp_path, zipped):
+    path = tmp_path / "a.pth"
+    torch.save(theirs("a_pnn"), path, _use_new_zipfile_serialization=zipped)
+    content, generator = path.read_bytes(), random.Random(0)
+    for turn in range(60):
+        damaged = bytearray(content)
+        damaged[generator.randrange(900 if turn % 2 else len(damaged))] ^= 1 << generator.randrange(8)
+        path.write_bytes(damaged if turn % 3 else content[: generator.randrange(len(content))])
+        with contextlib.suppress(CheckpointError):
+            load_published("a_pnn", path, sensor="QB")
+
+
+def test_a_flipped_bit_of_a_published_weight_is_seen_by_the_archives_checksum(tmp_path):
+    path = tmp_path / "a.pth"
+    torch.save(theirs("a_pnn"), path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"a\.pth cannot be read.*checksum"):
+        load_published("a_pnn", path, sensor="QB")
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04" + bytes(99), b"words", b"\x80\x02]."])
+def test_a_published_file_that_is_no_pickle_is_refused_by_name(tmp_path, content):
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"a\.pth (cannot be read|holds more).*authors' file"):
+        load_published("a_pnn", tmp_path / "a.pth", sensor="QB")
+
+
+def test_an_archive_that_unpacks_to_more_than_its_size_is_refused_before_it_does(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data/0", bytes(2**22))
+    with pytest.raises(CheckpointError, match=r"a\.pth cannot be read.*claims 4194304 bytes"):
+        load_published("a_pnn", tmp_path / "a.pth", sensor="QB")
 
 
 def test_an_unknown_published_checkpoint_is_refused_with_the_choices(tmp_path):

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "clippan_lib"
 # one row do not know of each other.
 ORDER = [
     {"errors"},
-    {"files", "sensors"},
+    {"files", "sensors", "targets"},
     {"shapes"},
     {"mtf"},
     {"optics"},

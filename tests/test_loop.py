@@ -8,10 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from tiny import TinyPatches, killed_after, same, state
 from torch import nn
 
-from clippan_lib.errors import CheckpointError, TrainingError
+from clippan_lib.errors import CheckpointError, Refusal, TrainingError
+from clippan_lib.files import read_tensors, write_tensors
 from clippan_lib.training.batches import PatchStore, TrainingSet, indices
 from clippan_lib.training.loop import History, checkpoint_path, fit, mix, rate, weigh
 
@@ -229,13 +231,98 @@ def test_a_checkpoint_of_another_key_is_refused(tmp_path):
         fit(*noisy_line(), **(NUMBERS | {"key": "other"}), checkpoint=tmp_path / "c.safetensors")
 
 
-def test_a_damaged_checkpoint_is_refused_by_name(tmp_path):
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def flip_a_weight(path):
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+
+
+def flip_the_history(path):
+    path.write_bytes(path.read_bytes().replace(b"iteration", b"iterotion", 1))
+
+
+def rewritten(change):
+    """A fault in a file whose digests are right."""
+
+    def damage(path):
+        tensors, metadata = read_tensors(path, "")
+        change(tensors, metadata)
+        write_tensors(path, tensors, metadata)
+
+    return damage
+
+
+FAULTS = {
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("half a file, or none at all"),
+    "cut": cut,
+    "flipped": flip_a_weight,
+    "flipped history": flip_the_history,
+    "double": rewritten(lambda t, m: t.update({"line/bias": t["line/bias"].double()})),
+    "other shape": rewritten(lambda t, m: t.update({"line/bias": torch.zeros(2)})),
+    "not finite": rewritten(lambda t, m: t["line/bias"].fill_(torch.nan)),
+    "no weight": rewritten(lambda t, m: t.pop("line/weight")),
+    "half of Adam": rewritten(lambda t, m: t.pop("adam/0/exp_avg")),
+    "history no JSON": rewritten(lambda t, m: m.update(rows="[{")),
+    "history an object": rewritten(lambda t, m: m.update(rows="{}")),
+    "history of words": rewritten(lambda t, m: m.update(rows='[{"iteration": "first"}]')),
+    "history with a gap": rewritten(lambda t, m: m.update(rows='[{"iteration": 1}]')),
+    "no history": rewritten(lambda t, m: m.pop("rows")),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_damaged_checkpoint_is_named_thrown_away_and_the_training_starts_anew(tmp_path, fault, caplog):
+    expected, path = noisy_line(), checkpoint_path(tmp_path / "c.safetensors", NUMBERS["key"])
+    rows = fit(*expected, **NUMBERS).rows
+    fit(*noisy_line(), **(NUMBERS | {"iterations": 3}), checkpoint=tmp_path / "c.safetensors")
+    FAULTS[fault](path)
+    modules, step = noisy_line()
+    history = fit(modules, step, **NUMBERS, checkpoint=tmp_path / "c.safetensors")
+    assert history.rows == rows and same(state(modules["line"]), state(expected[0]["line"]))
+    [told] = caplog.messages
+    assert told.startswith(str(path)) and told.endswith("the training starts anew")
+    assert len(fit(*noisy_line(), **NUMBERS, checkpoint=tmp_path / "c.safetensors").rows) == 6
+    assert caplog.messages == [told]
+
+
+def test_a_folder_in_the_place_of_a_checkpoint_is_refused_and_kept(tmp_path):
     path = checkpoint_path(tmp_path / "c.safetensors", NUMBERS["key"])
-    path.write_bytes(b"half a file")
-    with pytest.raises(
-        CheckpointError, match=r"c-kkkkkkkkkkkk.safetensors cannot be read.*delete it to start"
-    ):
+    path.mkdir()
+    (path / "of somebody").touch()
+    with pytest.raises(Refusal, match=rf"{path} cannot be read.*move it away"):
         fit(*noisy_line(), **NUMBERS, checkpoint=tmp_path / "c.safetensors")
+    assert (path / "of somebody").exists()
+
+
+def test_a_checkpoint_without_digests_of_an_older_version_is_gone_on_from(tmp_path):
+    path, steps = checkpoint_path(tmp_path / "c.safetensors", NUMBERS["key"]), []
+    fit(*noisy_line(), **(NUMBERS | {"iterations": 4}), checkpoint=tmp_path / "c.safetensors")
+    tensors, metadata = read_tensors(path, "")
+    save_file(tensors, path, metadata)
+    modules, step = noisy_line()
+    fit(modules, lambda i: steps.append(i) or step(i), **NUMBERS, checkpoint=tmp_path / "c.safetensors")
+    assert steps == [4, 5]
+
+
+@pytest.mark.parametrize("damage", [cut, flip_a_weight, rewritten(lambda t, m: t.update(rows=t["rows"][:1]))])
+def test_what_was_computed_of_patches_is_computed_anew_where_its_file_is_damaged(tmp_path, damage, caplog):
+    def visit():
+        training = TrainingSet(PatchStore(TinyPatches(), "cpu"), seed=0, iterations=2, batch=2)
+        training.once("mean", lambda images: images["pan"].mean((1, 2, 3))[:, None], folder=tmp_path)
+        return training.at(0)["mean"]
+
+    expected = visit()
+    [path] = tmp_path.iterdir()
+    damage(path)
+    assert torch.equal(visit(), expected)
+    [told] = caplog.messages
+    assert told.startswith(str(path)) and told.endswith("computed anew")
+    assert torch.equal(visit(), expected) and caplog.messages == [told]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):

@@ -14,11 +14,11 @@ from scenes import scene
 from clippan_lib import cli
 from clippan_lib.data.pair.sources import files_of
 from clippan_lib.errors import OutputError
-from clippan_lib.files import refuse_replacing, refuse_unwritable
 from clippan_lib.fusion import network_for
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.sensors import get_sensor
 from clippan_lib.sharpening import plan_job, sharpen
+from clippan_lib.targets import refuse_replacing, refuse_unwritable
 
 QB = get_sensor("QB")
 

@@ -25,6 +25,9 @@ from clippan_lib.sensors import get_sensor
 from clippan_lib.training.config import make_config
 
 MANIFEST = tiny_manifest()
+# Of settings.json, as versions without a checksum wrote it
+RECORD = {"dataset": "tiny", "manifest": "digest", "data": {}, "preset": "smoke", "seed": 0}
+RECORD |= {"config": {}, "keys": {}, "campaign": False}
 
 
 @pytest.fixture
@@ -331,7 +334,7 @@ def test_a_file_means_itself(tmp_path):
 
 def test_of_several_compared_networks_a_run_means_its_own(tmp_path):
     keep(tmp_path, "full/pnn-C-0", "full/pannet-C-0", "full/pannet-C-1")
-    write_json(tmp_path / "settings.json", {"config": {"network": "pannet"}})
+    write_json(tmp_path / "settings.json", RECORD | {"config": {"network": "pannet"}})
     assert find_network(tmp_path).name == "pannet-C-0.safetensors"
 
 
@@ -344,7 +347,7 @@ def test_a_run_that_leaves_its_network_open_is_refused_with_the_files_to_choose_
         CheckpointError, match="(?s)has 2 networks.*give a file:.*full/pannet-C-0.safetensors"
     ):
         find_network(tmp_path)
-    write_json(tmp_path / "settings.json", {"config": {"network": "ship"}})
+    write_json(tmp_path / "settings.json", RECORD | {"config": {"network": "ship"}})
     with pytest.raises(CheckpointError, match="has 2 networks"):
         find_network(tmp_path)
 

@@ -59,7 +59,7 @@ def library(monkeypatch) -> pytest.MonkeyPatch:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Plan:
-    folder = tmp_path_factory.mktemp("finished")
+    folder = tmp_path_factory.mktemp("finished {seed} a{b")  # papermill formats paths
     changes = {"perplexity": 7.0, "verbose": True, "stage1_lr": 1e-4}
     made = plan(folder, notebooks=write_pair(folder / "notebooks"), seed=3, changes=changes)
     go(made)

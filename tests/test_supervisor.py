@@ -2,12 +2,13 @@
 
 import json
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from clippan_lib.clip.model import ClipTowers, load_clip
 from clippan_lib.clip.prompts import PROMPTS, shuffled
 from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.errors import CheckpointError
+from clippan_lib.files import read_tensors, write_tensors
 from clippan_lib.sensors import Sensor
 
 SENSOR = Sensor("ours", ("b", "g", "r", "n"), 12, 4, (0.3,) * 4, 0.15, (2, 1, 0), (1, 0, 3), measured=False)
@@ -331,22 +333,92 @@ def test_another_clip_is_refused_by_both_names(make: Callable[..., Supervisor], 
         Supervisor.load(tmp_path / "supervisor.safetensors", load_clip("embedded", "random:1"))
 
 
-@pytest.mark.parametrize("change", ["missing", "unknown"])
+@pytest.mark.parametrize("change", ["missing", "unknown", "misshapen", "another kind"])
 def test_missing_and_unknown_tensors_are_named(
     make: Callable[..., Supervisor], towers: ClipTowers, tmp_path: Path, change: str
 ):
     path = tmp_path / "supervisor.safetensors"
     make().save(path)
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    tensors = load_file(path)
+    tensors, metadata = read_tensors(path, "")
+    bias = tensors["stems.lrms.bias"]
     if change == "missing":
         del tensors["stems.lrms.bias"]
-    else:
+    elif change == "unknown":
         tensors["stems.odd.bias"] = torch.zeros(3)
-    save_file(tensors, path, metadata)
-    with pytest.raises(CheckpointError, match=r"does not fit(.|\n)*stems\.(lrms|odd)\.bias"):
+    else:
+        tensors["stems.lrms.bias"] = bias[:1] if change == "misshapen" else bias.double()
+    write_tensors(path, tensors, metadata)
+    with pytest.raises(CheckpointError, match=rf"(?s){path} does not fit.*stems\.(lrms|odd)\.bias"):
         Supervisor.load(path, towers)
+
+
+def test_a_tensor_that_is_no_number_is_named(
+    make: Callable[..., Supervisor], towers: ClipTowers, tmp_path: Path
+):
+    path, supervisor = tmp_path / "supervisor.safetensors", make()
+    with torch.no_grad():
+        supervisor.stems["pan"].stretch.lo.fill_(torch.nan)
+    supervisor.save(path)
+    with pytest.raises(CheckpointError, match=rf"{path}: stems.pan.* not finite \(nan\); run Stage I again"):
+        Supervisor.load(path, towers)
+
+
+HEADER_FAULTS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "no JSON": lambda header: "{",
+    "a list": lambda header: [1],
+    "a number": lambda header: 1,
+    "nothing": lambda header: None,
+    "deep": lambda header: "[" * 100_000,
+    "no version": lambda header: {k: v for k, v in header.items() if k != "version"},
+    "no clip": lambda header: {k: v for k, v in header.items() if k != "clip"},
+    "clip a list": lambda header: header | {"clip": ["embedded"]},
+    "fingerprint a number": lambda header: header | {"clip": header["clip"] | {"fingerprint": 1}},
+    "one band fewer": lambda header: header | {"sensor": header["sensor"] | {"bands": ["blue"]}},
+    "a gain in words": lambda header: header | {"sensor": header["sensor"] | {"gnyq_pan": "high"}},
+    "no sensor": lambda header: header | {"sensor": None},
+    "prompts a word": lambda header: header | {"prompts": "wald"},
+    "unknown option": lambda header: header | {"options": header["options"] | {"depth": 3}},
+    "unknown stem": lambda header: header | {"options": header["options"] | {"stem": "oak"}},
+    "no reduction": lambda header: header | {"options": header["options"] | {"reduction": 0}},
+    "frozen in words": lambda header: header | {"frozen": "yes"},
+}
+
+
+@pytest.mark.parametrize("fault", HEADER_FAULTS)
+def test_a_header_with_other_keys_or_types_is_refused_by_name(
+    make: Callable[..., Supervisor], towers: ClipTowers, tmp_path: Path, fault: str
+):
+    path = tmp_path / "supervisor.safetensors"
+    make().save(path)
+    tensors, metadata = read_tensors(path, "")
+    changed = HEADER_FAULTS[fault](json.loads(metadata["clippan_supervisor"]))
+    text = changed if isinstance(changed, str) else json.dumps(changed)
+    write_tensors(path, tensors, {"clippan_supervisor": text})
+    with pytest.raises(CheckpointError, match=rf"(?s){path} .*run Stage I again"):
+        Supervisor.load(path, towers)
+
+
+def test_a_byte_flipped_anywhere_is_refused_by_name(
+    make: Callable[..., Supervisor], towers: ClipTowers, tmp_path: Path
+):
+    path, generator = tmp_path / "supervisor.safetensors", random.Random(0)
+    make().save(path)
+    content = path.read_bytes()
+    for turn in range(40):
+        damaged = bytearray(content)
+        damaged[generator.randrange(len(content) if turn % 2 else 3000)] ^= 1 << generator.randrange(8)
+        path.write_bytes(damaged if turn % 4 else content[: generator.randrange(len(content))])
+        with pytest.raises(CheckpointError, match=str(path)):
+            Supervisor.load(path, towers)
+
+
+def test_a_file_of_before_there_were_digests_still_loads(
+    make: Callable[..., Supervisor], towers: ClipTowers, tmp_path: Path
+):
+    path = tmp_path / "supervisor.safetensors"
+    make().save(path)
+    save_file(load_file(path), path, read_tensors(path, "")[1])
+    assert Supervisor.load(path, towers).prompts == PROMPTS["wald"]
 
 
 def test_a_file_of_another_version_is_refused(

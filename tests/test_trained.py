@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 
 import pytest
 import torch
@@ -218,6 +219,18 @@ def reshape(weights, header):
     weights["conv1.bias"] = torch.zeros(3)
 
 
+def double(weights, header):
+    weights["conv1.bias"] = weights["conv1.bias"].double()
+
+
+def halve(weights, header):
+    weights["conv1.bias"] = weights["conv1.bias"].half()
+
+
+def round_off(weights, header):
+    weights["conv1.bias"] = weights["conv1.bias"].long()
+
+
 def rename(weights, header):
     header["name"] = "pnn_of_tomorrow"
 
@@ -242,6 +255,14 @@ def gain_a_field_of_the_sensor(weights, header):
     header["sensor"]["offset"] = 1.0
 
 
+def count_without_end(weights, header):
+    header["consistency"] = 10**9
+
+
+def coarsen_without_end(weights, header):
+    header["sensor"]["ratio"] = 10**6
+
+
 def divide_by_zero(weights, header):
     header["max_value"] = 0.0
 
@@ -249,16 +270,21 @@ def divide_by_zero(weights, header):
 @pytest.mark.parametrize(
     ("fault", "named"),
     [
-        (drop, r'Missing key\(s\).*"conv1.bias"'),
-        (add, r'Unexpected key\(s\).*"conv9.bias"'),
-        (reshape, "size mismatch for conv1.bias"),
+        (drop, r"left over \[\], missing \['conv1.bias'\]"),
+        (add, r"left over \['conv9.bias'\], missing \[\]"),
+        (reshape, r"conv1.bias has shape \(3,\), not \(48,\)"),
+        (double, "conv1.bias is torch.float64, not torch.float32"),
+        (halve, "conv1.bias is torch.float16, not torch.float32"),
+        (round_off, "conv1.bias is torch.int64, not torch.float32"),
         (rename, "unknown network 'pnn_of_tomorrow'; known: pnn"),
-        (rename_to_another, r"Missing key\(s\)"),
+        (rename_to_another, "left over"),
         (lose_a_band, "sensor MINE: 3 gains for 2 bands"),
         (lose_a_field, "max_value"),
         (gain_a_field, "offset"),
         (gain_a_field_of_the_sensor, "offset"),
         (divide_by_zero, "max_value"),
+        (count_without_end, "consistency"),
+        (coarsen_without_end, "ratio 1000000"),
     ],
 )
 def test_a_file_that_fits_no_network_of_ours_is_refused(tmp_path, fault, named):
@@ -269,10 +295,68 @@ def test_a_file_that_fits_no_network_of_ours_is_refused(tmp_path, fault, named):
     weights = load_file(path)
     fault(weights, header)
     save_file(weights, path, {KEY: json.dumps(header)})
-    of_weights = fault in (drop, add, reshape, rename, rename_to_another)
+    of_weights = fault in (drop, add, reshape, double, halve, round_off, rename, rename_to_another)
     refused(
         path, f"(?s)fits no network of this version of the package; write it again.*{named}", not of_weights
     )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_no_numbers_are_refused_by_the_name_of_the_tensor(tmp_path, value):
+    path, before = tmp_path / "a.safetensors", made()
+    with torch.no_grad():
+        before.network.conv2.bias[1] = value
+    before.save(path)
+    refused(path, rf"conv2.bias has 1 of 32 values that are not finite \({value}\).*give a file", False)
+
+
+def test_a_weight_that_was_changed_after_it_was_written_is_refused(tmp_path):
+    path = tmp_path / "a.safetensors"
+    made().save(path)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    weights = load_file(path)
+    weights["conv1.bias"][0] += 1e-3
+    save_file(weights, path, metadata)
+    refused(path, "its tensors do not have the SHA-256 that is written there; give a file of a run's", False)
+
+
+def test_a_word_of_the_header_that_was_changed_is_refused_even_without_the_weights(tmp_path):
+    path = tmp_path / "a.safetensors"
+    made().save(path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"0.31,", b"0.39,"))
+    assert path.read_bytes() != content
+    refused(path, "its header does not have the SHA-256")
+
+
+def test_a_byte_flipped_anywhere_is_refused_by_name(tmp_path):
+    path, generator = tmp_path / "a.safetensors", random.Random(0)
+    TrainedNetwork(network_of("bandwise"), "bandwise", OWN, 1.0, ORIGIN).save(path)
+    content = path.read_bytes()
+    for turn in range(60):
+        damaged = bytearray(content)
+        damaged[generator.randrange(len(content) if turn % 2 else 1500)] ^= 1 << generator.randrange(8)
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError) as told:
+            TrainedNetwork.load(path)
+        assert str(path) in str(told.value)
+
+
+def test_a_file_of_before_there_were_digests_still_loads(tmp_path):
+    path, before = tmp_path / "a.safetensors", made()
+    before.save(path)
+    _, metadata = read_tensors(path, "")
+    save_file(load_file(path), path, metadata)
+    with safe_open(path, "pt") as file:
+        assert file.metadata().keys() == {KEY}
+    assert same(TrainedNetwork.load(path).network.state_dict(), before.network.state_dict())
+
+
+def test_a_folder_or_a_pipe_in_the_place_of_a_network_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        refused(path, "cannot be read as safetensors")
 
 
 def test_a_description_that_is_no_json_is_refused(tmp_path):

@@ -15,11 +15,10 @@ from clippan_lib.campaign.grid import Campaign, Entry
 from clippan_lib.campaign.record import RECORD, SCORES
 from clippan_lib.campaign.rows import TITLES
 from clippan_lib.campaign.task import CLASSICAL, NOTEBOOKS, Task, file_of
-from clippan_lib.errors import RunFailed
-from clippan_lib.files import read_json, write_json, write_text
+from clippan_lib.errors import ResultsError, RunFailed
+from clippan_lib.files import write_json, write_text
 from clippan_lib.metrics import TABLES
 from clippan_lib.runs import results
-from clippan_lib.runs.folder import RECORD as RECORD_OF_RUN
 from clippan_lib.runs.folder import RunFolder
 from clippan_lib.runs.plan import Plan
 from clippan_lib.runs.runner import execute
@@ -116,21 +115,31 @@ def _line(entry: Entry, status: str, scores: pd.DataFrame | None) -> dict[str, A
 
 
 def _read_scores(folder: Path) -> tuple[str, pd.DataFrame | None]:
-    if not _whole(folder):
-        return ("failed" if (folder / FAILURE).is_file() else "missing"), None
+    if _record_of(folder) is None:
+        return ("failed" if (folder / FAILURE).exists() else "missing"), None
     return "done", results.load(folder).query("table == 'Scores'")
 
 
-def _whole(folder: Path) -> bool:
-    """Whether a run has results, of no older settings than it was last started with."""
-    stopped = RunFolder(folder).unfinished.is_dir() or (folder / FAILURE).is_file()
-    return not stopped and (folder / RECORD_OF_RUN).is_file()
+def _record_of(folder: Path) -> dict[str, Any] | None:
+    """What a run that has results says of itself; None of one that has none, or of older settings than its last start.
+
+    Results that are damaged, or not those that the run recorded, are none.
+    """
+    if RunFolder(folder).unfinished.is_dir() or (folder / FAILURE).exists():
+        return None
+    record = RunFolder(folder).read_record()
+    try:
+        # runs of older versions do not say it
+        same = record is not None and record.get("metrics") in (None, results.digest(folder))
+    except ResultsError:
+        return None
+    return record if same else None
 
 
 def _write_record(campaign: Campaign, started: float) -> None:
     """The time is that of all its runs, whenever and for whichever table they were made; None before all are done."""
     folders = [campaign.runs / task.place for task in campaign.tasks]
-    done = [read_json(folder / RECORD_OF_RUN) for folder in folders if _whole(folder)]
+    done = [record for folder in folders if (record := _record_of(folder))]
     commits = dict.fromkeys(str(record["commit"]) for record in done)
     seconds = sum(sum(record["seconds"].values()) for record in done)
     datasets = {
@@ -176,24 +185,26 @@ class _Perform:
                 folder.mkdir(parents=True, exist_ok=True)
                 with (folder / LOG).open("a") as log, _threads():
                     execute(plan, log)
-        except (RunFailed, ValueError) as error:
+            (folder / FAILURE).unlink(missing_ok=True)
+        except (RunFailed, ValueError, OSError) as error:
             return self._failed(task, str(error))
-        (folder / FAILURE).unlink(missing_ok=True)
         return Outcome(task.place)
 
     def _failed(self, task: Task, reason: str) -> Outcome:
         folder = self.runs / task.place
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / FAILURE, {"reason": reason})
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / FAILURE, {"reason": reason})
+        except OSError as error:
+            reason = f"{reason}; nor can that be written ({error})"
         return Outcome(task.place, reason)
 
 
 def _finished(plan: Plan) -> bool:
-    if not _whole(plan.folder):
-        return False
-    record = read_json(plan.folder / RECORD_OF_RUN)
+    record = _record_of(plan.folder)
     return (
-        record["parameters"] == plan.parameters
+        record is not None
+        and record["parameters"] == plan.parameters
         and plan.place.is_of(plan.settings)
         and record["files"] == plan.files
     )

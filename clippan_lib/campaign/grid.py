@@ -127,14 +127,14 @@ def plan_campaign(
         runs: where runs are kept.
     Raises: Refusal or another ValueError for what does not fit, ManifestError, DataError.
     """
+    if name is not None:
+        refuse_name(name)
     if table not in TITLES:
         raise Refusal(f"table {table!r}: the paper has the tables {', '.join(map(str, TITLES))}")
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise Refusal(f"--seeds {list(seeds)}: give one or more different numbers, 0 or more each")
     for seed in seeds:
         refuse_seed(seed)
-    if name is not None:
-        refuse_name(name)
     overrides, _ = sort_changes(changes or {}, RunConfig.model_fields, {})
     if "n_seeds" in overrides:
         raise Refusal("n_seeds: a table repeats whole runs; use --seeds")
@@ -162,6 +162,7 @@ def plan_campaign(
     entries = [entry for grid in grids for entry in grid.entries(table, seeds)]
     mark = hashlib.sha256(json.dumps([overrides, list(seeds)], sort_keys=True).encode()).hexdigest()[:6]
     name = name or f"table{table}_{preset}_{'_'.join(names)}_{mark}"
+    refuse_name(name)  # of many datasets it is too long
     folder = (runs / "campaigns" / name).resolve()
     return Campaign(
         table,

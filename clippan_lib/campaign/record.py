@@ -9,6 +9,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clippan_lib.evaluation.intervals import confidence_interval
+from clippan_lib.figures.text import code, plain
 from clippan_lib.metrics import BETTER, TABLES
 
 RECORD, SCORES = "campaign.json", "scores.csv"
@@ -22,6 +23,10 @@ INDICES = ("D_lambda", "D_s", "QNR", "HQNR")
 SHOWN = {"reduced": REFERENCE, "full": INDICES, "lowered": (*REFERENCE, *INDICES)}
 # How it is called
 PLACES = {"reduced": "reduced resolution", "full": "full resolution", "lowered": "one scale down"}
+
+
+# Of a manifest, and so of files
+_Name = Annotated[str, Field(pattern="^[a-z0-9_]+$")]
 
 
 class _Facts(BaseModel):
@@ -44,7 +49,7 @@ class Record(BaseModel):
     commit: str | None
     started: str
     seconds: float | None
-    datasets: Annotated[dict[str, _Facts], Field(min_length=1)]
+    datasets: Annotated[dict[_Name, _Facts], Field(min_length=1)]
 
     @property
     def origin(self) -> str:
@@ -57,7 +62,12 @@ class Record(BaseModel):
             f"begun {self.started[:10]}",
             "not finished" if self.seconds is None else f"{self.seconds / 60:.0f} min",
         ]
-        return f"`{self.command}` ({'; '.join(facts)})"
+        return f"{code(self.command)} ({plain('; '.join(facts))})"
+
+    @property
+    def heading(self) -> str:
+        """Number and title of the table, and its origin, as one line of markdown."""
+        return f"**Table {self.table}: {plain(self.title)}.** {self.origin}"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from clippan_lib.campaign import paper
 from clippan_lib.campaign.record import PLACES, Contest, Results
 from clippan_lib.evaluation.intervals import difference_text
 from clippan_lib.figures.tables import DIGITS, as_text, dressed, header, markdown, places
+from clippan_lib.figures.text import plain
 from clippan_lib.files import write_text
 from clippan_lib.metrics import BETTER
 from clippan_lib.runs.results import save_latex
@@ -48,9 +49,14 @@ class Table:
         return dressed(self.text, self.placed)
 
     @property
+    def heading(self) -> str:
+        """The title, as a line of markdown."""
+        return f"**{plain(self.title)}**"
+
+    @property
     def markdown(self) -> str:
         """For GitHub, with title and note."""
-        return f"**{self.title}**\n\n{markdown(self.text, self.placed)}\n\n{self.note}".rstrip()
+        return f"{self.heading}\n\n{markdown(self.text, self.placed)}\n\n{self.note}".rstrip()
 
 
 def all_tables(results: Results) -> list[Table]:
@@ -192,10 +198,10 @@ def order(results: Results) -> pd.DataFrame:
 
 
 def beside_the_paper(results: Results) -> str:
-    """Why the paper's numbers stand beside ours, or do not."""
+    """Why the paper's numbers stand beside ours, or do not, as markdown."""
     by_sensor: dict[str | None, list[str]] = {}
     for dataset, facts in results.record.datasets.items():
-        by_sensor.setdefault(paper.comparable(dataset), []).append(facts.title)
+        by_sensor.setdefault(paper.comparable(dataset), []).append(plain(facts.title))
     others = by_sensor.pop(None, [])
     sentences = [
         f"The paper names no collection: {', '.join(titles)} is taken for its {sensor} scenes, and its numbers stand "
@@ -211,7 +217,7 @@ def beside_the_paper(results: Results) -> str:
 
 
 def reading(results: Results) -> str:
-    """How to read the tables of scores."""
+    """How to read the tables of scores, as markdown."""
     spread = (
         f"Mean ± standard deviation over {len(results.record.seeds)} seeds; without ±, the value of one seed or the "
         "same for every seed."
@@ -235,7 +241,7 @@ def as_markdown(results: Results) -> str:
     ]
     texts += [table.markdown for table in all_tables(results)]
     texts += [
-        f"Not done: {line.row}, seed {line.seed}, {line.dataset}, {PLACES[line.judged]}: {line.status}."
+        f"Not done: {plain(line.row)}, seed {line.seed}, {line.dataset}, {PLACES[line.judged]}: {line.status}."
         for line in results.not_done.itertuples()
     ]
     return "\n\n".join(texts)

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int64
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from clippan_lib.clip.adapters import ClipAdapter, FusionAdapter, MsStem, PanStem, Stretch
@@ -15,15 +16,45 @@ from clippan_lib.clip.alternatives import LearnedContext, LowRank, Unchanged
 from clippan_lib.clip.model import ClipTowers, load_clip
 from clippan_lib.clip.prompts import ROLES, PromptSet, get_prompts
 from clippan_lib.data.synthetic.materials import CENTRE_NM, wavelengths
-from clippan_lib.errors import CheckpointError
-from clippan_lib.files import read_tensors, write_tensors
+from clippan_lib.errors import CheckpointError, on_one_line
+from clippan_lib.files import misfit, read_tensors, write_tensors
 from clippan_lib.mtf import upsample
-from clippan_lib.sensors import Sensor, read_sensor
+from clippan_lib.sensors import Sensor
 from clippan_lib.shapes import HRMS, LRMS, PAN, Features, Image
 
 ADAPTERS = ("shared", "per_type", "lora", "prompts")
 _KEY = "clippan_supervisor"
 _VERSION = 1
+_REMEDY = "run Stage I again, or copy it again if it was cut short"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+class _Clip(_Part):
+    model: str
+    weights: str | None
+    fingerprint: str
+
+
+class _Options(_Part):
+    stem: str
+    adapters: str
+    reduction: int
+    image_residual: float
+    text_residual: float
+
+
+class _Header(_Part):
+    """What the file of a supervisor says besides its tensors; other versions may say other things."""
+
+    version: int
+    clip: _Clip
+    sensor: Sensor
+    prompts: PromptSet
+    options: _Options
+    frozen: bool
 
 
 class Supervisor(nn.Module):
@@ -242,23 +273,25 @@ class Supervisor(nn.Module):
             cannot be loaded.
         """
         header, tensors = _read(Path(path))
-        clip = header["clip"]
-        towers = towers or load_clip(clip["model"], clip["weights"])
-        if towers.fingerprint != clip["fingerprint"]:
+        clip = header.clip
+        towers = towers or load_clip(clip.model, clip.weights)
+        if towers.fingerprint != clip.fingerprint:
             raise CheckpointError(
-                f"{path} was adapted on the CLIP {clip['model']!r} (weights {clip['weights']!r}, fingerprint "
-                f"{clip['fingerprint'][:12]}), but this is {towers.name!r} (weights {towers.weights!r}, "
+                f"{path} was adapted on the CLIP {clip.model!r} (weights {clip.weights!r}, fingerprint "
+                f"{clip.fingerprint[:12]}), but this is {towers.name!r} (weights {towers.weights!r}, "
                 f"fingerprint {towers.fingerprint[:12]}): its adapters mean nothing here; run Stage I again"
             )
-        with torch.random.fork_rng(devices=[]):
-            supervisor = cls(towers, read_sensor(header["sensor"]), header["prompts"], **header["options"])
         try:
-            supervisor.to(supervisor.raw_texts.device).load_state_dict(tensors)
-        except RuntimeError as error:
+            with torch.random.fork_rng(devices=[]):
+                supervisor = cls(towers, header.sensor, header.prompts, **header.options.model_dump())
+            if found := misfit(tensors, supervisor.state_dict()):
+                raise ValueError(found)
+        except (ValueError, RuntimeError, ArithmeticError) as error:
             raise CheckpointError(
                 f"{path} does not fit the supervisor its header describes; run Stage I again: {error}"
             ) from error
-        return supervisor.freeze() if header["frozen"] else supervisor
+        supervisor.to(supervisor.raw_texts.device).load_state_dict(tensors)
+        return supervisor.freeze() if header.frozen else supervisor
 
     def _header(self) -> dict[str, Any]:
         return {
@@ -296,16 +329,18 @@ def _weights_of_bands(towers: ClipTowers, sensor: Sensor) -> Float[Tensor, "3 c"
     return None
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    tensors, metadata = read_tensors(path, "run Stage I again, or copy it again if it was cut short")
+def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
+    tensors, metadata = read_tensors(path, _REMEDY, finite=True)
     if _KEY not in metadata:
         raise CheckpointError(
             f"{path} holds no supervisor (its metadata has the keys {sorted(metadata)}); "
             "give the file of a run's folder stage1/"
         )
-    header = json.loads(metadata[_KEY])
-    if header["version"] != _VERSION:
-        raise CheckpointError(
-            f"{path} has version {header['version']}, this package reads {_VERSION}; run Stage I again"
-        )
-    return header, tensors
+    try:
+        version = json.loads(metadata[_KEY])["version"]
+        if version == _VERSION:
+            return _Header.model_validate_json(metadata[_KEY]), tensors
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        fault = on_one_line(error) if isinstance(error, ValidationError) else repr(error)
+        raise CheckpointError(f"{path} does not say what its supervisor is ({fault}); {_REMEDY}") from error
+    raise CheckpointError(f"{path} has version {version}, this package reads {_VERSION}; run Stage I again")

@@ -11,9 +11,9 @@ from clippan_lib.commands import stop
 from clippan_lib.data import Manifest, load_manifest
 from clippan_lib.data.pair.sources import files_of
 from clippan_lib.errors import OutputError
-from clippan_lib.files import refuse_replacing, refuse_unwritable
 from clippan_lib.runs.limits import refuse_beyond, refuse_seed
 from clippan_lib.runs.progress import bars
+from clippan_lib.targets import refuse_replacing, refuse_unwritable
 
 
 def act(options: argparse.Namespace) -> int:

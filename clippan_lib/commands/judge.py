@@ -5,7 +5,7 @@ import sys
 
 from clippan_lib.clip.supervisor import Supervisor
 from clippan_lib.commands import stop
-from clippan_lib.errors import MissingStage
+from clippan_lib.errors import ClipWeightsError, MissingStage
 from clippan_lib.evaluation.judgement import GATES, judge, table, verdict
 from clippan_lib.runs.devices import find_device
 from clippan_lib.runs.folder import RunFolder
@@ -26,7 +26,7 @@ def act(options: argparse.Namespace) -> int:
             count=options.deliveries,
             progress=bars(sys.stderr, "deliveries"),
         )
-    except (ValueError, MissingStage) as error:
+    except (ValueError, OSError, ClipWeightsError, MissingStage) as error:
         return stop(2, error)
     found = table(gates).rename_axis("gate").assign(what=GATES)
     print(found.to_csv(float_format="%.4g"), end="")

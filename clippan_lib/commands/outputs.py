@@ -6,9 +6,9 @@ from pathlib import Path
 
 from clippan_lib.data.pair.names import read_name
 from clippan_lib.data.pair.sources import files_of
-from clippan_lib.files import refuse_replacing, refuse_unwritable
 from clippan_lib.sharpening.output import target_of, written_with
 from clippan_lib.sharpening.parts import folder_of
+from clippan_lib.targets import refuse_replacing, refuse_unwritable
 
 _LOCAL = "local-dir:"  # before the folder of a CLIP
 

@@ -33,6 +33,10 @@ def act(options: argparse.Namespace) -> int:
         return stop(2, error)
     except RunFailed as error:
         return stop(1, error)
+    except OSError as error:
+        return stop(
+            1, f"{plan.folder} cannot be written ({error}); make room, or move away what is in its place"
+        )
     for (_, title), rows in results.frames(plan.folder).items():
         print(f"\n{title}\n{starred(*results.displayed(rows)).reset_index().to_string(index=False)}")
     print(f"\nReport: {plan.folder / PAGE}")

@@ -36,14 +36,18 @@ def act(options: argparse.Namespace) -> int:
     print(f"{campaign.command}: {len(campaign.tasks)} runs, {jobs} side by side", file=sys.stderr)
     for remark in campaign.remarks:
         print(remark, file=sys.stderr)
-    outcomes = run_campaign(
-        campaign, jobs=jobs, scheduler=options.scheduler, progress=bars(sys.stderr, "runs")
-    )
     try:
+        outcomes = run_campaign(
+            campaign, jobs=jobs, scheduler=options.scheduler, progress=bars(sys.stderr, "runs")
+        )
         pages = write_pages(campaign)
-    except RunFailed as error:
+        found = load(campaign.folder)
+    except (RunFailed, ValueError) as error:
         return stop(1, error)
-    for table in tables.all_tables(load(campaign.folder)):
+    except OSError as error:
+        folder = campaign.folder
+        return stop(1, f"{folder} cannot be written ({error}); make room, or move away what is in its place")
+    for table in tables.all_tables(found):
         print(f"\n{table.title}\n{table.text.to_string()}\n{table.note}".rstrip())
     print(*(f"\nReport: {page}" for page in pages), sep="")
     failed = [outcome for outcome in outcomes if outcome.failure]

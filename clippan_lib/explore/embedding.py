@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
+from html import escape
 
 import numpy as np
 import torch
@@ -280,7 +281,7 @@ class EmbeddingExplorer(Explorer):
         }
         scores = "; ".join(f"{name} {self.map.scores[key]:.3f}" for name, key in shown.items())
         x, y = self.map.plane[self.row]
-        return f"<b>{self.map.stage}</b>: {scores}<br>chosen point at ({x:.0f}, {y:.0f}) on the map"
+        return f"<b>{escape(self.map.stage)}</b>: {scores}<br>chosen point at ({x:.0f}, {y:.0f}) on the map"
 
 
 def embedding(run: Run, most: int = 300) -> EmbeddingExplorer:

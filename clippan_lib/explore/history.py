@@ -1,7 +1,6 @@
 """The losses of a run's trainings, drawn while they fall."""
 
 import html
-import json
 import threading
 import time
 import weakref
@@ -14,6 +13,7 @@ import pandas as pd
 from ipywidgets import Button, IntSlider, Layout, SelectMultiple, ToggleButton
 from matplotlib.figure import Figure
 
+from clippan_lib.errors import CheckpointError
 from clippan_lib.explore.base import Explorer, Update
 from clippan_lib.figures import curves
 from clippan_lib.figures.style import new_figure
@@ -21,11 +21,12 @@ from clippan_lib.files import read_metadata
 from clippan_lib.runs.folder import RunFolder
 from clippan_lib.runs.progress import FILE, read_progress
 from clippan_lib.runs.run import Run
-from clippan_lib.training.loop import Row
+from clippan_lib.training.loop import History, Row
 
 POLL = 2.0  # seconds between two looks
 PAUSE = 30.0  # seconds after a finished training in which the run's next one begins
 PATIENCE = 600.0  # seconds without any iteration after which nobody waits for one
+_ANEW = "delete it, and its training starts anew"
 _NO_TERMS = ("iteration", "lr")
 _LAST = ("total", "grad_norm")
 
@@ -48,8 +49,11 @@ def kept_histories(folder: Path) -> dict[str, list[Row]]:
 
 @lru_cache(maxsize=1000)
 def _rows(path: Path, _: int) -> list[Row]:
-    metadata = read_metadata(path, "delete it, and its training starts anew")
-    return json.loads(metadata.get("rows", "[]"))
+    metadata = read_metadata(path, _ANEW)
+    try:
+        return History.of_text(metadata.get("rows", "[]")).rows
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its history is none ({error}); {_ANEW}") from None
 
 
 class Training:

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from IPython.display import Markdown
 
 from clippan_lib.evaluation.intervals import difference_text
+from clippan_lib.figures.text import without_html
 
 
 def said(*sentences: str) -> Markdown:
-    """A paragraph of a notebook; what is empty is left out."""
-    return Markdown(" ".join(filter(None, sentences)))
+    """A paragraph of a notebook; what is empty is left out, and HTML stays text."""
+    return Markdown(without_html(" ".join(filter(None, sentences))))
 
 
 def change(before: float, after: float, digits: int = 3) -> str:

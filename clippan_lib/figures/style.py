@@ -14,6 +14,8 @@ from typing import ParamSpec
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 # Okabe and Ito 2008 [okabe2008color], told apart with any colour vision; grey stands for their yellow, too pale on
 # white.
@@ -60,17 +62,27 @@ _DRAWING = threading.RLock()
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw under the package's settings, whatever the reader's are."""
+    """Draw under the package's settings, whatever the reader's are; names are text, not formulas."""
 
     @functools.wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with _DRAWING, rc_context(_SETTINGS):
             figure = draw(*args, **kwargs)
+            for text in _names_in(figure):
+                text.set_parse_math(False)
             # Tick labels take their settings when first drawn, which must happen in here.
             figure.draw_without_rendering()
         return figure
 
     return wrapped
+
+
+def _names_in(figure: Figure) -> set[Text]:
+    """All texts but numbers beside axes, which matplotlib itself writes as formulas where they are powers of ten."""
+    axes = [axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)]
+    scales = [axis for axis in axes if isinstance(axis.get_major_formatter(), ScalarFormatter | LogFormatter)]
+    numbers = {text for axis in scales for text in axis.findobj(Text) if text is not axis.label}
+    return {*figure.findobj(Text)} - numbers
 
 
 def plots_across(width: float) -> int:

@@ -14,6 +14,7 @@ from pandas.io.formats.style import Styler
 from clippan_lib.evaluation.intervals import confidence_interval, difference_text
 from clippan_lib.evaluation.scores import DIFFERENCE
 from clippan_lib.figures.style import PALETTE, WIDTH, panels, plots_across, styled
+from clippan_lib.figures.text import plain
 from clippan_lib.metrics import BETTER, UNITS
 
 # `underline` is for LaTeX alone: pandas translates bold, but not HTML's way to underline
@@ -169,28 +170,32 @@ def best_in_bold(scores: pd.DataFrame, better: Mapping[str, str], digits: int = 
 def dressed(table: pd.DataFrame, placed: pd.DataFrame, digits: int = 4) -> Styler:
     """A table with the best in bold and the second best underlined, in HTML and by `results.save_latex`.
 
+    Its texts and names stay text in both.
+
     Args:
         table: numbers or text.
         placed: from `places`, the same rows and columns.
         digits: decimals of numbers.
     """
-    styler = Styler(table, precision=digits, na_rep="-", uuid_len=0)
+    styler = Styler(table, precision=digits, na_rep="-", uuid_len=0, escape="html")
+    styler = styler.format_index(escape="html").format_index(escape="html", axis="columns")
     return styler.apply(lambda _: placed.apply(lambda column: column.map(_CSS).fillna("")), axis=None)
 
 
 def markdown(text: pd.DataFrame, placed: pd.DataFrame) -> str:
-    """A table of text for GitHub: the best in bold, the second best in italics.
+    """A table of text for GitHub: the best in bold, the second best in italics; what looks like markup stays text.
 
     Args:
         text: strings.
         placed: from `places`, the same rows and columns.
     """
+    text = text.map(plain)
     cells = text.copy()
     for place, form in _MARKDOWN.items():
         cells = cells.mask(placed == place, text.map(form.format))
-    headers = [" ".join(name) if isinstance(name, tuple) else name for name in text.columns]
+    headers = [plain(" ".join(name) if isinstance(name, tuple) else name) for name in text.columns]
     lines = [["", *headers], ["---", *["---:"] * len(headers)]]
-    lines += [[row, *values] for row, values in zip(cells.index, cells.to_numpy(), strict=True)]
+    lines += [[plain(row), *values] for row, values in zip(cells.index, cells.to_numpy(), strict=True)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

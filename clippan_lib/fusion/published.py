@@ -5,14 +5,15 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from zipfile import ZipFile, is_zipfile
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clippan_lib.errors import CheckpointError
-from clippan_lib.files import read_tensors
+from clippan_lib.files import load_exactly, misfit, read_tensors, refuse_non_finite
 from clippan_lib.fusion.networks.arbrpn import ArbRPN
 from clippan_lib.fusion.networks.drpnn import DRPNN
 from clippan_lib.fusion.networks.fusionnet import FusionNet
@@ -232,7 +233,7 @@ def load_published(
             do, `mtf.upsample` with repeated borders: for tables, where a network that joins borders is marked
             down for it.
     Raises: ValueError on an unknown name or sensor; CheckpointError on a file that cannot be read, or naming what is
-        left over, missing or misshapen.
+        left over, missing, of another shape or kind of number, or not finite.
     """
     if name not in PUBLISHED:
         raise ValueError(f"unknown published checkpoint {name!r}; known: {', '.join(PUBLISHED)}")
@@ -240,8 +241,11 @@ def load_published(
     network = published.build(get_sensor(sensor).n_bands, ratio)
     theirs = _read(Path(path), published)
     ours = {key: _their_name(key, published) for key in network.state_dict()}
-    _check(theirs, {ours[key]: value for key, value in network.state_dict().items()}, path)
-    network.load_state_dict({key: theirs[name_there] for key, name_there in ours.items()})
+    wanted = {ours[key]: value for key, value in network.state_dict().items()}
+    if found := misfit(theirs, wanted):
+        raise CheckpointError(f"{path} does not fit the network: {found}; is the sensor right?")
+    refuse_non_finite(theirs, path, _REMEDY)
+    load_exactly(network, {key: theirs[name_there] for key, name_there in ours.items()})
     if as_published and published.upsampling:
         network.upsample = published.upsampling
     return network
@@ -260,35 +264,49 @@ def _read(path: Path, published: Published) -> dict[str, Tensor]:
 
 def _read_pickled(path: Path, inside: str) -> dict[str, Tensor]:
     try:
+        _refuse_damaged(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise CheckpointError(
-            f"{path} holds more than weights: save its state_dict alone ({error})"
+            f"{path} holds more than weights, or is damaged: save its state_dict alone, or {_REMEDY} ({error})"
         ) from None
-    except (OSError, EOFError, RuntimeError) as error:
+    except Exception as error:  # damaged, a pickle stumbles over anything, from KeyError to struct.error
         raise CheckpointError(
-            f"{path} cannot be read as a file of torch.save ({error}); {_REMEDY}"
+            f"{path} cannot be read as a file of torch.save ({error!r}); {_REMEDY}"
         ) from error
     if isinstance(state, dict) and inside in state:
         state = state[inside]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(_is_plain(*each) for each in state.items()):
         raise CheckpointError(f"{path} does not hold a plain table of weights: save its state_dict alone")
     return dict(state)
+
+
+def _refuse_damaged(path: Path) -> None:
+    """What torch does not look at itself: the checksums of an archive, and whether it claims more than it has.
+
+    torch stores weights as they are: an archive that would unpack to more than its own size was not written by it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError("no such file")
+    if is_zipfile(path):
+        with ZipFile(path) as archive:
+            claimed, size = sum(each.file_size for each in archive.infolist()), path.stat().st_size
+            if claimed > size:
+                raise ValueError(f"it claims {claimed} bytes and has {size}")
+            if damaged := archive.testzip():
+                raise ValueError(f"{damaged} in it does not have its checksum")
+
+
+def _is_plain(name: Any, value: Any) -> bool:
+    return (
+        isinstance(name, str)
+        and isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and not value.is_meta
+    )
 
 
 def _their_name(key: str, published: Published) -> str:
     for pattern, replacement in published.renamed.items():
         key = re.sub(pattern, replacement, key)
     return key
-
-
-def _check(theirs: dict[str, Tensor], wanted: dict[str, Tensor], path: Path | str) -> None:
-    left_over, missing = sorted(theirs.keys() - wanted.keys()), sorted(wanted.keys() - theirs.keys())
-    if left_over or missing:
-        raise CheckpointError(f"{path} does not fit the network: left over {left_over}, missing {missing}")
-    for key, value in wanted.items():
-        if theirs[key].shape != value.shape:
-            raise CheckpointError(
-                f"{path}: {key} has shape {tuple(theirs[key].shape)}, not {tuple(value.shape)}; "
-                "is the sensor right?"
-            )

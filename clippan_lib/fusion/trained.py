@@ -3,17 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 from torch import nn
 
-from clippan_lib.errors import CheckpointError
-from clippan_lib.files import read_metadata, read_tensors, write_tensors
+from clippan_lib.errors import CheckpointError, on_one_line
+from clippan_lib.files import load_exactly, read_metadata, read_tensors, write_tensors
 from clippan_lib.fusion.consistency import Consistent
 from clippan_lib.fusion.registry import network_for
 from clippan_lib.sensors import Sensor
 
 _KEY = "clippan_network"
+_MOST_STEPS = 1000
 _REMEDY = "give a file of a run's folder networks/, or copy it again if it was cut short"
 
 
@@ -25,7 +27,7 @@ class NetworkHeader(BaseModel):
     name: str
     sensor: Sensor
     max_value: PositiveFloat
-    consistency: NonNegativeInt = 0
+    consistency: Annotated[int, Field(ge=0, le=_MOST_STEPS)] = 0
     sharpness: PositiveFloat | None = None
     origin: dict[str, str]
 
@@ -65,7 +67,7 @@ class TrainedNetwork:
         return self.network.sharpness if isinstance(self.network, Consistent) else None
 
     def save(self, path: Path | str) -> None:
-        """Write one safetensors file, at once or not at all.
+        """Write one safetensors file, at once or not at all, with digests of its weights and of what it says.
 
         Args:
             path: the file; its folder is made if need be.
@@ -88,17 +90,17 @@ class TrainedNetwork:
         Args:
             path: the file.
         Returns: the network on the CPU in eval mode, without gradients.
-        Raises: CheckpointError if the file cannot be read, is of another kind, or does not fit a network of this
-            version of the package.
+        Raises: CheckpointError if the file cannot be read, was changed since it was written, is of another kind, has
+            weights that are not finite, or does not fit a network of this version of the package.
         """
-        weights, metadata = read_tensors(Path(path), _REMEDY)
+        weights, metadata = read_tensors(Path(path), _REMEDY, finite=True)
         header = _header(path, metadata)
         try:
             network = network_for(
                 header.name, header.sensor, consistency=header.consistency, sharpness=header.sharpness
             )
-            network.load_state_dict(weights)
-        except (ValueError, RuntimeError) as error:
+            load_exactly(network, weights)
+        except (ValueError, RuntimeError) as error:  # torch: a network that the memory does not hold
             raise _unfit(path, error) from error
         return cls(
             network.requires_grad_(False).eval(),
@@ -127,11 +129,11 @@ def _header(path: Path | str, metadata: Mapping[str, str]) -> NetworkHeader:
         )
     try:
         return NetworkHeader.model_validate_json(metadata[_KEY])
-    except ValueError as error:
-        raise _unfit(path, error) from error
+    except ValidationError as error:
+        raise _unfit(path, on_one_line(error)) from error
 
 
-def _unfit(path: Path | str, error: Exception) -> CheckpointError:
+def _unfit(path: Path | str, error: object) -> CheckpointError:
     return CheckpointError(
         f"{path} fits no network of this version of the package; write it again with this version: {error}"
     )

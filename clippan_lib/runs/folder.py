@@ -20,12 +20,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from clippan_lib.errors import CheckpointError, MissingStage, Refusal
-from clippan_lib.files import read_json, write_json
+from clippan_lib.files import throw_away
 from clippan_lib.fusion.trained import TrainedNetwork
+from clippan_lib.runs.records import RunRecord, SettingsRecord, read_record, write_record
 from clippan_lib.runs.settings import Settings, differences
 from clippan_lib.training.config import RunConfig
 
 SETTINGS, RECORD, PAGE = "settings.json", "run.json", "index.html"
+_REMEDY = "delete it, and `clippan run` makes everything in the folder again, or give another run_dir"
 _SUFFIX = ".safetensors"
 _GUIDED = "-C"  # ends the name of a variant with the language term
 
@@ -109,8 +111,23 @@ class RunFolder:
 
     @property
     def settings(self) -> dict[str, Any] | None:
-        """The record of the settings it was made with, None in a folder that no run has used."""
-        return read_json(self.path / SETTINGS)
+        """The record of the settings it was made with, None in a folder that no run has used.
+
+        Raises: Refusal if it is damaged.
+        """
+        return read_record(self.path / SETTINGS, SettingsRecord, _REMEDY)
+
+    def read_record(self) -> dict[str, Any] | None:
+        """What run.json says; None if it is not there, or damaged: then it is thrown away, to be written again.
+
+        Raises: Refusal if it is damaged and cannot be removed.
+        """
+        path = self.path / RECORD
+        try:
+            return read_record(path, RunRecord, "it is thrown away, and written again")
+        except Refusal as error:
+            throw_away(path, error)
+            return None
 
     @property
     def config(self) -> RunConfig:
@@ -129,18 +146,20 @@ class RunFolder:
     def write_settings(self, settings: Settings) -> None:
         """Say with what everything from now on is made."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.path / SETTINGS, settings.record)
+        write_record(self.path / SETTINGS, settings.record)
 
     def is_of(self, settings: Settings) -> bool:
         """Whether what lies here was made with these settings, from these data."""
-        return self.settings is not None and not differences(self.settings, settings.record)
+        mine = self.settings
+        return mine is not None and not differences(mine, settings.record)
 
     def claim(self, settings: Settings) -> None:
         """Make the folder, or take up one that was made with the same settings.
 
-        Raises: Refusal if it was made with others, naming what differs.
+        Raises: Refusal if it was made with others, naming what differs, or its record of them is damaged.
         """
-        if self.settings is None:
+        there = self.settings
+        if there is None:
             mine = ("stage1", "stage2", "networks", RECORD)
             if any((self.path / name).exists() for name in mine):
                 raise Refusal(
@@ -148,7 +167,7 @@ class RunFolder:
                     "give another run_dir, or delete it"
                 )
             self.write_settings(settings)
-        elif found := differences(self.settings, settings.record):
+        elif found := differences(there, settings.record):
             raise Refusal(
                 f"{self.path} was made with other settings: {'; '.join(found)}. Give another run_dir, the same "
                 "settings, or run_dir='' for the newest run that has them"
@@ -210,7 +229,7 @@ def _results_in(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def newest_run(runs: str | Path, wanted: Settings, given: Mapping[str, Any]) -> RunFolder | None:
-    """The newest run of a dataset at a preset and a seed, whatever else its settings.
+    """The newest run of a dataset at a preset and a seed, whatever else its settings; damaged ones do not count.
 
     Args:
         runs: the folder of all runs.
@@ -219,7 +238,9 @@ def newest_run(runs: str | Path, wanted: Settings, given: Mapping[str, Any]) -> 
     """
     mine, found = wanted.record, []
     for path in (Path(runs) / wanted.dataset).glob(f"*/{SETTINGS}"):
-        record = read_json(path)
+        record = _settings_in(path.parent)
+        if record is None:
+            continue
         same = all(record[name] == mine[name] for name in ("manifest", "data", "preset", "seed"))
         same &= all(record["config"].get(name) == mine["config"][name] for name in given)
         if same and not record["campaign"]:
@@ -227,13 +248,23 @@ def newest_run(runs: str | Path, wanted: Settings, given: Mapping[str, Any]) -> 
     return RunFolder(max(found)[1]) if found else None
 
 
+def _settings_in(folder: Path) -> dict[str, Any] | None:
+    """As `RunFolder.settings`; None of a damaged record."""
+    try:
+        return RunFolder(folder).settings
+    except Refusal:
+        return None
+
+
 def no_run(runs: str | Path, wanted: Settings, given: Mapping[str, Any]) -> MissingStage:
     """What to say where `newest_run` finds nothing: what there is instead, and what to do."""
     changes = "".join(f", {name} {getattr(wanted.config, name)!r}" for name in given)
     lines = []
     for path in sorted(Path(runs).glob(f"*/*/{SETTINGS}")):
-        record = read_json(path)
-        if not record["campaign"]:
+        record = _settings_in(path.parent)
+        if record is None:
+            lines.append(f"\n  {path.parent}: its {SETTINGS} is damaged")
+        elif not record["campaign"]:
             lines.append(f"\n  {path.parent}: preset {record['preset']}, seed {record['seed']}")
     return MissingStage(
         f"no run of {wanted.dataset} at preset {wanted.preset}, seed {wanted.seed}{changes}, from these data in "
@@ -250,7 +281,8 @@ def find_network(run: str | Path) -> Path:
     Returns: the network trained at full resolution with language (a variant named "...-C"), of the first seed; if
         several networks were compared, that of the run's own settings. The files say themselves what they hold:
         their names do not count.
-    Raises: CheckpointError if there is no such path or no such network, or several.
+    Raises: CheckpointError if there is no such path or no such network, or several, or a file of one is damaged;
+        Refusal if the record of the settings would have to say which, and is damaged.
     """
     path = Path(run)
     if path.is_file():
@@ -265,9 +297,13 @@ def find_network(run: str | Path) -> Path:
     for file in folder.networks:
         origin = TrainedNetwork.header(file).origin
         if origin.get("resolution") == "full" and origin.get("variant", "").endswith(_GUIDED):
-            guided.setdefault(origin["variant"], {}).setdefault(int(origin["seed"]), file)
-    own = (folder.settings or {}).get("config", {}).get("network")
-    seeds = guided.get(f"{own}{_GUIDED}") or (next(iter(guided.values())) if len(guided) == 1 else None)
+            seed = origin.get("seed", "")
+            if not seed.isdecimal():
+                raise CheckpointError(
+                    f"{file} was trained with the seed {seed!r}, which is none; give another"
+                )
+            guided.setdefault(origin["variant"], {}).setdefault(int(seed), file)
+    seeds = next(iter(guided.values())) if len(guided) == 1 else guided.get(f"{_network_of(folder)}{_GUIDED}")
     if seeds is None:
         listed = "\n".join(map(str, folder.networks))
         raise CheckpointError(
@@ -275,3 +311,7 @@ def find_network(run: str | Path) -> Path:
             f"give a file:\n{listed}"
         )
     return seeds[min(seeds)]
+
+
+def _network_of(folder: RunFolder) -> str:
+    return str((folder.settings or {"config": {}})["config"].get("network", ""))

@@ -107,6 +107,8 @@ def plan_run(
         campaign: whether the run is a part of a campaign.
     Raises: Refusal, ManifestError, DataError or another ValueError that says what is wrong.
     """
+    if name is not None:
+        refuse_name(name)
     loaded = load_manifest(manifest)
     dataset = open_dataset(loaded, data)
     found = _find_notebooks(notebooks, only)
@@ -117,8 +119,6 @@ def plan_run(
             f"network {network} and network={overrides['network']} among the changes contradict each other"
         )
     refuse_seed(seed)
-    if name is not None:
-        refuse_name(name)
     config = make_config(preset, **overrides)
     # what the optics are takes reading scenes, and a plan only looks whether all is there
     dataset = as_configured(dataset, config, None)

@@ -7,6 +7,7 @@ from io import TextIOBase
 from pathlib import Path
 from typing import Any, TextIO
 
+from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
 
 from clippan_lib.files import read_json, write_json
@@ -15,6 +16,15 @@ from clippan_lib.shapes import Progress
 FILE = "progress.json"
 TOLD_EVERY = 60.0
 Stream = TextIOBase | TextIO
+
+
+class _Progress(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    label: str
+    iteration: int
+    iterations: int
+    terms: dict[str, float | None]
 
 
 def file_progress(folder: str | Path, interval: float = 0.5) -> Progress:
@@ -42,8 +52,12 @@ def file_progress(folder: str | Path, interval: float = 0.5) -> Progress:
 
 
 def read_progress(folder: str | Path) -> dict[str, Any] | None:
-    """What `file_progress` wrote last, None before the first iteration."""
-    return read_json(Path(folder) / FILE)
+    """What `file_progress` wrote last, None before the first iteration, or if somebody else has written there."""
+    try:
+        record = read_json(Path(folder) / FILE)
+        return None if record is None else _Progress.model_validate(record).model_dump()
+    except (OSError, ValueError, RecursionError):
+        return None  # nothing depends on it, and the next iteration replaces it
 
 
 def clear_progress(folder: str | Path) -> None:

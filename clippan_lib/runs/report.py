@@ -16,10 +16,11 @@ from clippan_lib import __version__
 from clippan_lib.evaluation.judgement import verdict
 from clippan_lib.evaluation.scores import CONVENTION
 from clippan_lib.figures.page import Link, Picture, Section, render, table_of
-from clippan_lib.files import write_json, write_text
+from clippan_lib.files import write_text
 from clippan_lib.runs import results
 from clippan_lib.runs.folder import PAGE, RECORD
 from clippan_lib.runs.plan import Plan
+from clippan_lib.runs.records import write_record
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _LINK = re.compile(r"\]\((\d\d_\w+)\.ipynb")
@@ -41,8 +42,21 @@ def write(plan: Plan, stamps: dict[str, dict[str, Any]]) -> None:
     for path in plan.notebooks:
         write_html(folder / path.name)
     record = run_record(plan, stamps)
-    write_json(folder / RECORD, record)
+    write_record(folder / RECORD, record)
     write_text(folder / PAGE, index_page(plan, record))
+
+
+def is_whole(plan: Plan) -> bool:
+    """Whether the report of a finished run is there: its record, as it was written, and pages up to their last line."""
+    pages = [plan.folder / f"{path.stem}.html" for path in plan.notebooks] + [plan.folder / PAGE]
+    return plan.place.read_record() is not None and all(map(_ends, pages))
+
+
+def _ends(page: Path) -> bool:
+    try:
+        return page.read_bytes().rstrip().endswith(b"</html>")
+    except OSError:
+        return False
 
 
 def write_html(notebook: Path, folder: Path | None = None) -> Path:
@@ -91,6 +105,7 @@ def run_record(plan: Plan, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "platform": platform.platform(),
         "commit": commit(plan.notebooks[0].parent),
         "seconds": {stem: stamp["seconds"] for stem, stamp in stamps.items()},
+        "metrics": results.digest(plan.folder),
         "peak_process_mb": max(stamp["peak_mb"] or 0 for stamp in stamps.values()) or None,
     }
 

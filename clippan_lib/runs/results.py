@@ -11,6 +11,7 @@ Columns, null where one does not apply:
     metric, value, unit the number; null if it is not finite
 """
 
+import hashlib
 import json
 import math
 import os
@@ -20,12 +21,13 @@ from copy import deepcopy
 from itertools import chain
 from numbers import Real
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from pandas.api.types import is_integer_dtype
+from pandas.api.types import is_integer_dtype, is_numeric_dtype
 from pandas.io.formats.style import Styler
 
 from clippan_lib.errors import ResultsError
@@ -40,6 +42,14 @@ GATES = "Gates of the supervisor"  # the table of what it is worth as a judge
 KEYS = ("method", "variant", "seed", "scene", "resolution")
 NUMBER = ("metric", "value", "unit")
 COLUMNS = ("notebook", "table", *KEYS, *NUMBER)
+# What each of them is in the file
+_KINDS: dict[str, tuple[type, ...]] = dict.fromkeys(COLUMNS, (str, NoneType)) | {
+    "notebook": (str,),
+    "table": (str,),
+    "metric": (str,),
+    "seed": (int, NoneType),
+    "value": (int, float, NoneType),
+}
 _FORMATS: dict[str, dict[str, Any]] = {
     "png": {"dpi": 120},
     "pdf": {"dpi": 300, "metadata": {"CreationDate": None}},
@@ -157,14 +167,36 @@ def _plain(row: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _read(folder: Path) -> list[dict[str, Any]]:
-    content = read_json(folder / FILE) or []
-    if not isinstance(content, list) or any(
-        not isinstance(row, dict) or {*row} != {*COLUMNS} for row in content
-    ):
+    path = folder / FILE
+    try:
+        content = read_json(path)
+        rows = [] if content is None and not path.exists() else content
+        if not isinstance(rows, list) or not all(map(_is_row, rows)):
+            raise ValueError("it holds other things")
+        _frame(rows)
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ResultsError(
-            f"{folder / FILE} is no table with the columns {', '.join(COLUMNS)}: delete it and run again"
-        )
-    return content
+            f"{path} is no table with the columns {', '.join(COLUMNS)} ({error}): delete it and run again"
+        ) from None
+    return rows
+
+
+def _is_row(row: Any) -> bool:
+    if not isinstance(row, dict) or {*row} != {*COLUMNS}:
+        return False
+    number = row["value"]
+    return all(type(row[name]) in kinds for name, kinds in _KINDS.items()) and (
+        number is None or math.isfinite(number)
+    )
+
+
+def digest(run_dir: str | Path, notebook: str | None = None) -> str:
+    """SHA-256 of the run's table, or of the rows of one notebook: whether they are still those that it recorded.
+
+    Raises: ResultsError on a file that is not such a table.
+    """
+    rows = [row for row in _read(_place(run_dir).results) if notebook in (None, row["notebook"])]
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
 
 def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
@@ -277,6 +309,8 @@ def save_latex(run_dir: str | Path, name: str, table: Styler) -> None:
     folder = _place(run_dir).tables
     folder.mkdir(parents=True, exist_ok=True)
     escaped = deepcopy(table).format_index(escape="latex", axis="columns").format_index(escape="latex")
+    texts = [name for name in table.data if not is_numeric_dtype(table.data[name])]
+    escaped = escaped.format(escape="latex", na_rep="-", subset=texts) if texts else escaped
     write_text(folder / f"{name}.tex", escaped.to_latex(hrules=True, convert_css=True))
 
 

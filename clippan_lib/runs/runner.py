@@ -19,8 +19,8 @@ import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from clippan_lib.errors import Refusal, RunFailed
-from clippan_lib.files import held, library_digest, read_json, write_json
+from clippan_lib.errors import Refusal, ResultsError, RunFailed
+from clippan_lib.files import held, keep, kept, library_digest, throw_away
 from clippan_lib.runs import report, results
 from clippan_lib.runs.folder import PAGE
 from clippan_lib.runs.kernels import KERNEL, kernel_environment
@@ -57,6 +57,8 @@ def execute(plan: Plan, stream: Stream) -> None:
         if done < len(plan.notebooks):
             place.write_settings(plan.settings)
             _begin(plan, done)
+        elif not place.unfinished.is_dir() and not report.is_whole(plan):
+            _begin(plan, done)
         for number, path in enumerate(plan.notebooks, start=1):
             title = f"[{number}/{len(plan.notebooks)}] {path.stem}"
             if number <= done:
@@ -64,12 +66,12 @@ def execute(plan: Plan, stream: Stream) -> None:
                 continue
             seconds = _run_notebook(plan, path, title, stream)
             stamp = {"key": keys[path.stem], "seconds": seconds, "peak_mb": _peak_mb()}
-            write_json(_stamp(place.results, path), stamp)
+            keep(_stamp(place.results, path), stamp | {"metrics": results.digest(plan.folder, path.stem)})
             print(f"{title}: {seconds:.0f} s", file=stream, flush=True)
         if not results.frames(plan.folder):
             raise RunFailed(f"no notebook recorded a table in {place.results / results.FILE}")
         if place.unfinished.is_dir():
-            stamps = {path.stem: read_json(_stamp(place.results, path)) for path in plan.notebooks}
+            stamps = {path.stem: kept(_stamp(place.results, path)) for path in plan.notebooks}
             report.write(plan, stamps)
             place.publish()
 
@@ -94,15 +96,40 @@ def _stamp(folder: Path, path: Path) -> Path:
 
 
 def _finished(plan: Plan, keys: dict[str, str]) -> int:
-    """How many notebooks, from the first on, need not run again; none in a folder of other settings or data."""
+    """How many notebooks, from the first on, need not run again; none in a folder of other settings or data.
+
+    What is damaged is thrown away, so that it is made again.
+    """
     if not plan.place.is_of(plan.settings):
         return 0
     folder = plan.place.results
+    try:
+        results.load(plan.folder)
+    except ResultsError as error:
+        throw_away(folder / results.FILE, f"{error}, which is done now")
+        return 0
     for number, path in enumerate(plan.notebooks):
-        stamp = read_json(_stamp(folder, path))
-        if not stamp or stamp["key"] != keys[path.stem] or not (folder / path.name).is_file():
+        stamp, file = kept(_stamp(folder, path)) or {}, folder / path.name
+        if stamp.get("key") != keys[path.stem] or not file.is_file():
             return number
+        faults = {
+            "cannot be read": not _is_notebook(file),
+            f"has other numbers in {results.FILE} than it recorded": stamp["metrics"]
+            != results.digest(plan.folder, path.stem),
+        }
+        for fault, found in faults.items():
+            if found:
+                throw_away(_stamp(folder, path), f"{file} {fault}: it runs again")
+                return number
     return len(plan.notebooks)
+
+
+def _is_notebook(path: Path) -> bool:
+    try:
+        nbformat.validate(nbformat.read(path, 4))
+    except Exception:  # nbformat stumbles over what is none in many ways
+        return False
+    return True
 
 
 def _begin(plan: Plan, done: int) -> None:
@@ -145,8 +172,8 @@ def execute_notebook(
     try:
         with kernel_environment():
             executed = papermill.execute_notebook(
-                path,
-                output,
+                _literal(path),
+                _literal(output),
                 parameters=parameters,
                 kernel_name=KERNEL,
                 cwd=path.parent,
@@ -162,6 +189,11 @@ def execute_notebook(
     code = [cell for cell in executed.cells if cell.cell_type == "code" and cell.source.strip()]
     # papermill takes sys.exit() for a good end
     return None if all(cell.execution_count for cell in code) else "the notebook left before its end"
+
+
+def _literal(path: Path) -> str:
+    """papermill formats paths with the parameters: what has braces is to stay as it is."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _peak_mb() -> int | None:

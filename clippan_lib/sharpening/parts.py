@@ -19,14 +19,13 @@ from clippan_lib.files import (
     keep,
     kept,
     read_tensors,
-    refuse_replacing,
-    refuse_unwritable,
     tensors_digest,
     write_tensors,
 )
 from clippan_lib.sharpening.job import Job
 from clippan_lib.sharpening.output import SceneTile, to_dtype, written_with
 from clippan_lib.sharpening.tiles import Fused, Tile
+from clippan_lib.targets import refuse_replacing, refuse_unwritable
 
 MARK = ".clippan-tiles"  # in every folder that was made here
 RECORD = "job.json"

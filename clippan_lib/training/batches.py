@@ -1,6 +1,7 @@
 """The patches a run visits: drawn by (seed, iteration) alone, and what is computed of them only once."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +10,12 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from clippan_lib.data import PatchSet
-from clippan_lib.files import read_tensors, tensors_digest, write_tensors
+from clippan_lib.errors import CheckpointError
+from clippan_lib.files import read_tensors, tensors_digest, throw_away, write_tensors
 from clippan_lib.training.loop import mix
 
 _CHUNK = 32
+_ANEW = "it is thrown away, and computed anew"
 
 
 def indices(seed: int, iteration: int, n: int, batch: int) -> Int64[Tensor, " size"]:
@@ -142,12 +145,26 @@ class TrainingSet:
                 folder
                 and folder / f"{hashlib.sha256(f'{self.key()} {name}'.encode()).hexdigest()}.safetensors"
             )
-            if kept and kept.is_file():
-                tensors, _ = read_tensors(kept, "delete it: it is computed anew")
-                self._store.put(name, self._used, tensors["rows"])
+            rows = self._kept_rows(kept) if kept and os.path.lexists(kept) else None
+            if rows is not None:
+                self._store.put(name, self._used, rows)
                 continue
             self._store.compute(name, make, self._used)
             if kept:
                 write_tensors(kept, {"rows": self._store.rows(name, self._used)})
         index = self._draw(iteration)
         return {name: self._store.rows(stored, index) for name, stored in self._names.items()}
+
+    def _kept_rows(self, path: Path) -> Tensor | None:
+        """What a file keeps, a row for each patch that is visited; None of one that is damaged, which is gone then."""
+        try:
+            tensors, _ = read_tensors(path, _ANEW, finite=True)
+            if tensors.keys() != {"rows"} or len(tensors["rows"]) != len(self._used):
+                shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+                raise CheckpointError(
+                    f"{path} holds {shapes}, not rows of {len(self._used)} patches; {_ANEW}"
+                )
+        except CheckpointError as error:
+            throw_away(path, error)
+            return None
+        return tensors["rows"]

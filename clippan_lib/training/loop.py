@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
@@ -11,14 +12,18 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from clippan_lib.errors import CheckpointError, TrainingError
-from clippan_lib.files import read_tensors, write_json, write_tensors
+from clippan_lib.errors import CheckpointError, TrainingError, on_one_line
+from clippan_lib.files import misfit, read_tensors, throw_away, write_json, write_tensors
 from clippan_lib.shapes import Progress
 
 Row = dict[str, int | float]
-Step = Callable[[int], dict[str, Tensor]]
+State = dict[str, Tensor]
+Step = Callable[[int], State]
+_ROWS = TypeAdapter(list[Row])
+_ANEW = "it is thrown away, and the training starts anew"
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,25 @@ class History:
 
     @classmethod
     def load(cls, path: Path | str) -> "History":
-        """What `save` wrote."""
-        return cls(json.loads(Path(path).read_text()))
+        """What `save` wrote.
+
+        Raises: ValueError on a file that holds none.
+        """
+        return cls.of_text(Path(path).read_text(encoding="utf-8"))
+
+    @classmethod
+    def of_text(cls, text: str) -> "History":
+        """A history from its rows as JSON.
+
+        Raises: ValueError on other JSON, or none, and on rows that are not those of the iterations from 0 on.
+        """
+        try:
+            rows = _ROWS.validate_json(text)
+        except ValidationError as error:
+            raise ValueError(on_one_line(error)) from None
+        if [row.get("iteration") for row in rows] != [*range(len(rows))]:
+            raise ValueError("iterations are missing")
+        return cls(rows)
 
 
 def mix(*parts: object) -> int:
@@ -102,6 +124,8 @@ def fit(
 ) -> History:
     """Train what requires a gradient in `modules`, going on from the checkpoint of the same key, if any.
 
+    A checkpoint that is damaged is thrown away, which is logged, and the training starts anew.
+
     The result is the same bit by bit however often the run was stopped: torch's generators are seeded by
     (seed, iteration) at every step, and `step` must draw from nowhere else. A finished run takes no step.
     On KeyboardInterrupt the state is written before it is passed on.
@@ -121,8 +145,8 @@ def fit(
         progress: called after each iteration with (label, iterations done, iterations, terms).
     Returns: the history, including what was done before a restart.
     Raises: TrainingError naming the iteration and the term that is not finite, the last checkpoint kept;
-        CheckpointError on a file that is damaged, of another key or cannot be written; ValueError if nothing is
-        trainable.
+        CheckpointError on a file that is of another key or cannot be written; Refusal on a damaged one that cannot
+        be removed; ValueError if nothing is trainable.
     """
     path = None if checkpoint is None else checkpoint_path(checkpoint, key)
     run = _Run(modules, lr, path, key)
@@ -140,6 +164,10 @@ def fit(
         run.save()
         raise
     return History(run.rows)
+
+
+class _Damaged(CheckpointError):
+    """A checkpoint that nothing can go on from."""
 
 
 class _Run:
@@ -191,27 +219,52 @@ class _Run:
 
     @torch.no_grad()
     def resume(self) -> None:
-        """Take up the state on disk, if there is any."""
-        if self.path is None or not self.path.exists():
+        """Take up the state on disk, if there is any that is whole."""
+        if self.path is None or not os.path.lexists(self.path):
             return
-        tensors, metadata = read_tensors(self.path, "delete it to start anew")
-        if metadata.get("key") != self.key:
-            raise CheckpointError(
-                f"{self.path} belongs to another run (key {metadata.get('key')!r}, not {self.key!r})"
-            )
+        try:
+            states, adam, rows = self._read(self.path)
+        except _Damaged as error:
+            throw_away(self.path, error)
+            return
         for name, module in self.modules.items():
-            prefix = f"{name}/"
-            module.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            )
-        for i, parameter in enumerate(self.parameters):
-            prefix = f"adam/{i}/"
-            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            module.load_state_dict(states[name])
+        for parameter, state in zip(self.parameters, adam, strict=True):
             # Adam counts its steps on the CPU; the rest lies in memory as the parameter does
             self.adam.state[parameter] = {
                 k: v if k == "step" else torch.empty_like(parameter).copy_(v) for k, v in state.items()
             }
-        self.rows = json.loads(metadata["rows"])
+        self.rows = rows
+
+    def _read(self, path: Path) -> tuple[dict[str, State], list[State], list[Row]]:
+        """The state of each module, what Adam knows of each parameter, and the rows."""
+        try:
+            tensors, metadata = read_tensors(path, _ANEW, finite=True)
+        except CheckpointError as error:
+            raise _Damaged(str(error)) from error
+        if metadata.get("key") != self.key:
+            raise CheckpointError(
+                f"{path} belongs to another run (key {metadata.get('key')!r}, not {self.key!r}); move it away"
+            )
+        states = {name: _below(f"{name}/", tensors) for name in self.modules}
+        adam = [_below(f"adam/{i}/", tensors) for i in range(len(self.parameters))]
+        found = [misfit(states[name], module.state_dict()) for name, module in self.modules.items()]
+        for state, parameter in zip(adam, self.parameters, strict=True):
+            moments = dict.fromkeys(("exp_avg", "exp_avg_sq"), parameter)
+            # of a parameter that no gradient has reached there is nothing
+            found.append(misfit(state, {"step": torch.zeros(())} | moments) if state else "")
+        try:
+            rows = History.of_text(metadata.get("rows", "")).rows
+        except ValueError as error:
+            rows = []
+            found.append(f"its history is none: {error}")
+        if faults := "; ".join(filter(None, found)):
+            raise _Damaged(f"{path} does not fit this training ({faults}); {_ANEW}")
+        return states, adam, rows
+
+
+def _below(prefix: str, tensors: State) -> State:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def refuse_non_finite(values: Mapping[str, float], iteration: int) -> None:

@@ -271,8 +271,8 @@ def open_pair(
         for path, file, scale in ((ms, low, 1), (pan, high, ratio)):
             pixels = scale**2 * axes[0].length * axes[1].length
             # of what lies on another machine nothing is known
-            if files := [*filter(isfile, files_read(path))]:
-                refuse_hollow(path, pixels * sum(np.dtype(dtype).itemsize for dtype in file.dtypes), files)
+            if stored := [*filter(isfile, files_read(path))]:
+                refuse_hollow(path, pixels * sum(np.dtype(dtype).itemsize for dtype in file.dtypes), stored)
         if sensor is not None and ratio != sensor.ratio:
             raise DataError(
                 f"{pan} and {ms} have ratio {ratio}, but sensor {sensor.name} has {sensor.ratio}; correct `sensor`"
