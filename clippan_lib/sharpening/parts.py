@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from clippan_lib.errors import CheckpointError, OutputError
 from clippan_lib.files import (
@@ -19,7 +18,6 @@ from clippan_lib.files import (
     keep,
     kept,
     read_tensors,
-    tensors_digest,
     write_tensors,
 )
 from clippan_lib.sharpening.job import Job
@@ -157,12 +155,12 @@ class Parts:
         if not self.folder.is_dir():  # a worker of a job that was stopped
             raise OutputError(f"{self.folder}: is gone; another process has stopped or finished this job")
         try:
-            write_tensors(self.path(tile), tensors, self._said(tile, tensors))
+            write_tensors(self.path(tile), tensors, self._said(tile))
         except CheckpointError as error:
             raise OutputError(f"{error}; then the same command goes on from here") from error
 
-    def _said(self, tile: Tile, tensors: dict[str, Tensor]) -> dict[str, str]:
-        return {"tile": f"{self.path(tile).stem} of job {self.key}", "sha256": tensors_digest(tensors)}
+    def _said(self, tile: Tile) -> dict[str, str]:
+        return {"tile": f"{self.path(tile).stem} of job {self.key}"}
 
     def has(self, tile: Tile) -> bool:
         """Whether a tile is there as it was written; one that is not is named, and thrown away."""
@@ -186,7 +184,7 @@ class Parts:
         size = [self.ratio * (part.stop - part.start) for part in (tile.rows, tile.columns)]
         seen = {name: (tensor.dtype, [*tensor.shape]) for name, tensor in tensors.items()}
         expected = {"valid": (torch.bool, size), "image": (getattr(torch, self.dtype), [self.bands, *size])}
-        if said != self._said(tile, tensors) or seen not in (expected, {"image": expected["image"]}):
+        if said != self._said(tile) or seen not in (expected, {"image": expected["image"]}):
             raise CheckpointError(f"{path} is not as it was written, or another tile; {remedy}")
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         row, column = (self.ratio * part.start for part in (tile.rows, tile.columns))
