@@ -13,7 +13,7 @@ from tiny import SENSOR, TinyPatches, killed_after, same, state, tiny_supervisor
 from torch import nn
 
 from clippan_lib.clip.supervisor import Supervisor
-from clippan_lib.errors import CheckpointError, TrainingError
+from clippan_lib.errors import TrainingError
 from clippan_lib.fusion import NETWORKS, build_network, get_method
 from clippan_lib.fusion.consistency import Consistent
 from clippan_lib.fusion.networks.pnn import PNN
@@ -181,13 +181,18 @@ def test_features_kept_in_a_folder_serve_other_runs_with_the_same_supervisor_and
     assert len(list((tmp_path / "features").iterdir())) == 6
 
 
-def test_damaged_features_are_named_with_what_to_do(tmp_path):
+def test_damaged_features_are_named_and_computed_anew(tmp_path, caplog):
     options = {"features": tmp_path, "supervisor": tiny_supervisor()}
-    train(small(), store(), settings(), **options)
-    for path in tmp_path.iterdir():
-        path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match=rf"^{tmp_path}/\w+.safetensors cannot be read.*delete it"):
-        train(small(), store(), settings(), **options)
+    first = train(small(), store(), settings(), **options)
+    whole = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for path, content in whole.items():
+        path.write_bytes(content[:-1])
+    assert train(small(), store(), settings(), **options) == first
+    assert {path: path.read_bytes() for path in whole} == whole
+    for path in whole:
+        assert (
+            f"{path} cannot be read" in caplog.text and "it is thrown away, and computed anew" in caplog.text
+        )
 
 
 def test_another_pseudo_supervisor_or_supervisor_is_not_taken_for_the_first_in_a_store():
