@@ -31,7 +31,6 @@ SEQUENCE = 10  # kills of a command before it is let go to its end
 PATIENCE = 1800.0  # seconds of a command that nobody kills
 SIDES = (2048, 4096, 8192)  # PAN px
 PEAK = 2048.0  # MiB, of a scene of any size
-_REPEATS = 4  # of the small scene, to each side: so that there are many tiles
 # What is kept for a process that goes on
 _KEPT = (
     ".out.tif.tiles/*",
@@ -60,14 +59,14 @@ class Command:
     result: Callable[[Path], str]
 
 
-def _large_scene(folder: Path) -> None:
-    """Several tiles of 256 px a side."""
+def _large_scene(folder: Path, repeats: int = 4) -> None:
+    """The small scene so many times to each side: many tiles of 256 px."""
     scene(folder)
     network(folder)
     for name in ("ms.tif", "pan.tif"):
         with rasterio.open(folder / name) as file:
             image, at = file.read(), file.transform
-        save(folder / name, np.tile(image, (1, _REPEATS, _REPEATS)), at, nodata=0)
+        save(folder / name, np.tile(image, (1, repeats, repeats)), at, nodata=0)
 
 
 def _bytes_of_output(folder: Path) -> str:
@@ -92,7 +91,7 @@ def _numbers_of_campaign(folder: Path) -> str:
 
 
 def _manifest(folder: Path) -> None:
-    (folder / "tiny.yaml").write_text(tiny_manifest())
+    (folder / "tiny.yaml").write_text(tiny_manifest(size=512))
 
 
 def _tiled(method: str) -> Callable[[Path], list[str]]:
@@ -103,7 +102,9 @@ KILLED = {
     "sharpen, gsa": Command(_large_scene, _tiled("gsa"), _bytes_of_output),
     "sharpen, network": Command(_large_scene, _tiled("pnn.safetensors"), _bytes_of_output),
     "sharpen --adapt": Command(
-        scene, lambda folder: sharpen(folder, "--adapt", "smoke", "--sensor", "IKONOS"), _bytes_of_output
+        lambda folder: _large_scene(folder, 2),
+        lambda folder: sharpen(folder, "--adapt", "smoke", "--sensor", "IKONOS"),
+        _bytes_of_output,
     ),
     "run": Command(_manifest, lambda folder: ["run", "tiny.yaml", "--preset", "smoke"], _numbers_of_run),
     "table": Command(

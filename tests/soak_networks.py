@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from soak_inputs import Case, sharpen
 
@@ -81,4 +82,6 @@ def of_networks() -> Iterator[Case]:
 
 
 def _opened(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    return read_tensors(path, "")
+    """All that is in a file, its digests too: who alters one value leaves them as they are."""
+    with safe_open(path, "pt") as file:
+        return read_tensors(path, "")[0], dict(file.metadata())

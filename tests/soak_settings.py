@@ -215,7 +215,7 @@ _FIELDS = """
     patch=100000 patch=0 patch=-4 stage2_batch=1000000000 stage1_batch=0 stage2_iterations=-1
     stage2_iterations=1e9 clip_weights=none.pt clip_model=none clip_model=local-dir:none network=none
     pseudo=none.safetensors stage2_lr=nan stage2_lr=inf w_qnr=-1 w_qnr=nan prompts={} none=1 =1 preset
-    n_seeds=0 tau_inter=0 consistency=-1 w_language=[1] overrides={} compared=[] compared=[none] seed=1
+    n_seeds=0 tau_inter=0 consistency=-1 w_language=[1] overrides={} compared=[none] seed=1
     run_dir=/tmp scale=none n_seeds=999999999999999999999999999999
 """
 

@@ -47,5 +47,7 @@ def _data(manifest: Manifest, root: Path) -> Iterator[Path]:
     for path in manifest.source.paths:
         if (root / path).is_dir():
             yield from (root / path).rglob("*")
-        else:
+        elif manifest.source.kind == "geotiff":
             yield from files_of([root / path])
+        else:  # GDAL would try to read it, and HDF5 tell of its faults on its own
+            yield root / path
