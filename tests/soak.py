@@ -162,7 +162,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcomes = []
     if not given.parts or "inputs" in given.parts:
         outcomes += bad_inputs(given.every)
-        print(table(outcomes), flush=True)
     for name, part in parts.items():
         if not given.parts or name in given.parts:
             for row in part(given.kills):

@@ -133,7 +133,8 @@ def with_kills(name: str, kills: int) -> Iterator[Row]:
             yield "never killed", "failed", said
             return
         done = number = 0
-        while done < kills:
+        wrong = ""
+        while done < kills and not wrong:  # a command that fails at once would never be killed
             number += 1
             folder = _prepared(command, Path(place) / str(number))
             here = 0

@@ -240,7 +240,7 @@ def _settings() -> Iterator[Case]:
         "{seed}",
         "a{b",
         "../x",
-        "/tmp/x",
+        "/x",
         ".hidden",
         "a/b",
         "",

@@ -56,15 +56,18 @@ def test_an_interrupted_text_leaves_the_old_one_and_nothing_beside_it(tmp_path, 
     assert list(tmp_path.iterdir()) == [tmp_path / "a.json"]
 
 
-def test_a_text_is_on_the_disk_before_the_file_has_its_name(tmp_path, monkeypatch):
-    path, seen, flush = tmp_path / "a.json", [], os.fsync
+@pytest.mark.parametrize(
+    "write", [lambda path: write_json(path, [1, 2]), lambda path: write_tensors(path, tensors())]
+)
+def test_what_is_written_is_on_the_disk_before_the_file_has_its_name(tmp_path, monkeypatch, write):
+    path, seen, flush = tmp_path / "a", [], os.fsync
 
     def watched(descriptor):
         seen.append((path.exists(), os.fstat(descriptor).st_size))
         flush(descriptor)
 
     monkeypatch.setattr(os, "fsync", watched)
-    write_json(path, [1, 2])
+    write(path)
     assert seen == [(False, path.stat().st_size)]
 
 
@@ -117,18 +120,6 @@ def test_an_interrupted_write_of_tensors_leaves_the_old_file_and_nothing_beside_
     found, metadata = read_tensors(path, REMEDY)
     assert same(found, tensors()) and metadata == {"of": "old"}
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_tensors_are_on_the_disk_before_the_file_has_its_name(tmp_path, monkeypatch):
-    path, seen, flush = tmp_path / "a.safetensors", [], os.fsync
-
-    def watched(descriptor):
-        seen.append((path.exists(), os.fstat(descriptor).st_size))
-        flush(descriptor)
-
-    monkeypatch.setattr(os, "fsync", watched)
-    write_tensors(path, tensors())
-    assert seen == [(False, path.stat().st_size)]
 
 
 def test_a_file_in_a_folder_that_cannot_be_is_refused_by_name(tmp_path):

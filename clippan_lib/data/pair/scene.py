@@ -270,7 +270,7 @@ def open_pair(
         ratio, transform, axes = common_grid(high, low, shift, opening.get("georeference", True))
         for path, file, scale in ((ms, low, 1), (pan, high, ratio)):
             pixels = scale**2 * axes[0].length * axes[1].length
-            # of what lies in memory nothing is known
+            # what is in no file of the system cannot be weighed
             if stored := [*filter(isfile, files_read(path))]:
                 refuse_hollow(path, pixels * sum(np.dtype(dtype).itemsize for dtype in file.dtypes), stored)
         if sensor is not None and ratio != sensor.ratio:
