@@ -97,7 +97,8 @@ def write_tensors(
 ) -> None:
     """Write a safetensors file, so that a reader, or the loss of power, never sees half of it.
 
-    Digests of its tensors and of its metadata go into its header, so that `read_tensors` sees any later change.
+    Digests of its tensors and of its metadata go into its header, so that `read_tensors` sees any later change. The
+    same tensors and metadata give the same bytes.
 
     Args:
         path: the file; its folder is made if need be.
@@ -111,16 +112,29 @@ def write_tensors(
     }
     # Not safetensors' own writing, which leaves the file to its owner alone, whatever the umask says
     content = safetensors.torch.save(own, _signed(dict(metadata or {}), tensors_digest(own)))
+    header, values = _ordered(content)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _replacing(path) as temporary, temporary.open("wb") as file:
-            file.write(content)
+            file.write(header)
+            file.write(values)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be written ({error}); make room on its disk, or choose a folder that can be written"
         ) from error
+
+
+def _ordered(content: bytes) -> tuple[bytes, memoryview]:
+    """A safetensors file's header with its metadata in order, and the rest: safetensors writes them in any order."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    # The format wants the values aligned to eight bytes
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, memoryview(content)[end:]
 
 
 def read_tensors(path: Path, remedy: str, finite: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -170,6 +170,18 @@ def test_the_file_is_one_that_safetensors_reads(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_the_same_tensors_and_metadata_give_the_same_bytes_and_the_values_are_aligned(tmp_path):
+    # safetensors alone writes six keys in 720 orders
+    said = {f"key {number} ä": "value" for number in range(6)}
+    for path in (tmp_path / f"{number}.safetensors" for number in range(5)):
+        write_tensors(path, tensors(), said)
+        assert path.read_bytes() == (tmp_path / "0.safetensors").read_bytes()
+        assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0
+        assert read_tensors(path, REMEDY)[1] == said
+        with safe_open(path, "pt") as file:
+            assert file.metadata().items() > said.items()
+
+
 def test_others_may_read_the_file_as_far_as_the_umask_lets_them(tmp_path):
     before = os.umask(0o027)
     try:
