@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EXPLORERS = {
     "degrade": "phase (px)",
     "compare": "swipe (%)",
-    "embedding": "nearest to",
+    "embedding": "patch",
     "prompts": "the aim",
     "words": "words",
     "history": "beside it",
@@ -72,18 +72,25 @@ _RUN = """() => {
 _OUTPUTS = "panel.context.model.toJSON().cells.flatMap(cell => cell.outputs ?? [])"
 _ERRORS = f"""() => {_OUTPUTS}.filter(output => output.output_type === 'error')
     .map(output => `${{output.ename}}: ${{output.evalue}}`)"""
-_BOX = ".jp-OutputArea-output .widget-vbox:has(> .widget-image)"
+_BOX = ".jp-OutputArea-output .clippan-explorer"
 _LOADED = "filter(image => image.complete && image.naturalWidth > 0).length"
+_DRAWN = "filter(canvas => canvas.dataset.drawn).length"
 # An explorer's output is a widget and a still image
 _ALL_SHOWN = f"""() => {_OUTPUTS}.map(output => output.data ?? {{}})
     .filter(data => 'application/vnd.jupyter.widget-view+json' in data && 'image/png' in data).length
-    === [...document.querySelectorAll('{_BOX} > .widget-image')].{_LOADED}"""
+    === [...document.querySelectorAll('{_BOX}')]
+    .filter(box => [...box.querySelectorAll('.clippan-canvas')].{_DRAWN} +
+        [...box.querySelectorAll('.widget-image')].{_LOADED}).length"""
 _IMAGES = f"count => [...document.querySelectorAll('.jp-OutputArea-output img')].{_LOADED} === count"
-# Its address changes with every redraw, even of the same picture
-_BYTES = """async image => {
-    const bytes = await (await fetch(image.src)).arrayBuffer()
+# All that is drawn or loaded; the address of an image changes with every redraw, even of the same picture
+_BYTES = """async box => {
+    const parts = [...box.querySelectorAll('canvas')].map(canvas => canvas.toDataURL())
+    for (const image of box.querySelectorAll('.widget-image'))
+        parts.push([...new Uint8Array(await (await fetch(image.src)).arrayBuffer())].join(' '))
+    const bytes = new TextEncoder().encode(parts.join(' '))
     return [...new Uint8Array(await crypto.subtle.digest('SHA-256', bytes))].join(' ')
 }"""
+_STEPS = 8  # of a drag
 
 
 def missing() -> str | None:
@@ -100,7 +107,7 @@ def _executable() -> str | None:
 
 
 class Seen(NamedTuple):
-    """What a user sees of an explorer: its picture (a digest of the bytes), the numbers, an error in red."""
+    """What a user sees of an explorer: its pictures (a digest of the bytes), the numbers, an error in red."""
 
     picture: str
     numbers: str
@@ -117,7 +124,69 @@ class Shown:
 
     def __init__(self, page: "Page", box: "Locator") -> None:
         self.page, self.box = page, box
-        self.picture = box.locator("> .widget-image")
+
+    def canvas(self, number: int = 0) -> "Locator":
+        """One of its canvases: frames that are moved together."""
+        return self.box.locator(".clippan-canvas").nth(number)
+
+    def frame(self, number: int = 0, canvas: int = 0) -> "Locator":
+        """A picture of a canvas."""
+        return self.canvas(canvas).locator("canvas").nth(number)
+
+    def state(self, name: str, canvas: int = 0) -> list[float]:
+        """Numbers of a canvas: its "view" (top, left and side), its "spot" (row and column), its "split", and
+        "points": where in a map the first and the last one are, across and down, in shares."""
+        return [float(each) for each in (self.canvas(canvas).get_attribute(f"data-{name}") or "").split()]
+
+    def height(self) -> float:
+        """Of all of it, px."""
+        box = self.box.bounding_box()
+        assert box is not None
+        return box["height"]
+
+    def point(self, across: float, down: float, frame: "Locator") -> tuple[float, float]:
+        """A place in a picture, in shares of its sides, as a place in the window."""
+        box = self._still(frame)
+        return box["x"] + across * box["width"], box["y"] + down * box["height"]
+
+    def _still(self, what: "Locator") -> dict[str, float]:
+        """Where it is once it rests: cells are laid out when they come into view, which moves what is below them."""
+        what.scroll_into_view_if_needed()
+        before = None
+        while (place := what.bounding_box()) != before:
+            before = place
+            self.page.wait_for_timeout(100)
+        assert place is not None
+        return dict(place)
+
+    def drag(self, *places: tuple[float, float], frame: "Locator", keys: str = "") -> None:
+        """Press the mouse at the first place of a picture, and let go at the last; with a key held down.
+
+        Args:
+            places: in shares of the picture's sides.
+            frame: the picture.
+            keys: such as "Shift".
+        """
+        start, *others = (self.point(*place, frame) for place in places)
+        mouse = self.page.mouse
+        mouse.move(*start)
+        if keys:
+            self.page.keyboard.down(keys)
+        mouse.down()
+        for place in others:
+            mouse.move(*place, steps=_STEPS)
+        mouse.up()
+        if keys:
+            self.page.keyboard.up(keys)
+
+    def click(self, across: float, down: float, frame: "Locator") -> None:
+        """Click on a place of a picture, in shares of its sides."""
+        self.page.mouse.click(*self.point(across, down, frame))
+
+    def wheel(self, across: float, down: float, frame: "Locator", turn: int) -> None:
+        """Turn the wheel over a place of a picture: -1 looks closer."""
+        self.page.mouse.move(*self.point(across, down, frame))
+        self.page.mouse.wheel(0, 100 * turn)
 
     def control(self, label: str) -> "Locator":
         """The control with this label."""
@@ -139,19 +208,13 @@ class Shown:
 
     def seen(self) -> Seen:
         """What it shows now."""
-        alarm, numbers = (
-            " ".join(text.split()) for text in self.box.locator("> .widget-html").all_text_contents()
-        )
-        return Seen(self.picture.evaluate(_BYTES), numbers, alarm)
+        shown = self.box.locator("> .widget-vbox > .widget-html")
+        _, alarm, numbers = (" ".join(text.split()) for text in shown.all_text_contents())
+        return Seen(self.box.evaluate(_BYTES), numbers, alarm)
 
     def screenshot(self) -> bytes:
         """All of it, as PNG; what the window is too low for is cut off."""
-        self.box.scroll_into_view_if_needed()
-        before = None
-        # Cells are laid out when they come into view, which moves what is below them
-        while (place := self.box.bounding_box()) != before:
-            before = place
-            self.page.wait_for_timeout(300)
+        self._still(self.box)
         return self.box.screenshot()
 
     def moved(
@@ -212,6 +275,10 @@ class Notebook:
     def wait_for_images(self, count: int) -> None:
         """Wait until the outputs show so many images."""
         self.page.wait_for_function(_IMAGES, arg=count)
+
+    def room(self) -> float:
+        """Height of the part of the window in which the notebook is, px."""
+        return self.page.evaluate("() => panel.content.node.clientHeight")
 
     def explorers(self) -> list[Shown]:
         """All explorers, in the notebook's order."""

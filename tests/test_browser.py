@@ -15,6 +15,7 @@ from tiny_notebooks import write_notebook
 
 SOURCE = Path(__file__).resolve().parents[1] / "notebooks" / "09_explore.ipynb"
 DEGRADE, COMPARE, EMBEDDING, PROMPTS, WORDS, HISTORY = EXPLORERS.values()
+SMALL, LARGE = (1280, 800), (1600, 1000)  # px, windows
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 TINY = """
@@ -23,22 +24,30 @@ from ipywidgets import IntSlider
 from matplotlib.figure import Figure
 
 from clippan_lib.explore.base import Explorer
+from clippan_lib.explore.plot import Plot, built
 
 class Tiny(Explorer):
     def __init__(self, name):
-        super().__init__({"at": IntSlider(0, 0, 9, description=name)})
+        self.plot = Plot(self._build)
+        super().__init__({"at": IntSlider(0, 0, 9, description=name)}, [self.plot.widget])
 
     def _build(self):
         figure = Figure((2, 1))
         text = figure.text(0.5, 0.5, "")
         return figure, lambda: text.set_text(str(self["at"]))
 
+    def _draw(self):
+        self.plot.draw()
+
+    def _print(self):
+        return built(self._build)[0]
+
     def _numbers(self):
         return f"at {self['at']}"
 """
 PLANTS = {
     "well": "pass",
-    "picture": "view._render = lambda view=view: view.picture.value",
+    "picture": "view._draw = lambda: None",
     "numbers": "view._numbers = lambda view=view: view.numbers.value",
     "both": "view.controls['at'].unobserve_all()",
     "error": "view._settle = lambda: 1 / 0",
@@ -68,8 +77,16 @@ def lab(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def notebook(lab):
-    notebook = lab.open("here.ipynb")
+    notebook = lab.open("here.ipynb", *SMALL)
     notebook.run()
+    return notebook
+
+
+@pytest.fixture(params=[SMALL, LARGE], ids=["small", "large"])
+def window(request, notebook):
+    """The notebook in a window of this size."""
+    width, height = request.param
+    notebook.page.set_viewport_size({"width": width, "height": height})
     return notebook
 
 
@@ -85,26 +102,90 @@ def planted(lab):
 
 
 @pytest.mark.parametrize("control", EXPLORERS.values(), ids=EXPLORERS)
-def test_every_explorer_shows_a_picture_and_numbers_and_no_error(notebook, control):
-    seen = notebook.explorer(control).seen()
+def test_every_explorer_shows_a_picture_and_numbers_and_no_error_and_fits_the_window(window, control):
+    explorer = window.explorer(control)
+    seen = explorer.seen()
     assert seen.picture and seen.numbers and not seen.alarm
+    assert explorer.height() <= window.room()
+
+
+@pytest.mark.parametrize("control", [DEGRADE, COMPARE])
+def test_the_mouse_moves_and_zooms_the_area_of_all_pictures(window, control):
+    explorer = window.explorer(control)
+    frame = explorer.frame(1)
+    explorer.click(0.5, 0.5, frame)
+    explorer.moved(lambda: explorer.wheel(0.5, 0.5, frame, -1))
+    top, left, size = explorer.state("view")
+    explorer.moved(lambda: explorer.drag((0.25, 0.25), (0.5, 0.25), frame=frame))
+    assert explorer.state("view")[1:] == [max(left - size / 4, 0) // 4 * 4, size]
+    explorer.moved(lambda: explorer.wheel(0.5, 0.5, frame, 1))
+    assert explorer.state("view")[2] > size
+
+
+def test_a_click_sets_the_cross_and_keys_move_it(window):
+    explorer = window.explorer(COMPARE)
+    explorer.moved(lambda: explorer.click(0.25, 0.75, explorer.frame()), ["picture"])
+    (top, left, size), (row, column) = explorer.state("view"), explorer.state("spot")
+    assert abs(row - top - 0.75 * size) <= 2 and abs(column - left - 0.25 * size) <= 2
+    explorer.moved(lambda: explorer.page.keyboard.press("ArrowUp"), ["picture"])
+    assert explorer.state("spot") == [row - 1, column]
+
+
+def test_shift_and_a_drag_choose_an_area(window):
+    explorer = window.explorer(DEGRADE)
+    explorer.wheel(0.5, 0.5, explorer.frame(), 1)
+    explorer.page.wait_for_timeout(300)
+    top, left, size = explorer.state("view")
+    explorer.moved(lambda: explorer.drag((0.1, 0.1), (0.6, 0.6), frame=explorer.frame(), keys="Shift"))
+    assert explorer.state("view")[2] < size
+
+
+def test_a_drag_moves_the_line_of_a_swipe_and_the_slider_follows(window):
+    explorer = window.explorer(COMPARE)
+    explorer.moved(lambda: explorer.control("view").get_by_text("swipe", exact=True).click(), ["picture"])
+    (split,) = explorer.state("split")
+    explorer.moved(lambda: explorer.drag((split, 0.5), (0.8, 0.5), frame=explorer.frame()), ["picture"])
+    assert explorer.state("split") == [pytest.approx(0.8, abs=0.02)]
+    assert explorer.control("swipe (%)").locator(".widget-readout").inner_text() == "80"
+    explorer.moved(lambda: explorer.control("view").get_by_text("side by side").click(), ["picture"])
+
+
+def test_the_pointer_is_told_the_values_under_it(window):
+    explorer = window.explorer(COMPARE)
+    explorer.page.mouse.move(*explorer.point(0.5, 0.5, explorer.frame(1)))
+    explorer.page.wait_for_function(
+        "box => box.querySelector('.clippan-status').textContent.includes(' DN')",
+        arg=explorer.canvas().element_handle(),
+    )
+
+
+def test_a_click_on_a_point_chooses_it_and_a_lasso_counts(window):
+    explorer = window.explorer(EMBEDDING)
+    across, down = explorer.state("points")[2:]  # of the last one
+    explorer.moved(lambda: explorer.click(across, down, explorer.frame()))
+    explorer.moved(lambda: explorer.page.keyboard.press("ArrowLeft"))
+    round_all = (0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99)
+    seen = explorer.moved(
+        lambda: explorer.drag(*round_all, frame=explorer.frame(), keys="Shift"), ["numbers"]
+    )
+    assert "in the lasso" in seen.numbers
+    explorer.moved(lambda: explorer.click(0.005, 0.995, explorer.frame()), ["numbers"])
+
+
+def test_a_click_into_the_scene_walks_there(window):
+    explorer = window.explorer(WORDS)
+    at = 0.2 if window.page.viewport_size["width"] == SMALL[0] else 0.8
+    explorer.moved(lambda: explorer.click(at, at, explorer.frame()))
+    explorer.moved(lambda: explorer.wheel(0.5, 0.5, explorer.frame(1), -1), ["picture"])
 
 
 def test_there_are_no_other_explorers(notebook):
     assert len(notebook.explorers()) == len(EXPLORERS)
 
 
-@pytest.mark.parametrize(
-    ("control", "slider"),
-    [
-        (DEGRADE, "gain"),
-        (DEGRADE, "phase (px)"),
-        (COMPARE, "size (px)"),
-        (EMBEDDING, "patch"),
-    ],
-)
-def test_a_slider_changes_the_picture_and_the_numbers(notebook, control, slider):
-    explorer = notebook.explorer(control)
+@pytest.mark.parametrize("slider", ["gain", "phase (px)"])
+def test_a_slider_changes_the_picture_and_the_numbers(notebook, slider):
+    explorer = notebook.explorer(DEGRADE)
     explorer.moved(lambda: explorer.right(slider))
 
 
@@ -118,12 +199,9 @@ def test_a_slider_changes_the_curves_of_a_training(notebook):
     explorer.moved(lambda: explorer.right("running mean"), ["picture"])
 
 
-@pytest.mark.parametrize(
-    ("box", "text"), [(PROMPTS, "a sharp photograph of a harbour"), (EMBEDDING, "20, 75")]
-)
-def test_a_text_box_changes_the_picture_and_the_numbers(notebook, box, text):
-    explorer = notebook.explorer(box)
-    explorer.moved(lambda: explorer.type(box, text))
+def test_a_text_changes_the_picture_and_the_numbers(notebook):
+    explorer = notebook.explorer(PROMPTS)
+    explorer.moved(lambda: explorer.type(PROMPTS, "a sharp photograph of a harbour"))
 
 
 def test_the_console_of_the_browser_shows_no_error(notebook):

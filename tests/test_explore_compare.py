@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from explorers import names, seen, shown, tile
 from ipywidgets import IntSlider
+from matplotlib import colormaps
 from matplotlib.image import imread
 
 from clippan_lib.data import Batch, Scene
@@ -15,6 +17,7 @@ from clippan_lib.data.stacks import MemoryStack
 from clippan_lib.evaluation.scores import CONVENTION, score
 from clippan_lib.explore import base, compare
 from clippan_lib.explore.base import STILL, Explorer
+from clippan_lib.explore.plot import Plot, built
 from clippan_lib.figures import fit_stretch
 from clippan_lib.figures.style import new_figure
 from clippan_lib.fusion import get_method
@@ -80,26 +83,20 @@ def view(made):
     return explorer
 
 
-def seen(view, panel=0):
-    """What a panel of the live figure holds, as bytes."""
-    images = [ax.images[0] for ax in view._live[1].figure.axes if ax.images]
-    return np.asarray(images[panel].get_array())
-
-
-def test_every_control_changes_the_picture(view):
+def test_every_control_changes_what_is_shown(view):
     assert set(CHANGES) == set(view.controls)
     for name, (value, needed) in CHANGES.items():
         before = {other: view[other] for other in (name, *needed)}
         view.set(**needed)
-        picture = view.picture.value
+        picture = shown(view)
         view.controls[name].value = value
-        assert view.picture.value != picture, f"{name} has no effect"
+        assert shown(view) != picture, f"{name} has no effect"
         view.set(**before)
 
 
 def test_a_change_redraws_once_and_several_in_one_go_too(view, monkeypatch):
     drawn = []
-    monkeypatch.setattr(type(view), "_render", lambda self: drawn.append(1) or b"png")
+    monkeypatch.setattr(type(view), "_draw", lambda self: drawn.append(1))
     view.controls["row"].value = 50
     assert len(drawn) == 1
     view.set(row=60, column=70, red="nir")
@@ -122,7 +119,56 @@ def test_panels_show_the_same_area_under_one_stretch_fitted_to_lrms(view):
     assert view.stretch == stretch
     for panel, image in enumerate((*results(view.scene).values(), batch.gt)):
         expected = (stretch.apply(image[..., 32:64, 48:80]) * 255).round().astype(np.uint8)
-        np.testing.assert_array_equal(seen(view, panel), expected)
+        np.testing.assert_array_equal(seen(view.pictures, panel), expected)
+
+
+def test_a_move_that_stays_near_sends_no_picture_again(view, monkeypatch):
+    sent = view.pictures.tiles
+    monkeypatch.setattr(view, "_picture", lambda *_: pytest.fail("made again"))
+    view.set(row=60, column=70)
+    assert view.pictures.tiles == sent and view.pictures.view[1:] == [44, 52, 32]
+
+
+def test_the_browser_moves_the_area_the_cross_and_the_swipe_and_is_answered(view):
+    view.pictures.wanted = [7, 17.0, 30.6, 32]
+    assert view.area == (16, 28, 32) and view.pictures.view == [7, 16, 28, 32]
+    assert (view["row"], view["column"]) == (33, 46)
+    view.maps.wanted = [3, 0.0, 0.0, 64]
+    assert view.area == (0, 0, 64) and view.maps.view == [3, 0, 0, 64]
+    view.pictures.spot = [5, 9]
+    assert (view["spectrum_row"], view["spectrum_column"]) == (5, 9)
+    view.pictures.split = 0.254
+    assert view["swipe"] == 25 and view.pictures.split == 0.254
+
+
+def test_the_cross_is_taken_along_when_the_area_leaves_it(view):
+    view.set(spectrum_row=40, spectrum_column=60)
+    view.set(row=50)
+    assert (view["spectrum_row"], view["spectrum_column"]) == (40, 60)
+    view.set(row=0, column=0)
+    assert (view["spectrum_row"], view["spectrum_column"]) == (16, 16)
+
+
+def test_the_pointer_is_told_what_is_under_it(view, monkeypatch):
+    told = []
+    monkeypatch.setattr(view.pictures, "send", lambda message: told.append(message["text"]))
+    view.set(shown=("LRMS", "noisy", "GT"))
+    batch = view.scene.read()
+    for frame, image, at in ((0, batch.lrms, (9, 17)), (2, batch.gt, (37, 70))):
+        view.pictures._handle_custom_msg({"kind": "hover", "frame": frame, "row": 37.4, "column": 70.9}, [])
+        values = " ".join(f"{value:.0f}" for value in image[0, :, at[0], at[1]] * 1000)
+        assert told[-1] == f"row 37, column 70: {('LRMS', '', 'GT')[frame]} {values} DN"
+    view.pictures._handle_custom_msg({"kind": "hover", "frame": 1, "row": 37.4, "column": 70.9}, [])
+    view.set(shown=("noisy", "GT"))
+    error = (results(view.scene)["noisy"] - batch.gt)[0, :, 37, 70].abs().mean() * 1000
+    assert told[-1].endswith(f"; error {error:.3g} DN")
+
+
+def test_what_a_mode_does_not_use_is_disabled(view):
+    swiping = ("left", "right", "swipe")
+    assert all(view.controls[name].disabled for name in swiping) and not view.controls["shown"].disabled
+    view.set(view="swipe")
+    assert not any(view.controls[name].disabled for name in swiping) and view.controls["shown"].disabled
 
 
 def test_any_three_bands_are_shown(view):
@@ -131,47 +177,63 @@ def test_any_three_bands_are_shown(view):
 
 
 def test_a_large_area_is_averaged_down_to_the_screen():
-    of = scene(height=512, width=512)
+    of = scene(height=512, width=1024)
     view = compare(of, {"dark": of.read().gt * 0.8})
-    view.set(size=512)
-    assert seen(view).shape == (256, 256, 3)
+    view.set(column=1000, size=512)
+    assert seen(view.pictures).shape == (256, 256, 3)
     stretch = fit_stretch(of.read().lrms, QB.rgb, (1, 99))
-    mean = torch.nn.functional.avg_pool2d(of.read().gt * 0.8, 2)
-    np.testing.assert_allclose(seen(view), stretch.apply(mean) * 255, atol=0.51)
+    mean = torch.nn.functional.avg_pool2d(of.read().gt[..., 512:] * 0.8, 2)
+    np.testing.assert_allclose(seen(view.pictures), stretch.apply(mean) * 255, atol=0.51)
 
 
-def test_a_swipe_splits_at_its_column_in_picture_and_error(view):
+def test_a_swipe_has_both_pictures_and_its_figure_splits_them(view):
+    view.set(shown=("noisy", "GT"))
+    both = [seen(view.pictures, panel) for panel in (0, 1)]
     view.set(view="swipe", left="noisy", right="GT", swipe=25)
-    swiped, error = seen(view), seen(view, 1)
-    view.set(view="side by side", shown=("noisy", "GT"))
-    left, right = seen(view), seen(view, 1)
-    np.testing.assert_array_equal(swiped, np.concatenate((left[:, :8], right[:, 8:]), axis=1))
-    nothing = (0, 0, 3, 255)  # magma's black: GT differs from itself nowhere
-    assert (error[:, 8:] == nothing).all() and not (error[:, :8] == nothing).all()
+    for number, expected in enumerate(both):
+        np.testing.assert_array_equal(seen(view.pictures, 0, number), expected)
+    assert view.pictures.split == 0.25
+    picture = np.asarray(view.figure().axes[1].images[0].get_array())
+    np.testing.assert_array_equal(picture, np.concatenate((both[0][:, :8], both[1][:, 8:]), axis=1))
 
 
-def test_lrms_is_enlarged_to_squares_of_the_ratio(view):
+def test_lrms_is_sent_at_its_own_size_and_pan_is_grey(view):
     view.set(shown=("LRMS", "PAN"))
-    np.testing.assert_array_equal(seen(view)[:4, :4], np.broadcast_to(seen(view)[0, 0], (4, 4, 3)))
-    assert (seen(view, 1)[..., 0] == seen(view, 1)[..., 2]).all()  # PAN is grey
+    lrms, pan = tile(view.pictures, 0), tile(view.pictures, 1)
+    assert (lrms["height"], lrms["width"]) == tuple(4 * side for side in lrms["picture"].shape[:2])
+    assert (lrms["top"], lrms["left"], lrms["height"]) == (pan["top"], pan["left"], pan["height"])
+    assert (pan["picture"][..., 0] == pan["picture"][..., 2]).all()
+
+
+def test_only_images_that_can_be_wrong_have_an_error_frame(view):
+    view.set(shown=("LRMS", "PAN", "dark", "noisy", "GT"))
+    assert names(view.maps) == ["dark", "noisy"]
+    view.set(against="dark")
+    assert names(view.maps) == ["noisy", "GT"]
+    view.set(against="nothing")
+    assert "error from" in names(view.maps)[0] and not view.maps.bars
 
 
 def test_errors_are_means_over_bands_in_digital_numbers_on_one_scale(view):
     gt, given = view.scene.read().gt, results(view.scene)
-    for title, image in given.items():
+    area = slice(32, 64), slice(48, 80)
+    for panel, (title, image) in enumerate(given.items()):
         expected = (image - gt)[0].abs().mean(0) * 1000
-        torch.testing.assert_close(view.errors[title], expected, rtol=1e-4, atol=1e-2)
-    everywhere = np.stack([view.errors[title].numpy() for title in given])
-    assert view._limit("GT") == pytest.approx(np.percentile(everywhere, 99))
-    bar = next(ax for ax in view._live[1].figure.axes if "mean over bands (DN)" in ax.get_xlabel())
-    assert bar.get_xlim() == pytest.approx((0, view._limit("GT")))
+        torch.testing.assert_close(view.errors[title], expected[area], rtol=1e-4, atol=1e-2)
+        assert view.maps.frames[panel]["note"] == f"error: mean {expected[area].mean():.3g} DN"
+        colours = colormaps["magma"]((expected[area] / view._limit("GT")).numpy(), bytes=True)[..., :3]
+        assert np.abs(seen(view.maps, panel).astype(int) - colours).max() <= 3
+    everywhere = np.stack([((image - gt)[0].abs().mean(0) * 1000).numpy() for image in given.values()])
+    assert view._limit("GT") == pytest.approx(np.percentile(everywhere, 99), rel=1e-5)
+    (scale,) = view.maps.bars
+    assert scale["high"] == f"{view._limit('GT'):.3g}" and "mean over bands (DN)" in scale["label"]
 
 
 def test_a_difference_to_a_method_replaces_the_error_and_nothing_removes_it(view):
     given = results(view.scene)
     view.set(against="dark")
     expected = (given["noisy"] - given["dark"])[0].abs().mean(0) * 1000
-    torch.testing.assert_close(view.errors["noisy"], expected, rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(view.errors["noisy"], expected[32:64, 48:80], rtol=1e-4, atol=1e-2)
     view.set(against="nothing")
     assert view.errors == {}
 
@@ -235,11 +297,17 @@ def test_a_method_is_run_on_the_scene(view):
     torch.testing.assert_close(explorer.images["EXP"], method(batch.lrms, batch.pan).clamp(0, 1)[0])
 
 
+def test_stars_mark_the_best_where_there_is_something_to_compare(view):
+    assert "* best" in view.numbers.value
+    view.set(shown=("dark", "GT"))
+    assert "*" not in view.numbers.value.replace(CONVENTION, "")
+
+
 def test_an_error_in_a_redraw_is_shown_and_raised_and_goes_when_it_is_over(view):
-    picture = view.picture.value
+    picture = shown(view)
     with pytest.raises(ValueError, match="nothing is shown"):
         view.controls["shown"].value = ()
-    assert "ValueError: nothing is shown" in view.alarm.value and view.picture.value == picture
+    assert "ValueError: nothing is shown" in view.alarm.value and shown(view) == picture
     with pytest.raises(ValueError, match="must rise"):
         view.set(shown=("GT",), stretch=(50, 50))
     assert "percentiles (50.0, 50.0) must rise" in view.alarm.value
@@ -282,16 +350,7 @@ def test_a_viewer_without_widgets_gets_a_still_image_and_a_sentence(view):
     still = imread(io.BytesIO(base64.b64decode(bundle["image/png"])))
     assert bundle["text/plain"] == STILL
     assert "application/vnd.jupyter.widget-view+json" in bundle
-    live = imread(io.BytesIO(view.picture.value))
-    assert still.shape[0] == live.shape[0] + 33 and still.shape[1] == live.shape[1]
     assert (still[-33:, ..., :3] < 0.5).any()  # the sentence below
-
-
-def test_the_picture_is_the_figure_pixel_by_pixel(view):
-    live = view._live[1]
-    expected = np.asarray(live.canvas.buffer_rgba())[..., :3]
-    decoded = imread(io.BytesIO(view.picture.value))[..., :3]
-    np.testing.assert_array_equal((decoded * 255).round().astype(np.uint8), expected)
 
 
 def test_the_exported_figure_is_one_of_its_own_with_everything_in_it(view):
@@ -302,17 +361,27 @@ def test_the_exported_figure_is_one_of_its_own_with_everything_in_it(view):
     assert "rows 32 to 63" in first.axes[0].texts[0].get_text()
 
 
-def test_an_explorer_without_moving_parts_is_drawn_whole():
+def test_a_plot_without_moving_parts_is_drawn_whole():
     class Bare(Explorer):
+        def __init__(self):
+            self.plot = Plot(self._build)
+            super().__init__({"number": IntSlider(1, 0, 9)}, [self.plot.widget])
+
         def _build(self):
             figure = new_figure(1.0)
             text = figure.text(0.5, 0.5, "")
             return figure, lambda: text.set_text(str(self["number"]))
 
-    view = Bare({"number": IntSlider(1, 0, 9)})
-    picture = view.picture.value
+        def _draw(self):
+            self.plot.draw()
+
+        def _print(self):
+            return built(self._build)[0]
+
+    view = Bare()
+    picture = shown(view)
     view.set(number=2)
-    assert view.picture.value != picture
+    assert shown(view) != picture
     assert view.numbers.value == ""
 
 

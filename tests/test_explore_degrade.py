@@ -1,7 +1,9 @@
 """The degradation explorer shows what `mtf` does, at every sensor, gain, ratio and phase."""
 
+import numpy as np
 import pytest
 import torch
+from explorers import names, seen, shown
 
 from clippan_lib.data import Batch, Scene
 from clippan_lib.data.stacks import MemoryStack
@@ -50,12 +52,12 @@ def whole(view, gain, ratio):
     return degrade_image(view.image[..., :rows, :columns], (gain,), ratio)
 
 
-def test_every_control_changes_the_picture(view):
+def test_every_control_changes_what_is_shown(view):
     assert set(CHANGES) == set(view.controls)
     for name, value in CHANGES.items():
-        picture, before = view.picture.value, view[name]
+        picture, before = shown(view), view[name]
         view.controls[name].value = value
-        assert view.picture.value != picture, f"{name} has no effect"
+        assert shown(view) != picture, f"{name} has no effect"
         view.controls[name].value = before
 
 
@@ -66,9 +68,9 @@ def test_the_area_is_that_part_of_the_whole_image_degraded(view, ratio, row):
     assert top % ratio == left % ratio == size % ratio == 0
     low = whole(view, 0.34, ratio)
     part = [slice(at // ratio, (at + size) // ratio) for at in (top, left)]
-    torch.testing.assert_close(view.degraded, low[..., part[0], part[1]], atol=1e-5, rtol=0)
+    torch.testing.assert_close(view.part("degraded"), low[..., part[0], part[1]], atol=1e-5, rtol=0)
     lms = upsample(low, ratio, "replicate")[..., top : top + size, left : left + size]
-    torch.testing.assert_close(view.interpolated, lms, atol=1e-5, rtol=0)
+    torch.testing.assert_close(view.part("interpolated again"), lms, atol=1e-5, rtol=0)
 
 
 def test_another_phase_keeps_other_pixels_of_the_same_blurred_image(view):
@@ -76,7 +78,7 @@ def test_another_phase_keeps_other_pixels_of_the_same_blurred_image(view):
     top, left, size = view.area
     blurred = filter_image(view.image, mtf_kernel((0.34,), 4))
     assert (top, left, size) == (64, 64, 64)
-    torch.testing.assert_close(view.degraded, blurred[..., 64:128:4, 64:128:4], atol=1e-5, rtol=0)
+    torch.testing.assert_close(view.part("degraded"), blurred[..., 64:128:4, 64:128:4], atol=1e-5, rtol=0)
 
 
 def test_a_wrong_phase_shifts_the_image_and_costs_error():
@@ -97,7 +99,7 @@ def test_the_kernel_is_that_of_mtf_and_its_gain_is_marked_at_nyquist(view):
     torch.testing.assert_close(torch.from_numpy(view.kernel), mtf_kernel((0.3,), 2)[0])
     assert view.values["gain at Nyquist"] == pytest.approx(0.3, abs=0.03)
     assert view.values["sum of the kernel"] == pytest.approx(float(mtf_kernel((0.3,), 2).sum()))
-    mark = view._live[1].figure.axes[-1].lines[1]
+    mark = view.figure().axes[-1].lines[1]
     assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (0.25, 0.3)
 
 
@@ -113,11 +115,42 @@ def test_a_sensor_brings_its_bands_gains_and_ratio(view, name):
 
 def test_a_new_ratio_sets_the_phase_of_the_package_in_one_redraw(view, monkeypatch):
     drawn = []
-    monkeypatch.setattr(type(view), "_render", lambda self: drawn.append(1) or b"png")
+    monkeypatch.setattr(type(view), "_draw", lambda self: drawn.append(1))
     view.controls["ratio"].value = 6
     assert view["phase"] == 3 and view.controls["phase"].max == 5 and len(drawn) == 1
     view.set(sensor="WV3", band="red", ratio=2, phase=0)
     assert (view["ratio"], view["phase"], view["gain"]) == (2, 0, 0.365) and len(drawn) == 2
+
+
+def test_a_move_that_stays_near_computes_nothing_and_shows_the_same(view, monkeypatch):
+    view.set(row=100, column=120)
+    expected = {name: view.part(name) for name in ("original", "degraded", "interpolated again", "error")}
+    view.set(row=96, column=96)
+    sent = view.pictures.tiles
+    monkeypatch.setattr(view, "_degrade", lambda _: pytest.fail("computed again"))
+    view.pictures.wanted = [1, 68.0, 88.0, 64]
+    assert view.area == (68, 88, 64) and view.pictures.tiles == sent
+    for name, part in expected.items():
+        torch.testing.assert_close(view.part(name), part)
+
+
+def test_the_frames_show_the_parts(view):
+    assert names(view.pictures) == ["original", "degraded by 4", "interpolated again", "its error"]
+    for frame, name in ((0, "original"), (1, "degraded")):
+        picture = (view._stretch.apply(view.part(name)) * 255).round()
+        np.testing.assert_array_equal(seen(view.pictures, frame), picture.astype(np.uint8))
+    mean = view.part("error").mean()
+    assert view.pictures.frames[3]["note"] == f"mean {mean:.3g} DN"
+
+
+def test_the_pointer_is_told_what_is_under_it(view, monkeypatch):
+    told = []
+    monkeypatch.setattr(view.pictures, "send", lambda message: told.append(message["text"]))
+    view.pictures._handle_custom_msg({"kind": "hover", "frame": 1, "row": 70.5, "column": 81.0}, [])
+    values = whole(view, 0.34, 4)[0, :, 17, 20] * 1000
+    assert told == [f"row 70, column 81: degraded {' '.join(f'{each:.0f}' for each in values)} DN"]
+    view.pictures._handle_custom_msg({"kind": "hover", "frame": 0, "row": -3.0, "column": 5.0}, [])
+    assert told[-1] == ""
 
 
 def test_impossible_values_are_refused(view):
@@ -137,7 +170,7 @@ def test_without_truth_the_lrms_is_degraded_and_a_small_one_refused():
 def test_the_smallest_test_area_is_shown_whole():
     view = degrade(scene(128, has_gt=False))
     view.set(ratio=2, gain=0.1)
-    assert view.area == (0, 0, 32) and view.interpolated.shape == (1, 4, 32, 32)
+    assert view.area == (0, 0, 32) and view.part("interpolated again").shape == (1, 4, 32, 32)
     assert view._repr_mimebundle_() is not None
 
 

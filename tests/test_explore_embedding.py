@@ -3,9 +3,11 @@
 import math
 from importlib import import_module
 
+import explorers
 import numpy as np
 import pytest
 import torch
+from explorers import tile
 from tiny import open_tiny
 
 from clippan_lib.errors import MissingStage
@@ -14,8 +16,6 @@ from clippan_lib.explore.embedding import (
     BEFORE_AFTER,
     embedding,
     nearest_others,
-    nearest_point,
-    place,
     square,
 )
 
@@ -51,11 +51,6 @@ def test_the_map_fills_its_square_along_the_longer_side_and_keeps_its_shape():
     assert plane.tolist() == [[0.0, 37.5], [100.0, 62.5], [50.0, 37.5]]
 
 
-def test_the_nearest_point_is_by_distance_on_the_map_and_of_equal_ones_the_first():
-    plane = np.array([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]])
-    assert [nearest_point(plane, *at) for at in ((1, 1), (3, 3), (9, 9), (1.5, 2))] == [0, 1, 2, 0]
-
-
 def test_neighbours_are_of_other_types_and_nearest_by_angle():
     degrees = torch.tensor([0.0, 50.0, 40.0, 10.0, 80.0, 30.0]).deg2rad()
     features = torch.stack([degrees.cos(), degrees.sin()], 1)
@@ -65,17 +60,6 @@ def test_neighbours_are_of_other_types_and_nearest_by_angle():
     assert {kind: row for kind, (row, _) in found.items()} == {1: 3, 2: 5}
     assert found[1][1] == pytest.approx(math.cos(math.radians(10)), abs=1e-6)
     assert {kind: row for kind, (row, _) in nearest_others(embeddings, 4).items()} == {0: 1, 1: 2}
-
-
-@pytest.mark.parametrize("text", ["20, 75", " 20 75 ", "20.0,75"])
-def test_a_place_is_two_numbers(text):
-    assert place(text) == (20.0, 75.0)
-
-
-@pytest.mark.parametrize("text", ["20", "1, 2, 3", "left"])
-def test_anything_else_is_no_place(text):
-    with pytest.raises(ValueError, match="give two numbers, x and y on the map"):
-        place(text)
 
 
 # the controls
@@ -103,7 +87,9 @@ def test_the_chosen_point_shows_its_patch(explorer, run, kind):
         expected = ((image[0, band].double().numpy() - low) / (high - low)).clip(0, 1)
         np.testing.assert_allclose(picture.reshape(*expected.shape, -1)[..., 0], expected, atol=1e-6)
     nearest = [f"nearest {other}" for other in TYPES if other != kind]
-    assert titles[:3] == list(TYPES) and [title.split("\n")[0] for title in titles[3:]] == nearest
+    assert [title.split("\n")[0] for title in titles[:3]] == list(TYPES) and [
+        title.split("\n")[0] for title in titles[3:]
+    ] == nearest
 
 
 def test_the_neighbours_shown_are_those_of_the_space(explorer):
@@ -113,27 +99,62 @@ def test_the_neighbours_shown_are_those_of_the_space(explorer):
     for picture, title, (kind, (row, cosine)) in zip(pictures[3:], titles[3:], found.items(), strict=True):
         patch = row % 12 + 1
         told = "the same patch" if patch == 3 else f"patch {patch}"
-        assert title == f"nearest {TYPES[kind]}\n{told}, cos {cosine:.2f}"
+        assert title == f"nearest {TYPES[kind]}\n{told}, cosine {cosine:.2f}"
         explorer.set(patch=patch)
         np.testing.assert_array_equal(shown(explorer)[0][kind], picture)
 
 
-def test_a_place_chooses_the_point_next_to_it_and_is_obeyed_once(explorer):
+def test_a_click_on_a_point_chooses_it(explorer):
     explorer.set(stage=BEFORE_AFTER[1], type="LRMS", patch=1)
-    x, y = explorer.map.plane[2 * 12 + 7]
-    explorer.set(near=f"{x}, {y}")
-    assert (explorer["type"], explorer["patch"], explorer["near"]) == ("HRMS", 8, "")
-    explorer.set(patch=2)
-    assert (explorer["type"], explorer["patch"]) == ("HRMS", 2)
+    explorer.plane._handle_custom_msg({"kind": "pick", "point": 2 * 12 + 7}, [])
+    assert (explorer["type"], explorer["patch"]) == ("HRMS", 8)
+    points = explorer.plane.frames[0]["points"]
+    assert points["ring"][0] == explorer.row == 2 * 12 + 7
+    # The canvas counts rows from the top, the map from the bottom
+    x, y = explorer.map.plane[explorer.row]
+    assert (points["x"][31], points["y"][31]) == pytest.approx((x + 4, 104 - y), abs=0.01)
 
 
-def test_a_place_that_is_none_is_told_and_holds_nothing_else_back(explorer):
-    explorer.set(stage=BEFORE_AFTER[1], type="LRMS", patch=1)
-    with pytest.raises(ValueError, match="give two numbers"):
-        explorer.controls["near"].value = "left"
-    assert "give two numbers" in explorer.alarm.value
-    explorer.set(patch=2)
-    assert explorer.alarm.value == "" and "patch 2," in explorer.figure().get_suptitle()
+def test_arrow_keys_go_from_patch_to_patch(explorer):
+    explorer.set(patch=12)
+    explorer.plane._handle_custom_msg({"kind": "step", "by": 1}, [])
+    assert explorer["patch"] == 1
+
+
+def test_a_lasso_counts_what_it_holds_and_makes_the_rest_pale(explorer):
+    explorer.plane._handle_custom_msg({"kind": "lasso", "points": [0, 3, 13, 30]}, [])
+    assert "4 points in the lasso: 2 LRMS, 1 PAN, 1 HRMS" in explorer.numbers.value
+    assert explorer.plane.frames[0]["points"]["chosen"] == [0, 3, 13, 30]
+    [scattered] = [ax for ax in explorer.figure().axes if ax.collections]
+    alphas = np.concatenate([each.get_alpha() for each in scattered.collections])
+    assert np.flatnonzero(alphas > 0.5).tolist() == [0, 3, 13, 30]
+    explorer.plane._handle_custom_msg({"kind": "lasso", "points": []}, [])
+    assert "lasso" not in explorer.numbers.value
+
+
+def test_looking_closer_stays_when_another_point_is_chosen(explorer):
+    explorer.plane.wanted = [2, 10.5, 20.25, 50]
+    explorer.set(patch=4)
+    assert explorer.plane.view == [2, 10.5, 20.25, 50]
+
+
+def test_the_pointer_is_told_which_point_it_is_on(explorer, monkeypatch):
+    told = []
+    monkeypatch.setattr(explorer.plane, "send", lambda message: told.append(message["text"]))
+    explorer.plane._handle_custom_msg({"kind": "hover", "frame": 0, "row": 1, "column": 1, "point": 14}, [])
+    explorer.plane._handle_custom_msg({"kind": "hover", "frame": 0, "row": 1, "column": 1, "point": None}, [])
+    assert told == [f"PAN of patch 3, scene {explorer.patches.stack.names[0]}"]
+
+
+def test_the_canvas_shows_the_pictures_of_the_figure(explorer):
+    explorer.set(stage=BEFORE_AFTER[1], type="PAN", patch=3)
+    pictures, titles = shown(explorer)
+    assert [frame["name"] for frame in explorer.shown.frames] == [title.split("\n")[0] for title in titles]
+    assert [frame["marked"] for frame in explorer.shown.frames] == [False, True, False, False, False]
+    for number, picture in enumerate(pictures):
+        sent = tile(explorer.shown, number)["picture"]
+        expected = (np.broadcast_to(picture.reshape(*sent.shape[:2], -1), sent.shape) * 255).round()
+        np.testing.assert_array_equal(sent, expected)
 
 
 def test_previous_and_next_go_round(explorer):
@@ -145,12 +166,12 @@ def test_previous_and_next_go_round(explorer):
     assert explorer["patch"] == 12
 
 
-def test_every_control_changes_the_picture(explorer):
+def test_every_control_changes_what_is_shown(explorer):
     explorer.set(stage=BEFORE_AFTER[1], colour="type", type="LRMS", patch=1)
-    seen = {explorer.picture.value}
+    seen = {repr(explorers.shown(explorer))}
     for change in ({"patch": 9}, {"type": "HRMS"}, {"colour": "scene"}, {"stage": BEFORE_AFTER[0]}):
         explorer.set(**change)
-        seen.add(explorer.picture.value)
+        seen.add(repr(explorers.shown(explorer)))
     assert len(seen) == 5
 
 
@@ -203,10 +224,10 @@ def test_equal_runs_have_equal_maps(explorer, run):
 def test_without_stage_one_there_is_the_map_before_and_a_word_about_the_other(tmp_path):
     explorer = embedding(open_tiny(tmp_path, **SCENES), most=6)
     assert explorer["stage"] == BEFORE_AFTER[0]
-    before = explorer.picture.value
+    before = explorers.shown(explorer)
     with pytest.raises(MissingStage):
         explorer.set(stage=BEFORE_AFTER[1])
-    assert "run 02_stage1_adaptation" in explorer.alarm.value and explorer.picture.value == before
+    assert "run 02_stage1_adaptation" in explorer.alarm.value and explorers.shown(explorer) == before
     assert BEFORE_AFTER[0] in explorer.figure().get_suptitle()
 
 

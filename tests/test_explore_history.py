@@ -171,9 +171,9 @@ def test_watching_a_real_training_gives_its_whole_history_although_it_looks_now_
 def test_without_a_running_training_the_latest_is_drawn_and_others_beside_it(explorer):
     assert explorer.controls["beside"].options == ("stage2/full/pnn-C-0", "stage1/supervisor")
     assert lines(explorer, "total") == {"stage2/full/pnn-C-0": [4.0, 3.0, 2.0, 1.0]}
-    before = explorer.picture.value
+    before = explorer._plot.widget.value
     explorer.set(beside=("stage1/supervisor", "stage2/full/pnn-C-0"))
-    assert explorer.picture.value != before
+    assert explorer._plot.widget.value != before
     assert lines(explorer, "fusion") == {"stage1/supervisor": [3.0, 2.9, 2.8, 2.7, 2.6]}
     assert set(lines(explorer, "total")) == {"stage1/supervisor", "stage2/full/pnn-C-0"}
 
@@ -185,11 +185,11 @@ def test_the_mean_of_rows_smooths(explorer):
 
 def test_refresh_shows_what_has_come(explorer, tmp_path):
     [refresh] = [child for child in explorer.widget.children[0].children if child.description == "refresh"]
-    before = explorer.picture.value
+    before = explorer._plot.widget.value
     done(tmp_path, "stage1", rows(3), 5, time.time())
-    assert explorer.picture.value == before
+    assert explorer._plot.widget.value == before
     refresh.click()
-    assert explorer.picture.value != before
+    assert explorer._plot.widget.value != before
     # The checkpoint knows five iterations; of the training under way three are done
     assert lines(explorer, "total") == {"stage1 (latest)": [6.0, 5.0, 4.0]}
     told = explorer.numbers.value
@@ -295,7 +295,7 @@ def test_the_timer_draws_while_another_thread_trains_and_ends_after_it(tmp_path,
         end = time.monotonic() + 5
         while explorer.training.iteration < told[1] and time.monotonic() < end:
             time.sleep(0.01)
-        pictures.add(explorer.picture.value)
+        pictures.add(explorer._plot.widget.value)
 
     expected = train(tmp_path, progress=progress, iterations=4, every=2).rows
     assert len(pictures) > 1 and over(explorer)

@@ -89,11 +89,11 @@ def test_the_text_of_a_stored_set_stands_where_that_set_does(explorer, run):
 
 def test_a_text_and_a_stage_change_picture_and_numbers(explorer):
     explorer.set(stage=BEFORE_AFTER[1], text="one text")
-    seen = {(explorer.picture.value, explorer.numbers.value)}
+    seen = {(explorer._plot.widget.value, explorer.numbers.value)}
     explorer.controls["text"].value = "another"
-    seen.add((explorer.picture.value, explorer.numbers.value))
+    seen.add((explorer._plot.widget.value, explorer.numbers.value))
     explorer.set(stage=BEFORE_AFTER[0])
-    seen.add((explorer.picture.value, explorer.numbers.value))
+    seen.add((explorer._plot.widget.value, explorer.numbers.value))
     pictures, numbers = zip(*seen, strict=True)
     assert len(set(pictures)) == len(set(numbers)) == 3
 
@@ -124,10 +124,10 @@ def test_a_new_stage_embeds_each_image_once(run, counted):
 )
 def test_a_text_without_a_direction_is_told_above_the_picture_that_stays(explorer, text, told):
     explorer.set(stage=BEFORE_AFTER[1], text="a good text")
-    picture, table = explorer.picture.value, explorer.table
+    picture, table = explorer._plot.widget.value, explorer.table
     with pytest.raises(ValueError, match=told):
         explorer.controls["text"].value = text
-    assert told in explorer.alarm.value and explorer.picture.value == picture and explorer.table is table
+    assert told in explorer.alarm.value and explorer._plot.widget.value == picture and explorer.table is table
     assert "a good text" in explorer.figure().get_suptitle()
     explorer.set(text="another good text")
     assert explorer.alarm.value == ""

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import open_clip
 import pytest
 import torch
+from explorers import names, seen, shown
 
 from clippan_lib.clip import Supervisor, load_clip
 from clippan_lib.clip.aims import AIMS
@@ -82,13 +84,13 @@ def counted(monkeypatch):
     return counts
 
 
-def test_every_control_changes_the_picture(view):
+def test_every_control_changes_what_is_shown(view):
     assert set(CHANGES) == set(view.controls)
     view.set(size=64)
     for name, value in CHANGES.items():
-        picture, before = view.picture.value, view[name]
+        picture, before = shown(view), view[name]
         view.controls[name].value = value
-        assert view.picture.value != picture, f"{name} has no effect"
+        assert shown(view) != picture, f"{name} has no effect"
         view.controls[name].value = before
 
 
@@ -145,11 +147,11 @@ def test_an_aim_sets_the_words_and_other_words_are_ones_own(view):
 
 
 def test_words_that_say_nothing_or_are_too_many_are_refused_and_the_picture_stays(view):
-    picture = view.picture.value
+    picture = shown(view)
     for text, told in ((" ", "the words are blank"), ("sharp " * 80, "tokens and words-dense takes 77")):
         with pytest.raises(ValueError, match=told):
             view.set(text=text)
-        assert told in view.alarm.value and view.picture.value == picture
+        assert told in view.alarm.value and shown(view) == picture
     view.set(text="a sharper image")
     assert view.alarm.value == ""
 
@@ -157,6 +159,34 @@ def test_words_that_say_nothing_or_are_too_many_are_refused_and_the_picture_stay
 def test_steps_have_an_end(view):
     with pytest.raises(ValueError, match=f"steps cannot be 99: it lies between 0 and {MOST}"):
         view.set(steps=99)
+
+
+def test_the_scene_is_shown_with_the_area_and_a_click_moves_it(view):
+    view.set(size=32)
+    assert names(view.pictures) == ["a scene", "exp: the start", "after 3 steps", "difference"]
+    assert view.pictures.frames[0]["box"] == view.area == (32, 48, 32)
+    view.pictures._handle_custom_msg({"kind": "click", "frame": 0, "row": 20.0, "column": 30.0}, [])
+    assert view.area == (4, 12, 32) and view.pictures.frames[0]["box"] == (4, 12, 32)
+    expected = (view._stretch.apply(view.after) * 255).round()
+    np.testing.assert_array_equal(seen(view.pictures, 2), expected.astype(np.uint8))
+
+
+def test_looking_closer_walks_no_step_and_a_new_area_is_seen_whole(view, counted):
+    view.pictures.wanted = [4, 8.0, 16.0, 24]
+    assert view.pictures.view == [4, 8, 16, 24] and counted["hrms"] == 0
+    view.set(steps=2)
+    assert view.pictures.view[1:] == [8, 16, 24]
+    view.set(size=64)
+    assert view.pictures.view[1:] == [0, 0, 64] and view.pictures.extent == [64, 64]
+
+
+def test_the_pointer_is_told_what_is_under_it(view, monkeypatch):
+    told = []
+    monkeypatch.setattr(view.pictures, "send", lambda message: told.append(message["text"]))
+    view.pictures._handle_custom_msg({"kind": "hover", "frame": 2, "row": 7.5, "column": 9.0}, [])
+    top, left, _ = view.area
+    values = " ".join(f"{value:.0f}" for value in view.after[0, :, 7, 9] * 1000)
+    assert told == [f"row {top + 7}, column {left + 9}: after 3 steps {values} DN"]
 
 
 def test_the_figure_says_what_its_numbers_are(view):

@@ -2,9 +2,10 @@
 
 import math
 
+import pandas as pd
 import pytest
 
-from clippan_lib.figures.prose import change, difference, listed, said
+from clippan_lib.figures.prose import best_of, change, difference, listed, said
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,8 @@ def test_names_are_listed():
         "a, b and c",
     ]
     assert said("One.", "", "Two.").data == "One. Two."
+
+
+def test_the_best_of_each_column_is_told_as_the_metric_wants_it():
+    scores = pd.DataFrame({"MPSNR": [30.0, 31.0], "SAM": [2.0, 2.0], "QNR": [math.nan] * 2}, index=["a", "b"])
+    assert best_of(scores, {"MPSNR": "high", "SAM": "low", "QNR": "high"}) == {"MPSNR": "b", "SAM": "a"}

@@ -1,138 +1,116 @@
-"""What all explorers share: controls above one picture, one redraw per change, errors where the user looks."""
+"""What all explorers share: controls at the side, pictures and numbers beside them, errors where the user looks."""
 
 import asyncio
 import base64
 import html
 import io
-import struct
 import traceback
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import PIL.Image
-from ipywidgets import HTML, HBox, Image, Layout, ValueWidget, VBox
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from ipywidgets import HTML, HBox, Layout, Tab, ValueWidget, VBox, Widget
 from matplotlib.figure import Figure
 
+from clippan_lib.explore.plot import pixels_of
 from clippan_lib.figures.style import styled
 
 STILL = (
     "This is a still image: open the notebook in JupyterLab (make lab) and run the cell to move its controls."
 )
-Update = Callable[[], None]
+_SIDE = "250px"  # of the controls
+_NAMES = "84px"  # of a control's name
 
 
-def _pixels(figure: Figure) -> np.ndarray:
-    """The figure as red, green, blue, alpha; without what is animated."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())
+@dataclass(frozen=True)
+class View:
+    """A widget, and what brings it up to date.
 
+    Args:
+        widget: what is shown.
+        draw: shows the present state.
+    """
 
-def _png(pixels: np.ndarray) -> bytes:
-    """PNG with every row as its difference to the one above: half the time of a writer that tries all filters."""
-    rgb = pixels[..., :3]
-    height, width, _ = rgb.shape
-    rows = np.empty((height, 1 + 3 * width), np.uint8)
-    rows[:, 0] = 2  # filter "up"
-    rows[0, 1:], rows[1:, 1:] = rgb[0].ravel(), (rgb[1:] - rgb[:-1]).reshape(height - 1, -1)
-    packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", packer.compress(rows) + packer.flush()), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
-    )
-
-
-def _still(figure: Figure) -> bytes:
-    """The figure as PNG with a line below it: this much every viewer shows."""
-    line = Figure((figure.get_figwidth(), 0.3), dpi=figure.dpi, facecolor="white")
-    line.text(0.5, 0.5, STILL, ha="center", va="center", fontsize=10)
-    file = io.BytesIO()
-    rgb = np.vstack((_pixels(figure), _pixels(line)))[..., :3]
-    # Stored in the notebook, so made small rather than fast
-    PIL.Image.fromarray(rgb).save(file, "PNG", optimize=True)
-    return file.getvalue()
-
-
-class _Live:
-    """A figure that is drawn again and again: what is not animated only once."""
-
-    def __init__(self, figure: Figure, update: Update) -> None:
-        # Places are found once: finding them is slower than all the rest of a redraw
-        figure.set_layout_engine("none")
-        self.figure, self.update, self.canvas = figure, update, FigureCanvasAgg(figure)
-        self.moving = figure.findobj(lambda artist: artist.get_animated())
-        self.moving.sort(key=lambda artist: artist.get_zorder())
-        self.canvas.draw()
-        self.still = self.canvas.copy_from_bbox(figure.bbox)
-
-    def png(self) -> bytes:
-        if not self.moving:
-            return _png(_pixels(self.figure))
-        self.canvas.restore_region(self.still)
-        for artist in self.moving:
-            (artist.axes or self.figure).draw_artist(artist)
-        return _png(np.asarray(self.canvas.buffer_rgba()))
+    widget: Widget
+    draw: Callable[[], None]
 
 
 class Explorer(ABC):
-    """Controls, a picture of their state, and numbers below it.
+    """Controls at the side; pictures, numbers and tabs of their state beside them.
 
-    Moving a control redraws once; a browser that drags faster than that sends only the latest value. Plain Python
+    A moved control redraws once; a browser that drags faster than that sends only the latest value. Plain Python
     does the same through `set`, or through `controls`, with or without a browser. An error in a redraw is shown
-    above the picture and raised.
+    above the pictures and raised.
 
     A subclass makes its own state, then calls `__init__`, and says how to draw:
 
-    * `_build` makes a new figure and the function that brings it up to date with the controls, quickly. If some
-      artists are animated (`artist.set_animated(True)`), a redraw draws only these over the rest, much faster;
-    * `_layout` names what a figure cannot follow (how many panels): when it changes, a new one is built;
-    * `_follow` changes the controls that depend on another; `_settle` prepares a redraw; `_numbers` is the HTML below,
-      awaited until the controls have rested for `_rest` seconds if it takes longer than a drag allows.
+    * `_draw` brings the pictures up to date; `_print` makes a figure of the same state;
+    * `_follow` changes the controls that depend on another; `_settle` prepares a redraw;
+    * `_numbers` is the HTML below the pictures. It is made when `_counted` changes, and not before the controls have
+      rested for `_rest` seconds.
     """
 
     _rest = 0.0
 
-    def __init__(self, controls: Mapping[str, ValueWidget]) -> None:
+    def __init__(
+        self,
+        controls: Mapping[str, ValueWidget],
+        pictures: Sequence[Widget],
+        tabs: Mapping[str, View] | None = None,
+        buttons: Sequence[Widget] = (),
+    ) -> None:
         """
         Args:
             controls: name to a widget with a `value`, in the order shown; each redraws when it changes.
+            pictures: what `_draw` brings up to date.
+            tabs: title to what is shown below the numbers, one at a time.
+            buttons: stand below the controls.
         """
         self.controls = dict(controls)
-        self.picture = Image(format="png", layout=Layout(width="auto", height="auto", max_width="100%"))
-        self.alarm, self.numbers = HTML(), HTML()
-        self._held, self._live, self._waiting = False, None, None
+        self.alarm, self.busy, self.numbers = HTML(), HTML(), HTML()
+        self._held, self._waiting, self._told_of = False, None, object()
+        self._tabs = list((tabs or {}).items())
         for name, control in self.controls.items():
+            _dress(control)
             control.observe(lambda _, name=name: self._changed(name), names="value")
-        rows = HBox(list(self.controls.values()), layout=Layout(flex_flow="row wrap"))
-        self.widget = VBox([rows, self.alarm, self.picture, self.numbers])
+        side = VBox([*self.controls.values(), *buttons], layout=Layout(width=_SIDE, flex=f"0 0 {_SIDE}"))
+        shown = [self.busy, self.alarm, *pictures, self.numbers]
+        if self._tabs:
+            self.tab = Tab([view.widget for _, view in self._tabs], titles=[title for title, _ in self._tabs])
+            self.tab.observe(lambda _: self._draw_tab(), names="selected_index")
+            shown.append(self.tab)
+        main = VBox(shown, layout=Layout(flex="1 1 auto", min_width="0", overflow="hidden"))
+        self.widget = HBox([side, main])
+        self.widget.add_class("clippan-explorer")
         self.redraw()
 
     @abstractmethod
-    def _build(self) -> tuple[Figure, Update]:
-        """A new figure for the current layout, and what brings it up to date with the controls."""
+    def _draw(self) -> None:
+        """Bring the pictures up to date with the controls."""
 
-    def _layout(self) -> Hashable:
-        """What decides which panels the figure has; a figure is kept while this stays equal."""
-        return None
+    @abstractmethod
+    def _print(self) -> Figure:
+        """A new figure of the state; it is drawn in the package's style."""
 
     def _follow(self, name: str) -> None:
         """Change the controls that depend on this one, which has just changed."""
         return
 
     def _settle(self) -> None:
-        """Compute what the picture shows."""
+        """Compute what the pictures show."""
         return
 
     def _numbers(self) -> str:
-        """HTML shown below the picture."""
+        """HTML shown below the pictures."""
         return ""
+
+    def _counted(self) -> Hashable:
+        """What the numbers depend on; unless a subclass says it, they are made at each redraw."""
+        return object()
 
     def __getitem__(self, name: str) -> object:
         """The value of a control."""
@@ -180,15 +158,35 @@ class Explorer(ABC):
     def redraw(self) -> None:
         """Draw the current state; inside `held` it waits for the end.
 
-        Raises: whatever drawing raises, after showing it above the picture.
+        Raises: whatever drawing raises, after showing it above the pictures.
         """
         if self._held:
             return
         with self._told():
             self._settle()
-            self.picture.value = self._render()
+            self._draw()
+            self._draw_tab()
             self.alarm.value = ""
         self._later()
+
+    def _draw_tab(self) -> None:
+        """The tab that is open; the others wait until they are opened."""
+        if self._tabs:
+            with self._told():
+                self._tabs[self.tab.selected_index or 0][1].draw()
+
+    @contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """Say what is being done for as long as it takes.
+
+        Args:
+            what: such as "embedding 300 patches".
+        """
+        self.busy.value = f'<progress style="width:60px"></progress> {html.escape(what)} …'
+        try:
+            yield
+        finally:
+            self.busy.value = ""
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -204,6 +202,9 @@ class Explorer(ABC):
 
     def _later(self) -> None:
         """The numbers, once the controls rest; at once where nobody can drag them."""
+        if (counted := self._counted()) == self._told_of:
+            return
+        self._told_of = counted
         if self._waiting is not None:
             self._waiting.cancel()
         try:
@@ -226,29 +227,9 @@ class Explorer(ABC):
             self._follow(name)
         self.redraw()
 
-    def _render(self) -> bytes:
-        layout = self._layout()
-        if self._live is None or self._live[0] != layout:
-            self._live = layout, _Live(*self._new())
-        else:
-            self._live[1].update()
-        return self._live[1].png()
-
-    def _new(self) -> tuple[Figure, Update]:
-        update = None
-
-        @styled
-        def build() -> Figure:
-            nonlocal update
-            figure, update = self._build()
-            update()
-            return figure
-
-        return build(), update
-
     def figure(self) -> Figure:
         """The current state as a figure of its own, to save or to print."""
-        figure = self._new()[0]
+        figure = styled(self._print)()
         for artist in figure.findobj(lambda artist: artist.get_animated()):
             artist.set_animated(False)
         return figure
@@ -262,17 +243,35 @@ class Explorer(ABC):
         }
 
 
+def _still(figure: Figure) -> bytes:
+    """The figure as PNG with a line below it: this much every viewer shows."""
+    line = Figure((figure.get_figwidth(), 0.3), dpi=figure.dpi, facecolor="white")
+    line.text(0.5, 0.5, STILL, ha="center", va="center", fontsize=10)
+    file = io.BytesIO()
+    rgb = np.vstack((pixels_of(figure), pixels_of(line)))[..., :3]
+    # Stored in the notebook, so made small rather than fast
+    PIL.Image.fromarray(rgb).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
 def _alarm(error: Exception) -> str:
     """The error in red, its traceback folded away."""
     told = html.escape(f"{type(error).__name__}: {error}")
     trace = html.escape("".join(traceback.format_exception(error)))
     return (
-        f'<div role="alert" style="color:#a00000"><b>{told}</b><br>The picture still shows the state before.'
+        f'<div role="alert" style="color:#a00000"><b>{told}</b><br>The pictures still show the state before.'
         f"<details><summary>traceback</summary><pre>{trace}</pre></details></div>"
     )
+
+
+def _dress(control: ValueWidget) -> None:
+    """As wide as the side, with names of one width."""
+    control.layout.width = "auto"
+    if "description_width" in control.style.trait_names():
+        control.style.description_width = _NAMES
 
 
 def scrolled(table: pd.DataFrame) -> str:
     """A table as HTML whose lines stay whole: where it is wider than the page, it can be moved."""
     shown = table.to_html(border=0, index_names=False)
-    return f'<div style="overflow-x:auto; white-space:nowrap">{shown}</div>'
+    return f'<div style="overflow-x:auto; white-space:nowrap; font-size:11px; line-height:1.3">{shown}</div>'

@@ -1,9 +1,10 @@
 """Methods side by side: one area, one stretch, one error scale for all, spectra and metrics of what is seen."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import ceil, lcm
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,19 +20,24 @@ from torch import Tensor
 
 from clippan_lib.data import Batch, Scene
 from clippan_lib.evaluation.scores import CONVENTION, Scorer, fuse
-from clippan_lib.explore.base import Explorer, Update, scrolled
+from clippan_lib.explore.areas import Area, AreaExplorer, Cover, area_around, area_sliders, cover_of
+from clippan_lib.explore.base import View, scrolled
+from clippan_lib.explore.canvas import Canvas, Frame, Tile, bar
 from clippan_lib.explore.panels import Panel, Spectra, places
+from clippan_lib.explore.plot import Plot, Update
 from clippan_lib.figures import Stretch, error_map, fit_stretch, mark_best
 from clippan_lib.figures.stretch import single
-from clippan_lib.figures.tables import header
+from clippan_lib.figures.style import new_figure
+from clippan_lib.figures.tables import as_text, header
 from clippan_lib.fusion import Method
 from clippan_lib.metrics import BETTER
 from clippan_lib.shapes import Image
 
 _BLOCK = 32  # PAN px: sides of what is shown are multiples, as the metrics without truth need
-_SCREEN = {"side by side": 250, "swipe": 450}  # px of a panel: what shows twice as many is averaged down
+_SCREEN = {"side by side": 250, "swipe": 450}  # px of a frame: what shows twice as many is averaged down
 _SHOWN = 4  # images, at first
 _NOTHING = "nothing"
+_WHITE = np.full((1, 1, 4), 255, np.uint8)
 SingleImage = Float[Tensor, "_ _ _"]
 
 
@@ -47,13 +53,14 @@ def compare(scene: Scene, results: Mapping[str, Image | Method]) -> "Compare":
     return Compare(scene, results)
 
 
-class Compare(Explorer):
+class Compare(AreaExplorer):
     """What `compare` returns.
 
     Controls: `view` ("side by side" or "swipe"), `shown` (titles), `left`, `right`, `swipe` (% of the width
     that shows `left`), `row`, `column`, `size` (centre and side of the area, PAN px), `red`, `green`, `blue`
     (band names), `stretch` (percentiles of LRMS, shared by all), `against` (what errors are taken from),
-    `spectrum_row`, `spectrum_column` (PAN px).
+    `spectrum_row`, `spectrum_column` (PAN px). In the pictures a drag moves the area, the wheel changes its size, shift
+    and a drag choose it, a click sets the pixel whose spectrum is shown, and arrow keys move that pixel.
     """
 
     _rest = 0.3
@@ -66,9 +73,24 @@ class Compare(Explorer):
         self._full = tuple(title for title in self.images if title not in ("LRMS", "PAN"))
         self._grey = fit_stretch(self.batch.pan, (0,))
         self._fit = lru_cache(2)(lambda bands, percentiles: fit_stretch(self.batch.lrms, bands, percentiles))
-        self._error_map = lru_cache(8)(self._difference)
+        self._limit = lru_cache(self._end)
+        self._error_map = lru_cache(32)(self._difference)
         self._scores = lru_cache(2)(self._measure)
-        super().__init__(self._controls())
+        self._cover: Cover | None = None
+        controls = self._controls()
+        size = controls["size"]
+        sides, sizes = tuple(self.batch.pan.shape[-2:]), (size.min, size.max, size.step)
+        self.pictures, self.maps = (Canvas(sides, sizes, scene.ratio, share) for share in (0.45, 0.3))
+        for canvas in (self.pictures, self.maps):
+            self._listen(canvas)
+            canvas.observe(self._point, names="spot")
+        self.pictures.observe(lambda change: self.set(swipe=round(100 * change.new)), names="split")
+        self._chart = Plot(self._build_spectra, lambda: (self.visible,))
+        tabs = {
+            "errors": View(self.maps, self._draw_errors),
+            "spectra": View(self._chart.widget, self._chart.draw),
+        }
+        super().__init__(controls, [self.pictures], tabs)
 
     def _controls(self) -> dict[str, ValueWidget]:
         sensor, (height, width) = self.scene.sensor, self.batch.pan.shape[-2:]
@@ -88,15 +110,13 @@ class Compare(Explorer):
             "left": Dropdown(options=titles, value=self.methods[0], description="left"),
             "right": Dropdown(options=titles, value=last, description="right"),
             "swipe": IntSlider(50, 0, 100, description="swipe (%)"),
-            "row": IntSlider(height // 2, 0, height - 1, description="row (px)"),
-            "column": IntSlider(width // 2, 0, width - 1, description="column (px)"),
-            "size": IntSlider(min(8 * step, largest), step, largest, step, description="size (px)"),
+            **area_sliders((height, width), (min(8 * step, largest), step, largest, step)),
             **{
                 name: Dropdown(options=sensor.bands, value=sensor.bands[band], description=name)
                 for name, band in colours.items()
             },
             "stretch": FloatRangeSlider(
-                value=(1, 99), min=0, max=100, step=0.5, description="stretch (%)", readout_format=".1f"
+                value=(1, 99), min=0, max=100, step=0.5, description="stretch (%)", readout_format=".0f"
             ),
             "against": Dropdown(options=against, value=against[last == "GT"], description="error from"),
             "spectrum_row": IntSlider(height // 2, 0, height - 1, description="pixel row"),
@@ -107,12 +127,23 @@ class Compare(Explorer):
         }
 
     @property
-    def area(self) -> tuple[int, int, int]:
+    def area(self) -> Area:
         """Top, left and side of what is seen, PAN px: around the centre, inside the scene, on whole LRMS px."""
-        size, ratio = self["size"], self.scene.ratio
-        sides = zip((self["row"], self["column"]), self.batch.pan.shape[-2:], strict=True)
-        top, left = (min(max(centre - size // 2, 0), side - size) // ratio * ratio for centre, side in sides)
-        return top, left, size
+        sides = tuple(self.batch.pan.shape[-2:])
+        return area_around((self["row"], self["column"]), self["size"], sides, self.scene.ratio)
+
+    def _follow(self, name: str) -> None:
+        if name in ("row", "column", "size"):
+            top, left, size = self.area
+            at = self["spectrum_row"] - top, self["spectrum_column"] - left
+            if not all(0 <= each < size for each in at):  # the cross would be out of sight
+                self.controls["spectrum_row"].value = top + size // 2
+                self.controls["spectrum_column"].value = left + size // 2
+
+    def _point(self, change: Mapping[str, Any]) -> None:
+        if change["new"]:
+            row, column = change["new"]
+            self.set(spectrum_row=row, spectrum_column=column)
 
     @property
     def visible(self) -> tuple[str, ...]:
@@ -144,22 +175,30 @@ class Compare(Explorer):
 
     @property
     def errors(self) -> dict[str, Float[Tensor, "H W"]]:
-        """Absolute difference of the visible images to `against`, mean over bands (DN); empty for "nothing"."""
-        if self["against"] == _NOTHING:
-            return {}
-        return {
-            title: self._error_map(title, self["against"]) for title in self.visible if title in self._full
-        }
+        """Absolute difference of the visible images to `against` in the area, mean over bands (DN)."""
+        top, left, size = self.area
+        area = Cover(top, left, size, size, 1)
+        return {title: self._difference(title, self["against"], area) for title in self._compared}
 
-    def _difference(self, title: str, against: str, step: int = 1) -> Float[Tensor, "_ _"]:
-        image, reference = (self.images[name][:, ::step, ::step] for name in (title, against))
+    @property
+    def _compared(self) -> list[str]:
+        """Titles of the visible images that have an error."""
+        return [
+            title
+            for title in self.visible
+            if title in self._full and self["against"] not in (_NOTHING, title)
+        ]
+
+    def _difference(self, title: str, against: str, cover: Cover) -> Float[Tensor, "_ _"]:
+        image, reference = (_part(self.images[name], cover, 1) for name in (title, against))
         return (error_map(image, reference) * self.scene.dn_max).float()
 
-    def _limit(self, against: str) -> float:
+    def _end(self, against: str) -> float:
         """End of the error scale: 99th percentile of all images but the reference; of large ones, of a grid."""
         step = ceil(max(self.batch.pan.shape[-2:]) / 256)
-        others = [self._difference(title, against, step) for title in self._full if title != against]
-        return float(np.percentile(torch.stack(others).numpy(), 99)) if others else 1.0
+        small = {title: self.images[title][:, ::step, ::step] for title in self._full}
+        others = [error_map(small[title], small[against]) for title in self._full if title != against]
+        return float(np.percentile(torch.stack(others).numpy(), 99)) * self.scene.dn_max if others else 1.0
 
     def _cut(self, title: str) -> SingleImage:
         (top, left, size), ratio = self.area, self.scene.ratio if title == "LRMS" else 1
@@ -174,86 +213,154 @@ class Compare(Explorer):
         scorer = Scorer(batch, self.scene)
         return pd.DataFrame({title: scorer(cuts[title]) for title in titles}).T
 
+    def _counted(self) -> Hashable:
+        return self.area, self.visible
+
     def _numbers(self) -> str:
         top, left, size = self.area
         told = f"rows {top} to {top + size - 1}, columns {left} to {left + size - 1}"
         if self.scores.empty:
             return f"No metrics of {told}: no method is shown, or the scene has neither truth nor full resolution."
-        table = mark_best(self.scores, BETTER, digits=3).rename(columns=header)
-        return f"Metrics of {told} alone (* best). {CONVENTION}{scrolled(table)}"
+        several = len(self.scores) > 1
+        table = mark_best(self.scores, BETTER, digits=3) if several else as_text(self.scores, digits=3)
+        stars = " (* best)" if several else ""
+        caption = f"<summary>Metrics of {told} alone{stars}</summary>{CONVENTION}"
+        return f"<details>{caption}</details>{scrolled(table.rename(columns=header))}"
 
-    # What is seen of an image, at most about as fine as the screen
+    # The pictures: the area and what lies around it, at most about as fine as the screen
 
-    def _reduced(self, seen: SingleImage) -> SingleImage:
-        factor, screen = 1, _SCREEN[self["view"]]
-        while seen.shape[-1] // (2 * factor) >= screen:
-            factor *= 2
-        return seen if factor == 1 else F.avg_pool2d(seen[None], factor)[0]
-
-    def _picture(self, title: str) -> np.ndarray:
-        cut = self._cut(title)
-        stretch = self._grey if title == "PAN" else self.stretch
-        seen = self._reduced(_enlarged(cut[list(stretch.bands)], self["size"]))
-        shown = replace(stretch, bands=tuple(range(len(stretch.bands)))).apply(seen)
-        return (shown * 255).round().astype(np.uint8)
-
-    def _error(self, title: str, scale: ScalarMappable) -> np.ndarray:
-        top, left, size = self.area
-        errors = self.errors.get(title)
-        if errors is None:  # LRMS and PAN have none: white
-            side = self._reduced(torch.zeros(1, size, size)).shape[-1]
-            return np.full((side, side, 4), 255, np.uint8)
-        seen = errors[None, top : top + size, left : left + size]
-        return scale.to_rgba(self._reduced(seen)[0].numpy(), bytes=True)
-
-    def _mean_error(self, title: str) -> str:
-        top, left, size = self.area
-        if title not in self.errors:
-            return "no error"
-        return f"mean {self.errors[title][top : top + size, left : left + size].mean():.3g} DN"
-
-    def _swiped(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        split = round(left.shape[1] * self["swipe"] / 100)
-        return np.concatenate((left[:, :split], right[:, split:]), axis=1)
-
-    # The figure
-
-    def _layout(self) -> Hashable:
-        return self["view"], self.visible, self["against"]
-
-    def _build(self) -> tuple[Figure, Update]:
+    def _settle(self) -> None:
+        for control in ("left", "right", "swipe"):
+            self.controls[control].disabled = self["view"] != "swipe"
+        self.controls["shown"].disabled = self["view"] == "swipe"
         if not self.visible:
             raise ValueError("nothing is shown: choose at least one image in `shown`")
+        step = lcm(self.scene.ratio, _BLOCK)
+        screen, sides = _SCREEN[self["view"]], tuple(self.batch.pan.shape[-2:])
+        self._cover = cover_of(self.area, sides, screen, step, self._cover)
+
+    def _draw(self) -> None:
+        spot = [self["spectrum_row"], self["spectrum_column"]]
+        self.pictures.spot = spot
+        if round(100 * self.pictures.split) != self["swipe"]:
+            self.pictures.split = self["swipe"] / 100
+        key = self._cover, self["red"], self["green"], self["blue"], self["stretch"]
+        shown = {title: {(title, *key): partial(self._picture, title, self._cover)} for title in self.visible}
+        frames = [Frame(title, self._note(title), tiles) for title, tiles in shown.items()]
+        if self["view"] == "swipe":
+            both = {key: make for tiles in shown.values() for key, make in tiles.items()}
+            frames = [Frame(" | ".join(self.visible), " | ".join(map(self._note, self.visible)), both)]
+        self.pictures.show(frames, self.area)
+
+    def _draw_errors(self) -> None:
+        against = self["against"]
+        if against == _NOTHING:
+            self.maps.bars = []
+            return self.maps.show([Frame("choose in “error from” what errors are taken from")], self.area)
+        scale = self._scale(against)
+        self.maps.spot = [self["spectrum_row"], self["spectrum_column"]]
+        self.maps.bars = [bar(scale, f"absolute difference to {against}, mean over bands (DN)")]
+        frames = [
+            Frame(
+                title,
+                self._note(title),
+                {(title, against, self._cover): partial(self._error, title, scale, self._cover)},
+            )
+            for title in self._compared
+        ]
+        self.maps.show(frames or [Frame(f"no image but {against} is shown")], self.area)
+
+    def _note(self, title: str) -> str:
+        if title not in self._compared or self._cover is None:
+            return ""
+        (top, left, size), cover = self.area, self._cover
+        corner = top - cover.top, left - cover.left
+        seen = self._error_map(title, self["against"], cover)
+        mean = seen[corner[0] : corner[0] + size, corner[1] : corner[1] + size].mean()
+        return f"error: mean {mean:.3g} DN"
+
+    def _said(self, frame: int, row: int, column: int) -> str:
+        (height, width), titles = self.batch.pan.shape[-2:], list(self.visible)
+        row, column = min(max(row, 0), height - 1), min(max(column, 0), width - 1)
+        if self["view"] == "swipe":
+            _, left, size = self.area
+            titles = [titles[column - left >= size * self["swipe"] / 100]]
+        title = titles[min(frame, len(titles) - 1)]
+        at = [side // self.scene.ratio if title == "LRMS" else side for side in (row, column)]
+        values = " ".join(f"{value:.0f}" for value in self.images[title][:, *at] * self.scene.dn_max)
+        told = f"row {row}, column {column}: {title} {values} DN"
+        if title not in self._compared:
+            return told
+        difference = self._difference(title, self["against"], Cover(row, column, 1, 1, 1))
+        return f"{told}; error {difference.item():.3g} DN"
+
+    def _reduced(self, seen: SingleImage, factor: int) -> SingleImage:
+        return seen if factor == 1 else F.avg_pool2d(seen[None], factor, ceil_mode=True)[0]
+
+    def _picture(self, title: str, cover: Cover) -> Tile:
+        ratio = self.scene.ratio if title == "LRMS" else 1
+        stretch = self._grey if title == "PAN" else self.stretch
+        cut = _part(self.images[title][list(stretch.bands)], cover, ratio)
+        seen = self._reduced(cut, max(1, cover.factor // ratio))
+        shown = replace(stretch, bands=tuple(range(len(stretch.bands)))).apply(seen)
+        side = max(1, cover.factor // ratio) * ratio
+        place = cover.top, cover.left, shown.shape[0] * side, shown.shape[1] * side
+        return Tile((shown * 255).round().astype(np.uint8), place)
+
+    def _error(self, title: str, scale: ScalarMappable, cover: Cover) -> Tile:
+        seen = self._reduced(self._error_map(title, self["against"], cover)[None], cover.factor)[0]
+        place = cover.top, cover.left, *(side * cover.factor for side in seen.shape)
+        return Tile(scale.to_rgba(seen.numpy(), bytes=True), place)
+
+    def _swiped(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        side = max(len(left), len(right))
+        left, right = (
+            image.repeat(side // len(image), 0).repeat(side // len(image), 1) for image in (left, right)
+        )
+        split = round(side * self["swipe"] / 100)
+        return np.concatenate((left[:, :split], right[:, split:]), axis=1)
+
+    def _scale(self, against: str) -> ScalarMappable:
+        return ScalarMappable(Normalize(0.0, self._limit(against) or 1.0), colormaps["magma"])
+
+    def _build_spectra(self) -> tuple[Figure, Update]:
+        figure = new_figure(2.6)
+        spectra = Spectra(figure.subplots(), self.spectra, list(self.images))
+        at = lambda: f"row {self['spectrum_row']}, column {self['spectrum_column']}"  # noqa: E731
+        return figure, lambda: spectra.show(self.spectra, at())
+
+    # The figure to print
+
+    def _print(self) -> Figure:
         swipe, maps = self["view"] == "swipe", self["against"] != _NOTHING
         parts = places(1 if swipe else len(self.visible), maps, swipe)
-        scale = ScalarMappable(Normalize(), colormaps["magma"])
+        scale = self._scale(self["against"]) if maps else ScalarMappable()
         if maps:
-            scale.set_clim(0.0, self._limit(self["against"]) or 1.0)
             label = f"absolute difference to {self['against']}, mean over bands (DN)"
             parts.figure.colorbar(scale, cax=parts.bar, orientation="horizontal", extend="max", label=label)
         panels = [Panel(ax) for ax in (*parts.pictures, *parts.errors)]
         spectra = Spectra(parts.plot, self.spectra, list(self.images))
-
-        def both(make: Callable[[str], np.ndarray]) -> list[np.ndarray]:
-            made = [make(title) for title in self.visible]
-            return [self._swiped(*made)] if swipe else made
-
-        def update() -> None:
-            top, left, size = self.area
-            parts.heading.set_text(self._heading())
-            shown, titles = both(self._picture), list(self.visible)
-            told = [self._mean_error(title) for title in titles]
-            if maps:
-                shown += both(lambda title: self._error(title, scale))
-            if swipe:
-                titles, told = [" | ".join(titles)], [" | ".join(told)]
-            spot = ((self["spectrum_column"] + 0.5 - left) / size, (self["spectrum_row"] + 0.5 - top) / size)
-            for panel, picture, title in zip(panels, shown, titles + told, strict=False):
-                panel.show(picture, title)
-                panel.mark(spot, self["swipe"] / 100 if swipe else -1.0)
-            spectra.show(self.spectra, f"row {self['spectrum_row']}, column {self['spectrum_column']}")
-
-        return parts.figure, update
+        top, left, size = self.area
+        exactly = Cover(top, left, size, size, 1)
+        titles, told = list(self.visible), [self._note(title) for title in self.visible]
+        shown = [self._picture(title, exactly).pixels for title in titles]
+        errors = [
+            self._error(title, scale, exactly).pixels if title in self._compared else _WHITE
+            for title in titles
+        ]
+        if swipe:
+            shown, errors = [self._swiped(*shown)], [self._swiped(*errors)]
+        if maps:
+            shown += errors
+        if swipe:
+            titles, told = [" | ".join(titles)], [" | ".join(told)]
+        spot = ((self["spectrum_column"] + 0.5 - left) / size, (self["spectrum_row"] + 0.5 - top) / size)
+        parts.heading.set_text(self._heading())
+        for panel, picture, title in zip(panels, shown, titles + told, strict=False):
+            panel.show(picture, title)
+            panel.mark(spot, self["swipe"] / 100 if swipe else -1.0)
+        spectra.show(self.spectra, f"row {self['spectrum_row']}, column {self['spectrum_column']}")
+        return parts.figure
 
     def _heading(self) -> str:
         top, left, size = self.area
@@ -283,7 +390,10 @@ def _images(batch: Batch, results: Mapping[str, Image | Method]) -> dict[str, Si
     return {title: single(image, title).float() for title, image in images.items()}
 
 
-def _enlarged(image: SingleImage, size: int) -> SingleImage:
-    """LRMS pixels as squares of PAN pixels."""
-    factor = size // image.shape[-1]
-    return image.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
+def _part(image: SingleImage, cover: Cover, ratio: int) -> SingleImage:
+    """What a cover shows of an image whose pixels are `ratio` of the cover's."""
+    rows, columns = (
+        slice(start // ratio, -(-(start + length) // ratio))
+        for start, length in ((cover.top, cover.height), (cover.left, cover.width))
+    )
+    return image[:, rows, columns]

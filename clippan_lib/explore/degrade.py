@@ -1,6 +1,7 @@
 """What the MTF does to an image: sensor, gain, ratio and phase by sliders."""
 
-from functools import cached_property
+from collections.abc import Hashable
+from functools import cached_property, partial
 
 import numpy as np
 from ipywidgets import Dropdown, FloatSlider, IntSlider, ValueWidget
@@ -9,15 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from clippan_lib.data import Scene
-from clippan_lib.explore.base import Explorer, Update
+from clippan_lib.explore.areas import Area, AreaExplorer, Cover, area_around, area_sliders, cover_of
+from clippan_lib.explore.base import View
+from clippan_lib.explore.canvas import Canvas, Frame, Tile, bar
 from clippan_lib.explore.panels import Panel
+from clippan_lib.explore.plot import Plot, Update
 from clippan_lib.figures import error_map, fit_stretch
-from clippan_lib.figures.style import PALETTE, new_figure
+from clippan_lib.figures.style import PALETTE, bare, new_figure
 from clippan_lib.mtf import decimate, filter_image, mtf_kernel, upsample
 from clippan_lib.sensors import SENSORS, Sensor
+from clippan_lib.shapes import Image
 
 _APRON = (
     16  # LRMS px around the area, so that its border is no border: the kernel reaches 10, interpolation 9
@@ -41,12 +45,13 @@ def degrade(scene: Scene) -> "Degrade":
     return Degrade(scene)
 
 
-class Degrade(Explorer):
+class Degrade(AreaExplorer):
     """What `degrade` returns.
 
     Controls: `sensor` and `band` set `gain` (at Nyquist), and the sensor `ratio`; `phase` is the first pixel kept of
     each `ratio` (ratio // 2 everywhere in the package: a new ratio sets it); `row`, `column`, `size` (centre and
-    side of the area, px).
+    side of the area, px). In the pictures a drag moves the area, the wheel changes its size, shift and a drag choose
+    it.
     """
 
     def __init__(self, scene: Scene) -> None:
@@ -56,7 +61,13 @@ class Degrade(Explorer):
         self._stretch = fit_stretch(self.image, scene.sensor.rgb)
         # The scene's own row, which a manifest may have changed, before the table's
         self.sensors = {**SENSORS, scene.sensor.name: scene.sensor}
-        super().__init__(self._controls())
+        self._cover: Cover | None = None
+        self._state: Hashable = None
+        controls = self._controls()
+        size = controls["size"]
+        self.pictures = self._listen(Canvas(tuple(self.image.shape[-2:]), (size.min, size.max, 1), 1, 0.4))
+        chart = Plot(self._build_chart)
+        super().__init__(controls, [self.pictures], {"kernel and response": View(chart.widget, chart.draw)})
 
     def _controls(self) -> dict[str, ValueWidget]:
         sensor, (height, width) = self.scene.sensor, self.image.shape[-2:]
@@ -73,9 +84,7 @@ class Degrade(Explorer):
             ),
             "ratio": IntSlider(ratio, 2, 8, description="ratio"),
             "phase": IntSlider(ratio // 2, 0, ratio - 1, description="phase (px)"),
-            "row": IntSlider(height // 2, 0, height - 1, description="row (px)"),
-            "column": IntSlider(width // 2, 0, width - 1, description="column (px)"),
-            "size": IntSlider(min(128, largest), smallest, largest, description="size (px)"),
+            **area_sliders((height, width), (min(128, largest), smallest, largest, 1)),
         }
 
     def _follow(self, name: str) -> None:
@@ -90,12 +99,10 @@ class Degrade(Explorer):
             phase.value = self["ratio"] // 2
 
     @property
-    def area(self) -> tuple[int, int, int]:
+    def area(self) -> Area:
         """Top, left and side of what is seen, px: around the centre, inside the image, multiples of the ratio."""
-        ratio = self["ratio"]
-        size = self["size"] // ratio * ratio
-        sides = zip((self["row"], self["column"]), self._sides, strict=True)
-        return *(min(max(at - size // 2, 0), side - size) // ratio * ratio for at, side in sides), size
+        size = self["size"] // self["ratio"] * self["ratio"]
+        return area_around((self["row"], self["column"]), size, self._sides, self["ratio"])
 
     @property
     def _sides(self) -> tuple[int, int]:
@@ -108,26 +115,43 @@ class Degrade(Explorer):
         return mtf_kernel((self["gain"],), self["ratio"])[0].numpy()
 
     def _settle(self) -> None:
-        """The area as it was, degraded, and interpolated again: equal to that part of the whole image."""
-        ratio, (top, left, size) = self["ratio"], self.area
-        starts = [max(0, corner - _APRON * ratio) for corner in (top, left)]
+        self._cover = cover_of(self.area, self._sides, 2 * _SIZES[1], self["ratio"], self._cover)
+        state = self["gain"], self["ratio"], self["phase"], self._cover
+        if state != self._state:
+            self._state, self._parts = state, self._degrade(self._cover)
+
+    def _degrade(self, cover: Cover) -> dict[str, Image]:
+        """A part of the image as it was, degraded, and interpolated again: equal to that part of the whole image."""
+        ratio, corner, sides = self["ratio"], cover[:2], cover[2:4]
+        starts = [max(0, at - _APRON * ratio) for at in corner]
         ends = [
-            min(side, at + size + _APRON * ratio) for side, at in zip(self._sides, (top, left), strict=True)
+            min(whole, at + side + _APRON * ratio)
+            for whole, at, side in zip(self._sides, corner, sides, strict=True)
         ]
         around = self.image[..., starts[0] : ends[0], starts[1] : ends[1]]
         blurred = filter_image(around, mtf_kernel((self["gain"],), ratio))
         # `decimate` keeps one phase: the image moves under it, and nothing that wraps round is kept
         kept = decimate(blurred.roll((ratio // 2 - self["phase"],) * 2, (-2, -1)), ratio)
-        corner = [at - start for at, start in zip((top, left), starts, strict=True)]
-        self.original = _cut(around, *corner, size)
-        self.degraded = _cut(kept, *(at // ratio for at in corner), size // ratio)
-        self.interpolated = _cut(upsample(kept, ratio, "replicate"), *corner, size)
-        self.error = error_map(self.interpolated, self.original) * self.scene.dn_max
+        place = *(at - start for at, start in zip(corner, starts, strict=True)), *sides
+        original, again = _cut(around, place), _cut(upsample(kept, ratio, "replicate"), place)
+        return {
+            "original": original,
+            "degraded": _cut(kept, tuple(at // ratio for at in place)),
+            "interpolated again": again,
+            "error": error_map(again, original)[None, None] * self.scene.dn_max,
+        }
+
+    def part(self, name: str) -> Image:
+        """What is seen of "original", "degraded", "interpolated again" (1, c, H, W) or "error" (1, 1, H, W; DN)."""
+        top, left, size = self.area
+        ratio = self["ratio"] if name == "degraded" else 1
+        place = top - self._cover.top, left - self._cover.left, size, size
+        return _cut(self._parts[name], tuple(at // ratio for at in place))
 
     @cached_property
     def _limit(self) -> float:
         """End of the error scale: it stays where it is at first, so that what a slider does is seen."""
-        return float(np.percentile(self.error.numpy(), 99)) or 1.0
+        return float(np.percentile(self.part("error").numpy(), 99)) or 1.0
 
     @property
     def values(self) -> dict[str, float]:
@@ -136,53 +160,98 @@ class Degrade(Explorer):
         return {
             "gain at Nyquist": float(_response(kernel, np.array([0.5 / self["ratio"]]))[0]),
             "sum of the kernel": float(kernel.sum()),
-            "mean error (DN)": float(self.error.mean()),
+            "mean error (DN)": float(self.part("error").mean()),
         }
 
     def _numbers(self) -> str:
         asked = f"; asked for {self['gain']:.3f} at {0.5 / self['ratio']:.4g} cycles per pixel"
         return ", ".join(f"{name} {value:.4g}" for name, value in self.values.items()) + asked
 
-    def _build(self) -> tuple[Figure, Update]:
+    def _draw(self) -> None:
+        self.pictures.extent = list(self._sides)
+        self.pictures.grid = self["ratio"]
+        self.pictures.bars = [bar(self._errors, "absolute error, mean over bands (DN)")]
+        frames = [
+            Frame(title, note, {(name, self._state): partial(self._tile, name)})
+            for name, (title, note) in self._titles().items()
+        ]
+        self.pictures.show(frames, self.area)
+
+    def _tile(self, name: str) -> Tile:
+        return Tile(self._picture(self._parts[name], name), self._cover[:4])
+
+    def _picture(self, image: Image, name: str) -> np.ndarray:
+        if name == "error":
+            return self._errors.to_rgba(image[0, 0].numpy(), bytes=True)
+        return (self._stretch.apply(image) * 255).round().astype(np.uint8)
+
+    def _titles(self) -> dict[str, tuple[str, str]]:
+        """Title and note of each picture."""
+        size, ratio, mean = self.area[2], self["ratio"], self.values["mean error (DN)"]
+        return {
+            "original": ("original", f"{size}×{size} px"),
+            "degraded": (
+                f"degraded by {ratio}",
+                f"phase {self['phase']}, {size // ratio}×{size // ratio} px",
+            ),
+            "interpolated again": ("interpolated again", f"{size}×{size} px"),
+            "error": ("its error", f"mean {mean:.3g} DN"),
+        }
+
+    @property
+    def _errors(self) -> ScalarMappable:
+        return ScalarMappable(Normalize(0, self._limit), "magma")
+
+    def _said(self, frame: int, row: int, column: int) -> str:
+        name = list(self._parts)[frame]
+        at = [row - self._cover.top, column - self._cover.left]
+        at = [place // self["ratio"] if name == "degraded" else place for place in at]
+        image = self._parts[name][0]
+        if not all(0 <= place < side for place, side in zip(at, image.shape[1:], strict=True)):
+            return ""
+        factor = 1 if name == "error" else self.scene.dn_max
+        values = " ".join(f"{value:.0f}" for value in image[:, *at] * factor)
+        return f"row {row}, column {column}: {name} {values} DN"
+
+    def _build_chart(self) -> tuple[Figure, Update]:
+        figure = new_figure(2.4)
+        cells = figure.add_gridspec(1, 2, width_ratios=(1, 3))
+        kernel, response = figure.add_subplot(cells[0]), _Response(figure.add_subplot(cells[1]))
+        image = kernel.imshow(np.zeros((1, 1)), cmap="viridis", vmin=0, vmax=1, animated=True)
+        bare(kernel)
+        title = kernel.set_title("kernel")
+
+        def update() -> None:
+            size = len(self.kernel)
+            image.set_data(self.kernel / self.kernel.max())
+            image.set_extent((0, size, size, 0))
+            title.set_text(f"kernel, {size}×{size} px")
+            response.show(self.kernel, self["gain"], self["ratio"], f"{self['sensor']}, {self['band']}")
+
+        return figure, update
+
+    def _print(self) -> Figure:
         figure = new_figure(7.2)
         # Two figures, so that the axis labels below do not part the images above
         above, below = figure.subfigures(2, 1)
         images = above.add_gridspec(2, 4, height_ratios=(_SIDE, _BAR))
         blur = below.add_gridspec(2, 4, height_ratios=(_SIDE, _BAR))
-        panels = [Panel(above.add_subplot(images[0, column])) for column in range(4)]
-        panels.append(Panel(below.add_subplot(blur[0, 0])))
-        errors, weights = (
-            ScalarMappable(Normalize(0, self._limit), "magma"),
-            ScalarMappable(Normalize(0, 1), "viridis"),
-        )
+        for column, (name, titles) in enumerate(self._titles().items()):
+            shown = self._picture(self.part(name), name)
+            Panel(above.add_subplot(images[0, column])).show(shown, "\n".join(titles))
+        weights, kernel = ScalarMappable(Normalize(0, 1), "viridis"), self.kernel
+        shown = weights.to_rgba(kernel / kernel.max(), bytes=True)
+        Panel(below.add_subplot(blur[0, 0])).show(shown, f"kernel, {len(kernel)}×{len(kernel)} px")
         for part, scale, cell, extend, label in (
-            (above, errors, images[1, 3], "max", "absolute error,\nmean over bands (DN)"),
+            (above, self._errors, images[1, 3], "max", "absolute error,\nmean over bands (DN)"),
             (below, weights, blur[1, 0], "neither", "weight, of the largest"),
         ):
-            bar = part.add_subplot(cell)
-            part.colorbar(scale, cax=bar, orientation="horizontal", label=label, extend=extend)
+            place = part.add_subplot(cell)
+            part.colorbar(scale, cax=place, orientation="horizontal", label=label, extend=extend)
         figure.suptitle(f"{self.scene.name}, {self.scene.sensor.name}: degraded and interpolated again")
         response = _Response(below.add_subplot(blur[:, 1:]))
-
-        def update() -> None:
-            ratio, kernel = self["ratio"], self.kernel
-            for panel, image, title in zip(
-                panels,
-                (self.original, self.degraded, self.interpolated),
-                ("original", f"degraded by {ratio}, phase {self['phase']}", "interpolated again"),
-                strict=False,
-            ):
-                panel.show(
-                    _bytes(self._stretch.apply(image)), f"{title}\n{image.shape[-2]}×{image.shape[-1]} px"
-                )
-            mean = self.values["mean error (DN)"]
-            panels[3].show(errors.to_rgba(self.error.numpy(), bytes=True), f"its error\nmean {mean:.3g} DN")
-            panels[4].show(
-                weights.to_rgba(kernel / kernel.max(), bytes=True), f"kernel, {len(kernel)}×{len(kernel)} px"
-            )
-            response.show(kernel, self["gain"], ratio, f"{self['sensor']}, {self['band']}")
-
-        return figure, update
+        response.show(kernel, self["gain"], self["ratio"], f"{self['sensor']}, {self['band']}")
+        return figure
 
 
 def _gains(sensor: Sensor) -> dict[str, float]:
@@ -190,10 +259,9 @@ def _gains(sensor: Sensor) -> dict[str, float]:
     return {**dict(zip(sensor.bands, sensor.gnyq, strict=True)), "PAN": sensor.gnyq_pan}
 
 
-def _cut(
-    image: Float[Tensor, "1 c _ _"], top: int, left: int, size: int
-) -> Float[Tensor, "1 c {size} {size}"]:
-    return image[..., top : top + size, left : left + size]
+def _cut(image: Image, place: tuple[int, ...]) -> Image:
+    top, left, height, width = place
+    return image[..., top : top + height, left : left + width]
 
 
 def _response(
@@ -202,10 +270,6 @@ def _response(
     """Gain at frequencies along a row, in cycles per pixel."""
     offset = np.arange(len(kernel)) - len(kernel) // 2
     return np.abs(np.exp(-2j * np.pi * frequency[:, None] * offset) @ kernel.sum(0))
-
-
-def _bytes(shown: Float[np.ndarray, "H W 3"]) -> np.ndarray:
-    return (shown * 255).round().astype(np.uint8)
 
 
 class _Response:

@@ -1,25 +1,26 @@
 """CLIP's space as a map of patches: choose a point, see its patch and what lies next to it."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property, lru_cache, partial
 from html import escape
+from typing import Any
 
 import numpy as np
 import torch
-from ipywidgets import Button, IntSlider, Layout, Text, ToggleButtons
+from ipywidgets import Button, HBox, IntSlider, Layout, ToggleButtons
 from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from torch import Tensor
 
 from clippan_lib.data import PatchSet
 from clippan_lib.evaluation.embedding import TYPES, Embeddings, embed_patches, embedding_scores, layout
-from clippan_lib.explore.base import Explorer, Update
+from clippan_lib.explore.base import Explorer
+from clippan_lib.explore.canvas import Canvas, Frame, Tile, points
 from clippan_lib.figures.images import draw
 from clippan_lib.figures.stretch import Stretch, fit_stretch
 from clippan_lib.figures.style import BOX, PALETTE, new_figure
@@ -30,17 +31,14 @@ COLOURS = ("type", "scene")
 _MARKERS = ("o", "s", "^")
 _AXES = "t-SNE, per cent of the map\n(distances between clusters mean nothing)"
 _SIDE = 100.0  # of the map
+_EXTENT = 108  # of the canvas: the map with a margin
+_SHAPES = ("circle", "square", "triangle")  # of a canvas, in the order of `_MARKERS`
 
 
 def square(plane: Float[np.ndarray, "b 2"]) -> Float[np.ndarray, "b 2"]:
     """A layout moved and scaled into the square from 0 to 100, its shape kept, its longer side filling it."""
     low, high = plane.min(0), plane.max(0)
     return _SIDE / 2 + (plane - (low + high) / 2) * _SIDE / (high - low).max()
-
-
-def nearest_point(plane: Float[np.ndarray, "b 2"], x: float | int, y: float | int) -> int:
-    """The row of a layout that lies nearest to a place; the first of equal ones."""
-    return int(((plane - (x, y)) ** 2).sum(1).argmin())
 
 
 def nearest_others(embeddings: Embeddings, row: int) -> dict[int, tuple[int, float]]:
@@ -57,20 +55,6 @@ def nearest_others(embeddings: Embeddings, row: int) -> dict[int, tuple[int, flo
         best = int(cosine.masked_fill(embeddings.types != kind, -torch.inf).argmax())
         others[kind] = best, float(cosine[best])
     return others
-
-
-def place(text: str) -> tuple[float, float]:
-    """Two numbers in a text, "x, y".
-
-    Raises: ValueError if it holds anything else.
-    """
-    try:
-        x, y = (float(part) for part in text.replace(",", " ").split())
-    except ValueError:
-        raise ValueError(
-            f"nearest to {text!r}: give two numbers, x and y on the map, such as 20, 75"
-        ) from None
-    return x, y
 
 
 @dataclass(frozen=True)
@@ -116,14 +100,20 @@ class EmbeddingExplorer(Explorer):
             ),
             "colour": ToggleButtons(options=COLOURS, description="colour by", style={"button_width": "auto"}),
             "type": ToggleButtons(options=TYPES, description="point", style={"button_width": "auto"}),
-            "patch": IntSlider(1, 1, count, description="patch", layout=Layout(width="360px")),
-            "near": Text(description="nearest to", placeholder="x, y on the map", continuous_update=False),
+            "patch": IntSlider(1, 1, count, description="patch"),
         }
-        super().__init__(controls)
-        for step, label in ((-1, "previous"), (1, "next")):
-            button = Button(description=label, layout=Layout(width="auto"))
+        side = self.patches.size * self.patches.ratio
+        self.plane = Canvas((_EXTENT, _EXTENT), (_EXTENT // 12, _EXTENT, 2), share=0.6)
+        self.shown = Canvas((side, side), (side, side, 1), share=0.55)
+        self.plane.layout.width, self.shown.layout.width = "45%", "54%"
+        self.plane.observe(self._closer, names="wanted")
+        self.plane.on_msg(lambda _, content, __: self._answer(content))
+        self._looked, self.chosen = (0, 0, _EXTENT), ()
+        buttons = [Button(description=label, layout=Layout(width="auto")) for label in ("previous", "next")]
+        for step, button in zip((-1, 1), buttons, strict=True):
             button.on_click(lambda _, step=step: self.step(step))
-            self.widget.children[0].children += (button,)
+        pictures = HBox([self.plane, self.shown], layout=Layout(justify_content="space-between"))
+        super().__init__(controls, [pictures], buttons=buttons)
 
     def step(self, count: int) -> None:
         """Go on by so many patches, round the end."""
@@ -132,10 +122,39 @@ class EmbeddingExplorer(Explorer):
     def _make(self, stage: str) -> Map:
         before = stage == BEFORE_AFTER[0]
         supervisor = self.run.new_supervisor(adapted=False) if before else self.run.adapted_supervisor()
-        embeddings = embed_patches(supervisor, self.patches, self.run.hrms, self.most)
-        perplexity = min(30.0, len(embeddings.types) / 6)
-        plane = square(layout(embeddings.features, perplexity, self.run.seed))
+        with self.working(f"embedding {min(self.most, len(self.patches))} patches {stage}"):
+            embeddings = embed_patches(supervisor, self.patches, self.run.hrms, self.most)
+            perplexity = min(30.0, len(embeddings.types) / 6)
+            plane = square(layout(embeddings.features, perplexity, self.run.seed))
         return Map(stage, embeddings, plane, embedding_scores(embeddings))
+
+    def pick(self, row: int) -> None:
+        """Choose the point of a row of the embeddings."""
+        kind, patch = divmod(row, self.controls["patch"].max)
+        self.set(type=TYPES[kind], patch=patch + 1)
+
+    def lasso(self, rows: Sequence[int]) -> None:
+        """Show these points of the map alone, and count them; no rows: all of them."""
+        self.chosen = tuple(rows)
+        self.redraw()
+
+    def _closer(self, change: Mapping[str, Any]) -> None:
+        self._looked = tuple(change["new"][1:])
+        self.plane.view = change["new"]
+
+    def _answer(self, content: dict[str, Any]) -> None:
+        if content["kind"] == "pick":
+            self.pick(content["point"])
+        elif content["kind"] == "lasso":
+            self.lasso(content["points"])
+        elif content["kind"] == "step":
+            self.step(content["by"])
+        elif content.get("point") is not None:
+            self.plane.say(self._name(content["point"]))
+
+    def _name(self, row: int) -> str:
+        kind, patch = divmod(row, self.controls["patch"].max)
+        return f"{TYPES[kind]} of patch {patch + 1}, scene {self.patches.stack.names[self._scenes[row]]}"
 
     @property
     def row(self) -> int:
@@ -165,16 +184,7 @@ class EmbeddingExplorer(Explorer):
         return [self.patches.scene_of(patch) for patch in self.map.embeddings.patches.tolist()]
 
     def _settle(self) -> None:
-        wanted, near = self["near"], self.controls["near"]
-        near.value = ""  # obeyed once, so that it holds no other control back
         self.map = self._map(self["stage"])
-        if wanted.strip():
-            row = nearest_point(self.map.plane, *place(wanted))
-            kind, patch = divmod(row, self.controls["patch"].max)
-            self.controls["type"].value, self.controls["patch"].value = TYPES[kind], patch + 1
-
-    def _layout(self) -> Hashable:
-        return self["colour"]
 
     def _colours(self) -> tuple[np.ndarray, dict[str, tuple]]:
         """The colour of every row, and the legend."""
@@ -187,55 +197,72 @@ class EmbeddingExplorer(Explorer):
         shown = {names[value]: to_rgba(palette[value]) for value in sorted(set(values))}
         return np.array([to_rgba(palette[value]) for value in values]), shown
 
-    def _build(self) -> tuple[Figure, Update]:
+    def _draw(self) -> None:
+        neighbours = nearest_others(self.map.embeddings, self.row)
+        colours, _ = self._colours()
+        # Rows of a canvas go down, those of a map up
+        across = (self.map.plane - _SIDE / 2) * (1, -1) + _EXTENT / 2
+        shapes = [_SHAPES[kind] for kind in self.map.embeddings.types.tolist()]
+        ring = [self.row, *(row for row, _ in neighbours.values())]
+        shown = points(across, [to_hex(colour) for colour in colours], shapes, self.chosen, ring)
+        note = "t-SNE: distances between clusters mean nothing"
+        self.plane.show([Frame(self.map.stage, note, points=shown)], self._looked)
+        side = self.patches.size * self.patches.ratio
+        still = (0, 0, side)
+        frames = []
+        for row, titles in ((self.row, self._titles()), *self._rows(neighbours)):
+            for kind, (name, note) in titles.items():
+                tiles = {(kind, int(self.map.embeddings.patches[row])): partial(self._tile, kind, row)}
+                own = row == self.row and TYPES[kind] == self["type"]
+                frames.append(Frame(name, note, tiles, still, marked=own))
+        self.shown.show(frames, still)
+
+    def _titles(self) -> dict[int, tuple[str, str]]:
+        """Type to title and note of the chosen point's patch."""
+        return {kind: (name, f"patch {self['patch']}") for kind, name in enumerate(TYPES)}
+
+    def _rows(self, neighbours: dict[int, tuple[int, float]]) -> list[tuple[int, dict[int, tuple[str, str]]]]:
+        """Row, and its type to title and note, of the nearest image of each other type."""
+        return [
+            (row, {kind: (f"nearest {TYPES[kind]}", f"{self._whose(row)}, cosine {cosine:.2f}")})
+            for kind, (row, cosine) in neighbours.items()
+        ]
+
+    def _tile(self, kind: int, row: int) -> Tile:
+        side = self.patches.size * self.patches.ratio
+        return Tile((self._display(kind, row) * 255).round().astype(np.uint8), (0, 0, side, side))
+
+    def _print(self) -> Figure:
         figure = new_figure(5.8)
         grid = figure.add_gridspec(2, 4, width_ratios=(3.6, 1, 1, 1))
-        cells = [
-            [figure.add_subplot(grid[line, 1 + kind]) for kind in range(len(TYPES))] for line in range(2)
-        ]
-        pictures = [[self._picture(ax, kind) for kind, ax in enumerate(line)] for line in cells]
-        move = self._draw_map(figure, figure.add_subplot(grid[:, 0]))
-        title = figure.suptitle(" \n ")
+        neighbours = nearest_others(self.map.embeddings, self.row)
+        self._draw_map(figure, figure.add_subplot(grid[:, 0]), [row for row, _ in neighbours.values()])
+        for line, (row, titles) in enumerate(((self.row, self._titles()), *self._rows(neighbours))):
+            for kind, title in titles.items():
+                ax = figure.add_subplot(grid[min(line, 1), 1 + kind])
+                ax.set_title("\n".join(title))
+                side = self.patches.size * self.patches.ratio
+                draw(ax, self._display(kind, row), (side, side))
+                if row == self.row and TYPES[kind] == self["type"]:
+                    ax.spines[:].set(edgecolor=BOX, linewidth=3)
+        figure.suptitle(self._title())
+        return figure
 
-        def update() -> None:
-            title.set_text(self._title())
-            neighbours = nearest_others(self.map.embeddings, self.row)
-            move([row for row, _ in neighbours.values()])
-            for kind, name in enumerate(TYPES):
-                pictures[0][kind].set_data(self._display(kind, self.row))
-                own, (frame, other) = name == self["type"], (line[kind] for line in cells)
-                frame.title.set_text(name)
-                frame.spines[:].set(edgecolor=BOX if own else "black", linewidth=3 if own else 0.8)
-                other.set_visible(not own)
-            for kind, (row, cosine) in neighbours.items():
-                pictures[1][kind].set_data(self._display(kind, row))
-                cells[1][kind].title.set_text(f"nearest {TYPES[kind]}\n{self._whose(row)}, cos {cosine:.2f}")
-
-        return figure, update
-
-    def _draw_map(self, figure: Figure, ax: Axes) -> Callable[[list[int]], None]:
-        """Points and legend; what is returned takes them to the stage shown and marks the chosen one and these rows."""
-        colours, shown = self._colours()
-        own = [(self.map.embeddings.types == kind).numpy() for kind in range(len(TYPES))]
-        points = [
-            ax.scatter(*self.map.plane[mine].T, s=24, c=colours[mine], marker=marker, alpha=0.75, linewidth=0)
-            for mine, marker in zip(own, _MARKERS, strict=True)
-        ]
+    def _draw_map(self, figure: Figure, ax: Axes, neighbours: list[int]) -> None:
+        """Points and legend; the chosen one and these rows are marked."""
+        (colours, shown), plane = self._colours(), self.map.plane
+        full = np.isin(np.arange(len(plane)), self.chosen) | (not self.chosen)
+        for kind, marker in enumerate(_MARKERS):
+            mine = (self.map.embeddings.types == kind).numpy()
+            alpha = np.where(full[mine], 0.75, 0.15)
+            ax.scatter(*plane[mine].T, s=24, c=colours[mine], marker=marker, alpha=alpha, linewidth=0)
         ax.set(xlim=(-4, 104), ylim=(-4, 104), aspect="equal", xlabel=_AXES)
-        (tie,) = ax.plot([], [], color="black", linewidth=0.8)
-        (ring,) = ax.plot([], [], "o", markersize=13, markerfacecolor="none", markeredgecolor="black")
-        (rings,) = ax.plot([], [], "o", markersize=9, markerfacecolor="none", markeredgecolor="0.35")
+        for other in neighbours:
+            ax.plot(*plane[[self.row, other]].T, color="black", linewidth=0.8)
+        ring = {"marker": "o", "linestyle": "", "markerfacecolor": "none"}
+        ax.plot(*plane[[self.row]].T, markersize=13, markeredgecolor="black", **ring)
+        ax.plot(*plane[neighbours].T, markersize=9, markeredgecolor="0.35", **ring)
         self._legend(figure, shown)
-
-        def move(neighbours: list[int]) -> None:
-            plane = self.map.plane
-            for mine, each in zip(own, points, strict=True):
-                each.set_offsets(plane[mine])
-            tie.set_data(*plane[[neighbours[0], self.row, neighbours[1]]].T)
-            ring.set_data(*plane[[self.row]].T)
-            rings.set_data(*plane[neighbours].T)
-
-        return move
 
     def _legend(self, figure: Figure, shown: dict[str, tuple]) -> None:
         """Markers tell the types; colours what was chosen. Of many scenes the first and the last are named."""
@@ -249,11 +276,6 @@ class EmbeddingExplorer(Explorer):
                 Line2D([], [], linestyle="", marker="D", color=shown[name], label=name) for name in names
             ]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), frameon=False)
-
-    def _picture(self, ax: Axes, kind: int) -> AxesImage:
-        ax.set_title("nearest PAN\nthe same patch")  # room for the longest
-        side = self.patches.size * self.patches.ratio
-        return draw(ax, self._display(kind, self.row), (side, side))
 
     def _display(self, kind: int, row: int) -> np.ndarray:
         return self._stretches[kind == 1].apply(self.images(row)[kind])
@@ -280,22 +302,35 @@ class EmbeddingExplorer(Explorer):
             "variance within a type": "within_type_variance",
         }
         scores = "; ".join(f"{name} {self.map.scores[key]:.3f}" for name, key in shown.items())
-        x, y = self.map.plane[self.row]
-        return f"<b>{escape(self.map.stage)}</b>: {scores}<br>chosen point at ({x:.0f}, {y:.0f}) on the map"
+        told = f"<b>{escape(self.map.stage)}</b>: {scores}<br>chosen: {escape(self._name(self.row))}; {self._key()}"
+        if self.chosen:
+            kinds = self.map.embeddings.types[list(self.chosen)].tolist()
+            counts = ", ".join(f"{kinds.count(kind)} {name}" for kind, name in enumerate(TYPES))
+            told += f"<br>{len(self.chosen)} points in the lasso: {counts}"
+        return told
+
+    def _key(self) -> str:
+        """What shapes and colours mean."""
+        shapes = ", ".join(f"{mark} {name}" for mark, name in zip("●■▲", TYPES, strict=True))
+        _, shown = self._colours()
+        colours = ", ".join(
+            f'<span style="color:{to_hex(colour)}">■</span> {escape(name)}' for name, colour in shown.items()
+        )
+        return f"shapes: {shapes}; colours: {colours}"
 
 
 def embedding(run: Run, most: int = 300) -> EmbeddingExplorer:
     """CLIP's space of held-out patches as a map, before and after Stage I (the paper's t-SNE figure).
 
     The chosen point's patch is shown as LRMS, PAN and HRMS, and below them the nearest image of each other type in the
-    space itself. A point is chosen by patch and type, or as the one nearest to x, y on the map: ipywidgets' pictures
-    do not tell where they are clicked. All multispectral patches share one stretch, and so do all of PAN. The HRMS is
-    Stage I's classical method, as in 03_embeddings.
+    space itself. A click on a point chooses it. Shift and a drag around points count them. A drag moves the map, the
+    wheel zooms, and arrow keys go to the patch before or after. All multispectral patches share one stretch, and so do
+    all of PAN. The HRMS is Stage I's classical method, as in 03_embeddings.
 
     Args:
         run: from `open_run`; of its stages only 02_stage1_adaptation is needed, for the map after Stage I.
         most: patches on the map, evenly thinned out.
-    Returns: the explorer; controls: stage, colour, type, patch and near.
+    Returns: the explorer; controls: stage, colour, type and patch.
     Raises: ValueError with fewer than two patches; the control stage raises MissingStage without Stage I.
     """
     return EmbeddingExplorer(run, most)

@@ -4,17 +4,18 @@ import html
 import threading
 import time
 import weakref
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
-from ipywidgets import Button, IntSlider, Layout, SelectMultiple, ToggleButton
+from ipywidgets import Button, IntSlider, SelectMultiple, ToggleButton
 from matplotlib.figure import Figure
 
 from clippan_lib.errors import CheckpointError
-from clippan_lib.explore.base import Explorer, Update
+from clippan_lib.explore.base import Explorer
+from clippan_lib.explore.plot import Plot, Update, built
 from clippan_lib.figures import curves
 from clippan_lib.figures.style import new_figure
 from clippan_lib.files import read_metadata
@@ -136,23 +137,14 @@ class HistoryExplorer(Explorer):
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         controls = {
-            "beside": SelectMultiple(
-                description="beside it", options=[], rows=6, layout=Layout(width="360px")
-            ),
-            "smooth": IntSlider(
-                1,
-                1,
-                25,
-                description="running mean",
-                continuous_update=False,
-                style={"description_width": "initial"},
-            ),
+            "beside": SelectMultiple(description="beside it", options=[], rows=8),
+            "smooth": IntSlider(1, 1, 25, description="running mean", continuous_update=False),
             "live": ToggleButton(live, description="live"),
         }
-        super().__init__(controls)
         refresh = Button(description="refresh")
         refresh.on_click(lambda _: self.redraw())
-        self.widget.children[0].children += (refresh,)
+        self._plot = Plot(self._build, lambda: self._drawn)
+        super().__init__(controls, [self._plot.widget], buttons=[refresh])
 
     def redraw(self) -> None:
         """Look at the disk and draw; the timer and the controls take turns."""
@@ -186,8 +178,11 @@ class HistoryExplorer(Explorer):
             chosen = dict([*self._kept.items()][:1])
         return {name: pd.DataFrame(rows) for name, rows in chosen.items()}
 
-    def _layout(self) -> Hashable:
-        return self._drawn
+    def _draw(self) -> None:
+        self._plot.draw()
+
+    def _print(self) -> Figure:
+        return built(self._build)[0]
 
     def _build(self) -> tuple[Figure, Update]:
         histories = self._histories()

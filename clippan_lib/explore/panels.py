@@ -44,7 +44,7 @@ def places(count: int, maps: bool, swipe: bool) -> Places:
     grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
     head = figure.add_subplot(grid[0, :])
     head.set_axis_off()
-    heading = head.text(0.5, 0.5, "", ha="center", va="center", animated=True)
+    heading = head.text(0.5, 0.5, "", ha="center", va="center")
     rows = [(1 + place // columns * deep, place % columns) for place in range(count)]
     if swipe:
         cells, below = [grid[1, 0] if maps else grid[1, :]], [grid[1, 1]]
@@ -69,8 +69,6 @@ class Panel:
         (self.spot,) = ax.plot([], [], "+", color=BOX, markersize=12, markeredgewidth=1.5)
         ax.set(xlim=(0, 1), ylim=(1, 0))
         self.title = ax.set_title("")
-        for artist in (self.image, self.split, self.spot, self.title):
-            artist.set_animated(True)
 
     def show(self, picture: np.ndarray, title: str) -> None:
         """

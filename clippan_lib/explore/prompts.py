@@ -7,7 +7,7 @@ from textwrap import shorten
 
 import pandas as pd
 import torch
-from ipywidgets import Layout, Text, ToggleButtons
+from ipywidgets import Text, ToggleButtons
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,8 +20,9 @@ from clippan_lib.clip import Supervisor
 from clippan_lib.clip.prompts import PROMPTS, get_prompts
 from clippan_lib.evaluation import protocol
 from clippan_lib.evaluation.protocol import TRUE, Fusions, Step
-from clippan_lib.explore.base import Explorer, Update, scrolled
+from clippan_lib.explore.base import Explorer, scrolled
 from clippan_lib.explore.embedding import BEFORE_AFTER
+from clippan_lib.explore.plot import Plot, Update, built
 from clippan_lib.figures.style import PALETTE, new_figure
 from clippan_lib.fusion import get_method
 from clippan_lib.runs.run import Run
@@ -84,7 +85,6 @@ class PromptExplorer(Explorer):
                 description="the aim",
                 placeholder="what a fused image is; Enter shows it",
                 continuous_update=False,
-                layout=Layout(width="620px"),
             ),
             "stage": ToggleButtons(
                 options=BEFORE_AFTER,
@@ -93,14 +93,22 @@ class PromptExplorer(Explorer):
                 style={"button_width": "auto"},
             ),
         }
-        super().__init__(controls)
+        self._plot = Plot(self._build)
+        super().__init__(controls, [self._plot.widget])
+
+    def _draw(self) -> None:
+        self._plot.draw()
+
+    def _print(self) -> Figure:
+        return built(self._build)[0]
 
     def _make(self, stage: str) -> Judge:
         before = stage == BEFORE_AFTER[0]
         supervisor = self.run.new_supervisor(adapted=False) if before else self.run.adapted_supervisor()
         fuse, seed = get_method(_FUSED_BY, self.patches.sensor, self.patches.ratio), self.run.seed
         dense = self.run.config.guidance == "dense"
-        fusions = protocol.embed_fusions(supervisor, self.patches, fuse, self.strength, seed, dense=dense)
+        with self.working(f"embedding true and spoiled fusions of {len(self.patches)} patches {stage}"):
+            fusions = protocol.embed_fusions(supervisor, self.patches, fuse, self.strength, seed, dense=dense)
         stored = PROMPTS | {self.base.name: self.base}
         steps = protocol.text_steps(supervisor, stored.values()) | {NO_AIM: protocol.no_aim(supervisor)}
         chance = protocol.share_won(protocol.random_steps(_RANDOM, supervisor.towers.dim, seed), fusions)

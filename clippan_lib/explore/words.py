@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from textwrap import shorten
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
-from ipywidgets import Dropdown, IntSlider, Layout, Text
+from ipywidgets import Dropdown, IntSlider, Text
 from jaxtyping import Float
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -21,7 +21,9 @@ from clippan_lib.clip.aims import AIMS
 from clippan_lib.data import Batch, Scene
 from clippan_lib.evaluation.gates import axes
 from clippan_lib.evaluation.scores import fuse
-from clippan_lib.explore.base import Explorer, Update, scrolled
+from clippan_lib.explore.areas import Area, AreaExplorer, area_around, area_sliders
+from clippan_lib.explore.base import scrolled
+from clippan_lib.explore.canvas import Canvas, Frame, Tile, bar
 from clippan_lib.explore.panels import Panel
 from clippan_lib.figures import error_map, fit_stretch
 from clippan_lib.figures.style import new_figure
@@ -72,11 +74,12 @@ def words(scene: Scene, starts: Mapping[str, Image | Method], towers: ClipTowers
     return Words(scene, starts, towers)
 
 
-class Words(Explorer):
+class Words(AreaExplorer):
     """What `words` returns.
 
     Controls: `aim` (of `clip.aims`, or words of your own) sets `text`; `start` (titles), `steps`; `row`, `column`,
-    `size` (centre and side of the area, PAN px).
+    `size` (centre and side of the area, PAN px). A click into the scene sets the centre. In the other pictures a drag,
+    the wheel, and shift with a drag look closer at the area.
     """
 
     def __init__(self, scene: Scene, starts: Mapping[str, Image | Method], towers: ClipTowers) -> None:
@@ -91,7 +94,13 @@ class Words(Explorer):
         self._fused = lru_cache(self._fuse)
         self._guides = lru_cache(1)(self._know)
         self._walk = lru_cache(_KEPT)(self._begin)
-        super().__init__(self._controls())
+        controls = self._controls()
+        most = controls["size"].max
+        self.pictures = Canvas((most, most), (_BLOCK // 2, most, _BLOCK // 4), share=0.6)
+        self.pictures.on_msg(lambda _, content, __: self._answer(self.pictures, content))
+        self._looked: Area = (0, 0, 0)
+        self.pictures.observe(self._closer, names="wanted")
+        super().__init__(controls, [self.pictures])
 
     def _controls(self) -> dict[str, Dropdown | IntSlider | Text]:
         height, width = self.batch.pan.shape[-2:]
@@ -99,23 +108,20 @@ class Words(Explorer):
         if not largest:
             raise ValueError(f"the scene is {height}×{width} PAN px: give one of {_BLOCK} or more a side")
         aim = "sharper"
-        return {
+        found = {
             "aim": Dropdown(options=[OWN, *AIMS], value=aim, description="aim"),
             "text": Text(
                 _FIRST[aim],
                 description="words",
                 placeholder="what the image shall be; Enter shows it",
-                continuous_update=False,
-                layout=Layout(width="460px"),
             ),
             "start": Dropdown(options=list(self.starts), description="start"),
-            "steps": IntSlider(STEPS, 0, MOST, description="steps", continuous_update=False),
-            "row": IntSlider(height // 2, 0, height - 1, description="row (px)", continuous_update=False),
-            "column": IntSlider(width // 2, 0, width - 1, description="column (px)", continuous_update=False),
-            "size": IntSlider(
-                min(128, largest), _BLOCK, largest, _BLOCK, description="size (px)", continuous_update=False
-            ),
+            "steps": IntSlider(STEPS, 0, MOST, description="steps"),
+            **area_sliders((height, width), (min(128, largest), _BLOCK, largest, _BLOCK)),
         }
+        for control in found.values():
+            control.continuous_update = False  # a step is waited for
+        return found
 
     def _follow(self, name: str) -> None:
         if name == "aim" and self["aim"] != OWN:
@@ -124,12 +130,10 @@ class Words(Explorer):
             self.controls["aim"].value = _BY_WORDS.get(str(self["text"]), OWN)
 
     @property
-    def area(self) -> tuple[int, int, int]:
+    def area(self) -> Area:
         """Top, left and side of what is seen, PAN px: around the centre, inside the scene, on whole LRMS px."""
-        size, ratio = self["size"], self.scene.ratio
-        sides = zip((self["row"], self["column"]), self.batch.pan.shape[-2:], strict=True)
-        top, left = (min(max(centre - size // 2, 0), side - size) // ratio * ratio for centre, side in sides)
-        return top, left, size
+        sides = tuple(self.batch.pan.shape[-2:])
+        return area_around((self["row"], self["column"]), self["size"], sides, self.scene.ratio)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -171,7 +175,10 @@ class Words(Explorer):
             raise ValueError("the words are blank; say what the image shall be")
         found = self._walk(self.area, self["start"], text)
         while len(found.images) <= self["steps"]:
-            step = walk(found.images[-1], found.loss, self.deviation, steps=1, rate=found.rate, **self._seen)
+            with self.working(f"step {len(found.images)} of {self['steps']}"):
+                step = walk(
+                    found.images[-1], found.loss, self.deviation, steps=1, rate=found.rate, **self._seen
+                )
             found.images.append(step)
         self.before, self.after = found.images[0], found.images[cast(int, self["steps"])]
 
@@ -186,33 +193,93 @@ class Words(Explorer):
         note = "In units of the bands' deviations; axes of evaluation.gates says what each is."
         return scrolled(shown) + note
 
-    def _build(self) -> tuple[Figure, Update]:
+    def _closer(self, change: Mapping[str, Any]) -> None:
+        top, left, size = (round(each) for each in change["new"][1:])
+        self._looked = top, left, size
+        self.pictures.view = [change["new"][0], *self._looked]
+
+    def _answer(self, canvas: Canvas, content: dict[str, Any]) -> None:
+        row, column = int(content["row"]), int(content["column"])
+        if content["kind"] == "click":  # into the scene, the only picture that does not follow the view
+            self.set(row=row, column=column)
+        elif content["kind"] == "hover" and content["frame"]:
+            canvas.say(self._said(content["frame"], row, column))
+
+    def _said(self, frame: int, row: int, column: int) -> str:
+        top, left, size = self.area
+        if not (0 <= row < size and 0 <= column < size):
+            return ""
+        image = [self.before, self.after, (self.after - self.before).abs()][frame - 1]
+        values = " ".join(f"{value:.0f}" for value in image[0, :, row, column] * self.scene.dn_max)
+        name = [*self._titles()][frame]
+        return f"row {top + row}, column {left + column}: {name} {values} DN"
+
+    def _draw(self) -> None:
+        top, left, size = self.area
+        if self.pictures.extent != [size, size] or not self._looked[2]:
+            self.pictures.extent = [size, size]
+            self.pictures.sizes = [_BLOCK // 2, size, _BLOCK // 4]
+            self._looked = 0, 0, size
+        state = self.area, self["start"], self["text"].strip(), self["steps"]
+        keys = [("scene",), state[:2], state, ("difference", *state)]
+        scene = 0, 0, max(self.batch.pan.shape[-2:])
+        frames = [
+            Frame(
+                name,
+                note,
+                {key: partial(self._tile, name)},
+                still=None if number else scene,
+                box=None if number else self.area,
+            )
+            for number, ((name, note), key) in enumerate(zip(self._titles().items(), keys, strict=True))
+        ]
+        self.pictures.bars = [
+            bar(self._differences, "absolute difference to the start, mean over bands (DN)")
+        ]
+        self.pictures.show(frames, self._looked)
+
+    def _titles(self) -> dict[str, str]:
+        """Of each picture, and its note."""
+        top, left, size = self.area
+        mean = (error_map(self.after, self.before) * self.scene.dn_max).mean()
+        return {
+            self.scene.name: f"rows {top} to {top + size - 1}, columns {left} to {left + size - 1}",
+            f"{self['start']}: the start": "",
+            f"after {self['steps']} steps": "",
+            "difference": f"mean {mean:.3g} DN",
+        }
+
+    @property
+    def _differences(self) -> ScalarMappable:
+        return ScalarMappable(Normalize(0, self._limit), "magma")
+
+    def _pictures(self) -> list[np.ndarray]:
+        difference = (error_map(self.after, self.before) * self.scene.dn_max).numpy()
+        shown = [
+            (self._stretch.apply(image) * 255).round().astype(np.uint8) for image in (self.before, self.after)
+        ]
+        return [*shown, self._differences.to_rgba(difference, bytes=True)]
+
+    def _tile(self, name: str) -> Tile:
+        number = [*self._titles()].index(name)
+        if number:
+            return Tile(self._pictures()[number - 1], (0, 0, self.area[2], self.area[2]))
+        height, width = self.batch.pan.shape[-2:]
+        shown = self._stretch.apply(self.batch.lrms)
+        return Tile((shown * 255).round().astype(np.uint8), (0, 0, height, width))
+
+    def _print(self) -> Figure:
         figure = new_figure(4.6)
         cells = figure.add_gridspec(2, 3, height_ratios=(3.2, 0.12))
-        panels = [Panel(figure.add_subplot(cells[0, column])) for column in range(3)]
-        scale = ScalarMappable(Normalize(0, self._limit), "magma")
+        titles = list(self._titles().items())
+        for column, picture in enumerate(self._pictures()):
+            title = "\n".join(filter(None, titles[column + 1]))
+            Panel(figure.add_subplot(cells[0, column])).show(picture, title)
         label = "absolute difference to the start,\nmean over bands (DN)"
-        bar = figure.add_subplot(cells[1, 2])
-        figure.colorbar(scale, cax=bar, orientation="horizontal", extend="max", label=label)
-        heading = figure.suptitle(" \n ", parse_math=False)
-        heading.set_animated(True)
-
-        def update() -> None:
-            top, left, size = self.area
-            difference = error_map(self.after, self.before) * self.scene.dn_max
-            where = f"rows {top} to {top + size - 1}, columns {left} to {left + size - 1}"
-            heading.set_text(f"“{shorten(self['text'], 80)}”\n{self.scene.name}, {where}")
-            for panel, image, title in zip(
-                panels,
-                (self.before, self.after),
-                (f"{self['start']}: the start", f"after {self['steps']} steps"),
-                strict=False,
-            ):
-                panel.show((self._stretch.apply(image) * 255).round().astype(np.uint8), title)
-            shown = scale.to_rgba(difference.numpy(), bytes=True)
-            panels[2].show(shown, f"difference\nmean {difference.mean():.3g} DN")
-
-        return figure, update
+        place = figure.add_subplot(cells[1, 2])
+        figure.colorbar(self._differences, cax=place, orientation="horizontal", extend="max", label=label)
+        figure.suptitle(f"“{shorten(self['text'], 80)}”\n{': '.join(titles[0])}", parse_math=False)
+        return figure
 
 
 def _cut(

@@ -1,7 +1,8 @@
 """Sentences of results, made from the results: what a notebook says of its tables cannot contradict them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import pandas as pd
 from IPython.display import Markdown
 
 from clippan_lib.evaluation.intervals import difference_text
@@ -47,3 +48,16 @@ def listed(names: Sequence[str]) -> str:
     """ "a", "a and b", "a, b and c"; "none" of nothing."""
     *others, last = names or ["none"]
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def best_of(scores: pd.DataFrame, better: Mapping[str, str]) -> dict[str, str]:
+    """The best row of each column; of equal ones the first.
+
+    Args:
+        scores: one row per method, one column per metric; columns without any number are left out.
+        better: metric to "high" or "low".
+    """
+    known = scores.dropna(axis=1, how="all")
+    return {
+        name: str(known[name].idxmax() if better[name] == "high" else known[name].idxmin()) for name in known
+    }
