@@ -1,30 +1,41 @@
 """How every figure looks: one palette, one text size, two widths; the reader's own settings stay untouched.
 
-Figures are laid out for the screen. A paper shrinks them to both columns (7 inch) or one (3.3 inch): `WIDTH` and
-`COLUMN` are such that 10 points, the smallest text, become 7 in either.
+Figures are laid out for the screen, and a paper shrinks them. A figure of `WIDTH` goes over both columns of a page
+(7.16 inch at IEEE), and a figure of `COLUMN` into one column (3.5 inch): 10 points become 7 in either.
 """
 
 import functools
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import ceil
-from typing import ParamSpec
+from textwrap import wrap
+from typing import Any, ParamSpec
 
+import numpy as np
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.legend import Legend
 from matplotlib.text import Text
+from matplotlib.textpath import TextToPath
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 # Okabe and Ito 2008 [okabe2008color], told apart with any colour vision; grey stands for their yellow, too pale on
 # white.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#999999")
 LINES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v")
 BOX = "#00FF00"
 WIDTH = 10.0  # inches, a figure across the screen or both columns of a paper
 COLUMN = 4.7  # inches, one column
 _PLOT = 3.0  # inches, about the width of a plot beside others
+WIDE = 4.5  # inches, about the width of a plot with long labels beside others
+_THIN, _STEP, _THICK = 1.5, 0.7, 5.0  # points: the topmost line, each line below it, and the thickest
+_HANDLE = 0.65  # inches, what stands beside the text of a legend
+_INCH = 72  # points
 P = ParamSpec("P")
 
 _SETTINGS = {
@@ -85,22 +96,89 @@ def _names_in(figure: Figure) -> set[Text]:
     return {*figure.findobj(Text)} - numbers
 
 
-def plots_across(width: float) -> int:
-    """How many plots stand side by side: three over the whole width, two in a column."""
-    return round(width / _PLOT)
+def plots_across(width: float, least: float = _PLOT) -> int:
+    """How many plots stand side by side: three over the whole width and two in a column, if they are not wider.
+
+    Args:
+        width: inches of the figure.
+        least: inches of a plot, about.
+    """
+    return max(1, round(width / least))
 
 
 def panels(
-    count: int, columns: int, panel_height: float, width: float = WIDTH
+    count: int, columns: int, panel_height: float, width: float = WIDTH, sharey: bool = False
 ) -> tuple[NotebookFigure, list[Axes]]:
     """A figure with `count` panels in rows of at most `columns`; places left over stay empty."""
     columns = min(columns, count)
     rows = ceil(count / columns)
     figure = new_figure(panel_height * rows, width)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
     for spare in axes[count:]:
         spare.remove()
     return figure, list(axes[:count])
+
+
+def looks(count: int) -> list[dict[str, Any]]:
+    """Colour, dashes and width of each line of a plot.
+
+    No two of 32 lines share colour and dashes. Each line is thinner than the one below it, so that lines which
+    coincide are all seen.
+    """
+    widths = np.linspace(min(_THIN + _STEP * (count - 1), _THICK), _THIN, count)
+    return [
+        {"color": PALETTE[place % 8], "linestyle": LINES[(place + place // 8) % 4], "linewidth": float(width)}
+        for place, width in enumerate(widths)
+    ]
+
+
+def marked(place: int) -> dict[str, str]:
+    """Colour and marker of a dot: no two of 40 share both."""
+    return {"color": PALETTE[place % 8], "marker": MARKERS[(place + place // 8) % 5]}
+
+
+def inches(text: str, size: float | None = None) -> float:
+    """The width of the longest line of a text, in the current font.
+
+    Args:
+        text: of one line or more.
+        size: of its letters, in points; None is the size of all texts.
+    """
+    font = FontProperties(size=size)
+    widths = [TextToPath().get_text_width_height_descent(line, font, False)[0] for line in text.split("\n")]
+    return max(widths) / _INCH
+
+
+def fitted(text: str, width: float, size: float | None = None) -> str:
+    """The text on as many lines as its width needs; a word is broken only where it is too wide alone.
+
+    Args:
+        text: its own ends of lines stay.
+        width: inches.
+        size: of its letters, in points; None is the size of all texts.
+    """
+    lines = []
+    for line in text.split("\n"):
+        letters = len(line)
+        while letters > 1 and inches("\n".join(wrap(line, letters)), size) > width:
+            letters -= 1
+        lines += wrap(line, letters) if line else [""]
+    return "\n".join(lines)
+
+
+def headed(figure: Figure, title: str) -> None:
+    """The title above all plots, on as many lines as it needs."""
+    figure.suptitle(fitted(title, figure.get_figwidth() - 0.2, 12))
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], most: int = 8) -> Legend:
+    """A legend below all plots, in as many columns as its longest label leaves room for, at most `most`."""
+    width = figure.get_figwidth()
+    labels = [fitted(label, width - 2 * _HANDLE) for label in labels]
+    columns = int(width / (max(map(inches, labels)) + _HANDLE))
+    return figure.legend(
+        handles, labels, loc="outside lower center", ncols=max(1, min(most, columns)), frameon=False
+    )
 
 
 def bare(axes: Axes) -> None:
