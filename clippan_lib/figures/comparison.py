@@ -8,13 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from clippan_lib.figures.images import SMALLEST, chosen, colours, draw, full_size, one_choice
+from clippan_lib.figures.images import chosen, colours, draw, full_size, one_choice
 from clippan_lib.figures.stretch import Picture, Stretch, error_map, fit_stretch, pick_box
 from clippan_lib.figures.style import BOX, WIDTH, fitted, headed, new_figure, plots_across, styled
 from clippan_lib.sensors import Sensor
 
 Box = tuple[int, int, int]
 _ERROR_COLOURS = "magma"
+_NARROW = 1.2  # inches of a column, at least
 _BAR = 0.15  # inches, the height of the colour bar
 _BAR_LABEL = "absolute error, mean over bands (DN)"
 _LONGEST = 1.5  # longer side over shorter of what is shown of a scene
@@ -166,7 +167,7 @@ def zooms(
     box = _checked_box(box, pan if gt is None else gt, size, sensor.ratio)
     stretch = stretch or fit_stretch(lrms, chosen(sensor, bands))
     view = _view(box, size)
-    columns = ceil(len(images) / ceil(len(images) / min(columns, plots_across(width, SMALLEST))))
+    columns = ceil(len(images) / ceil(len(images) / min(columns, plots_across(width, _NARROW))))
     figure, cells = _grid(list(images), columns, 2 if gt is None else 3, view[2] / view[3], width)
     for name, image in images.items():
         _draw_image(cells[name], colours(image, name, sensor, stretch), size, view, box)

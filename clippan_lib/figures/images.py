@@ -23,7 +23,7 @@ from clippan_lib.figures.style import (
 from clippan_lib.sensors import Sensor
 
 # Few pictures are not blown up to the full width, and many are not as small as a stamp
-_LARGEST, SMALLEST = 4.5, 1.2  # inches
+_LARGEST, _SMALLEST = 4.5, 1.5  # inches
 _SPLITS = 6.0  # inches, the width of a map of splits on the screen
 
 
@@ -119,7 +119,7 @@ def show_images(
     one_choice(stretch, bands)
     stretch = stretch or _default_stretch(images, sensor, bands)
     size = full_size(images)
-    columns = min(columns, len(images), plots_across(width, SMALLEST))
+    columns = min(columns, len(images), plots_across(width, _SMALLEST))
     side = min(width / columns, _LARGEST)
     titles = [fitted(f"{name}\n{_size_of(image)}", side - 0.1) for name, image in images.items()]
     lines = max(title.count("\n") for title in titles) + 1
@@ -160,7 +160,7 @@ def patch_grid(
         raise ValueError(
             f"batches of {[len(batch) for batch in rows.values()]}: give equal ones, of at least one patch"
         )
-    columns = min(columns, len(lrms), plots_across(width - 0.5, SMALLEST))
+    columns = min(columns, len(lrms), plots_across(width - 0.5, _SMALLEST))
     # The batch laid out as one tall image: its percentiles are those of all patches together.
     multispectral = fit_stretch(lrms.transpose(0, 1).flatten(1, 2), chosen(sensor, bands))
     grey = fit_stretch(pan.transpose(0, 1).flatten(1, 2), (0,))

@@ -31,7 +31,7 @@ from clippan_lib.figures.style import (
 from clippan_lib.sensors import Sensor
 
 _MARKERS = ("o", "s", "^")
-_LEADERS = 0.9  # inches, from a plot to the names beside it
+_LEADERS = 0.6  # inches, from a plot to the names beside it
 _NO_TERMS = ("iteration", "lr", "grad_norm")
 Histories = Mapping[str, pd.DataFrame | Sequence[pd.DataFrame]]
 
@@ -84,7 +84,7 @@ def _draw_term(ax: Axes, term: str, runs: dict[str, list[pd.DataFrame]], smooth:
     if _wants_log(values[np.isfinite(values)]):
         ax.set_yscale("log")
     ax.set_title(term)
-    ax.set_xlabel(f"iteration\n(running mean of {smooth})" if smooth > 1 else "iteration")
+    ax.set_xlabel(f"iteration (running mean of {smooth})" if smooth > 1 else "iteration")
 
 
 @styled
@@ -112,9 +112,11 @@ def curves(
         figure.text(0.5, 0.5, "no iteration: nothing was trained", ha="center", va="center")
         return figure
     runs = _runs(histories, terms, smooth)
-    figure, axes = panels(len(terms), plots_across(width), 2.3, width)
+    across = plots_across(width)
+    figure, axes = panels(len(terms), across, 2.3, width)
     for ax, term in zip(axes, terms, strict=True):
         _draw_term(ax, term, runs, smooth)
+        ax.set_xlabel(fitted(ax.get_xlabel(), width / across - 0.6))
     legend = {
         label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
@@ -185,7 +187,7 @@ def similarity_matrix(
     largest = float(max(before.abs().max(), after.abs().max()))
     figure, axes = panels(2, plots_across(width, WIDE), 3.9 if width > WIDE else 3.2, width, sharey=True)
     for ax, matrix, title in zip(axes, (before, after), titles, strict=True):
-        drawn = ax.imshow(matrix.numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest)
+        drawn = ax.imshow(matrix.numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto")
         for (row, column), value in np.ndenumerate(matrix.numpy()):
             colour = "white" if abs(value) > 0.6 * largest else "black"
             ax.text(column, row, f"{value:.3f}", ha="center", va="center", color=colour, fontsize=11)
@@ -296,7 +298,7 @@ def quality_and_speed(quality: pd.Series, speed: pd.Series, title: str = "", wid
     if quality.empty or set(quality.index) != set(speed.index):
         raise ValueError(f"quality is of {list(quality.index)}, speed of {list(speed.index)}: give the same")
     quality = quality.sort_values()
-    beside = max(map(inches, quality.index)) + _LEADERS
+    beside = max(map(inches, quality.index)) + _LEADERS + 0.1
     figure = new_figure(max(3.0, 0.22 * len(quality) + 0.6), width)
     ax, names = figure.subplots(1, 2, width_ratios=(width - beside - 1, beside))
     names.set(xlim=(0, beside), ylim=(0, len(quality)))

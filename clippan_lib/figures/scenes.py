@@ -95,7 +95,7 @@ def scene_overview(
     tall = width / 2 * min(shape, 1.5)
     # A narrow scene gets a narrow figure, in which the labels still have room
     width = min(width, max(WIDTH / 2, 2 * tall / shape + 1.5))
-    figure, axes = panels(2, 2, tall + 0.5, width)
+    figure, axes = panels(2, 2, tall + 1.0, width)
     for ax, (name, (image, valid)) in zip(axes, images.items(), strict=True):
         scale, drawn = (1, (0,)) if name == "PAN" else (pair.ratio, colours)
         _draw(ax, image, valid, drawn, tuple(step * scale * size))

@@ -12,9 +12,7 @@ from math import ceil
 from textwrap import wrap
 from typing import Any, ParamSpec
 
-import numpy as np
 from matplotlib import rc_context
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -33,8 +31,9 @@ WIDTH = 10.0  # inches, a figure across the screen or both columns of a paper
 COLUMN = 4.7  # inches, one column
 _PLOT = 3.0  # inches, about the width of a plot beside others
 WIDE = 4.5  # inches, about the width of a plot with long labels beside others
-_THIN, _STEP, _THICK = 1.5, 0.7, 5.0  # points: the topmost line, each line below it, and the thickest
-_HANDLE = 0.65  # inches, what stands beside the text of a legend
+_HANDLE = 0.85  # inches, what stands beside the text of a legend
+_LINE = 0.22  # inches
+_PERIOD = 14  # of dashes, in widths of their line
 _INCH = 72  # points
 P = ParamSpec("P")
 
@@ -49,6 +48,7 @@ _SETTINGS = {
     "figure.facecolor": "white",
     "axes.facecolor": "white",
     "axes.grid": False,
+    "lines.linewidth": 2.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "text.usetex": False,
@@ -120,24 +120,24 @@ def panels(
 
 
 def looks(count: int) -> list[dict[str, Any]]:
-    """Colour, dashes and width of each line of a plot.
+    """Colour and dashes of each line of a plot: no two of 64 share both.
 
-    No two of 32 lines share colour and dashes. Each line is thinner than the one below it, so that lines which
-    coincide are all seen.
+    All dashes have one period, and each line's are shorter than those of the line below it. Where lines coincide, each
+    is seen in turn.
     """
-    widths = np.linspace(min(_THIN + _STEP * (count - 1), _THICK), _THIN, count)
-    return [
-        {"color": PALETTE[place % 8], "linestyle": LINES[(place + place // 8) % 4], "linewidth": float(width)}
-        for place, width in enumerate(widths)
-    ]
+    levels = min(count, len(PALETTE))
+    shorter = [place * levels // count * _PERIOD / levels for place in range(count)]
+    dashes = [(0, (_PERIOD - gap, gap)) if gap else "-" for gap in shorter]
+    return [{"color": PALETTE[place % len(PALETTE)], "linestyle": dash} for place, dash in enumerate(dashes)]
 
 
 def marked(place: int) -> dict[str, str]:
     """Colour and marker of a dot: no two of 40 share both."""
-    return {"color": PALETTE[place % 8], "marker": MARKERS[(place + place // 8) % 5]}
+    turn = place // len(PALETTE)
+    return {"color": PALETTE[place % len(PALETTE)], "marker": MARKERS[(place + turn) % len(MARKERS)]}
 
 
-def inches(text: str, size: float | None = None) -> float:
+def inches(text: str, size: float | int | None = None) -> float:
     """The width of the longest line of a text, in the current font.
 
     Args:
@@ -149,7 +149,7 @@ def inches(text: str, size: float | None = None) -> float:
     return max(widths) / _INCH
 
 
-def fitted(text: str, width: float, size: float | None = None) -> str:
+def fitted(text: str, width: float, size: float | int | None = None) -> str:
     """The text on as many lines as its width needs; a word is broken only where it is too wide alone.
 
     Args:
@@ -167,17 +167,30 @@ def fitted(text: str, width: float, size: float | None = None) -> str:
 
 
 def headed(figure: Figure, title: str) -> None:
-    """The title above all plots, on as many lines as it needs."""
-    figure.suptitle(fitted(title, figure.get_figwidth() - 0.2, 12))
+    """The title above all plots, on as many lines as it needs; each but the first makes the figure taller."""
+    lines = fitted(title, figure.get_figwidth() - 0.2, 12)
+    figure.suptitle(lines)
+    figure.set_figheight(figure.get_figheight() + _LINE * lines.count("\n"))
 
 
-def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], most: int = 8) -> Legend:
-    """A legend below all plots, in as many columns as its longest label leaves room for, at most `most`."""
+def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str], most: int = 8) -> Legend:
+    """A legend below all plots, in rows of about equal length; each row but the first makes the figure taller.
+
+    Args:
+        figure: of a width that no longer changes.
+        handles: one per label.
+        labels: broken into lines where they are wider than the figure.
+        most: labels of a row.
+    """
     width = figure.get_figwidth()
     labels = [fitted(label, width - 2 * _HANDLE) for label in labels]
-    columns = int(width / (max(map(inches, labels)) + _HANDLE))
+    columns = max(1, min(most, int(width / (max(map(inches, labels)) + _HANDLE))))
+    rows = ceil(len(labels) / columns)
+    figure.set_figheight(figure.get_figheight() + _LINE * (rows - 1))
+    columns = ceil(len(labels) / rows)
+    # handles that show a whole period of dashes
     return figure.legend(
-        handles, labels, loc="outside lower center", ncols=max(1, min(most, columns)), frameon=False
+        handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=2.8
     )
 
 
