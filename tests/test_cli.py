@@ -46,8 +46,8 @@ def test_the_console_script_is_this_function():
 
 
 def test_options_are_passed_on(command):
-    text = "run wv2.yaml --data d --preset smoke --network pnn --plugin m.py --seed 4 --device cpu --name n -p a=1 -p b=x"
-    assert cli.main(text.split()) == 0
+    text = "run wv2.yaml --data d --preset smoke --network pnn --seed 4 --device cpu --name n -p a=1 -p b=x"
+    assert cli.main([*text.split(), "--plugin", "m.py"]) == 0
     assert command.plan == {
         "manifest": Path("wv2.yaml"),
         "data": Path("d"),

@@ -59,8 +59,6 @@ class RunConfig(BaseModel):
         frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
 
-    plugin: Annotated[str | None, _NONE] = None
-    """File of your own methods, see `fusion.plugins`; of its code counts what the stages use."""
     clip_model: Annotated[str, _STAGE1] = "ViT-B-32"
     """Architecture known to open_clip, or 'embedded'; the paper names none, its release uses ViT-B/32."""
     clip_weights: Annotated[str | None, _STAGE1] = "openai"
@@ -105,6 +103,8 @@ class RunConfig(BaseModel):
     """Network, classical method or "stack" to imitate, or a file of a trained network; SHIP is the paper's."""
     compared: Annotated[list[str], _NONE] = [*NETWORKS]
     """Networks that 06_methods_compared trains; the paper's and ours."""
+    plugin: Annotated[str | None, _NONE] = None
+    """File of your own methods, see `fusion.plugins`; of its code counts what the stages use."""
     hrms_source: Annotated[Literal["bdsd_pc", "bdsd", "gt"], _STAGE1] = "bdsd_pc"
     """HRMS of Stage I; the paper cites Vivone 2019 [vivone2019robust] for BDSD, which is BDSD-PC."""
 
