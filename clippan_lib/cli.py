@@ -12,7 +12,7 @@ from typing import Any
 
 from clippan_lib.assets import EMBEDDED
 from clippan_lib.commands import stop
-from clippan_lib.commands.given import bands, nodata, positive, shift
+from clippan_lib.commands.given import bands, nodata, plugin, positive, shift
 from clippan_lib.commands.streams import lasting_streams
 from clippan_lib.sensors import SENSORS
 
@@ -75,6 +75,7 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--network", metavar="N", help="fusion network (default: the preset's)")
     run.add_argument("--seed", type=int, default=0, metavar="S")
     run.add_argument("--name", help="folder of the run (default: made of preset, network, seed and changes)")
+    plugin(run)
     _add_settings(run, "a field of the configuration or a parameter of a notebook")
 
 
@@ -176,6 +177,7 @@ def _add_sharpen(commands: Any) -> None:
         "package; the folder of a run, for its network trained at full resolution with language, or a file of its "
         "networks/",
     )
+    plugin(sharpening)
     sharpening.add_argument(
         "--consistent",
         type=positive,

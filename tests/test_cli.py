@@ -47,12 +47,13 @@ def test_the_console_script_is_this_function():
 
 def test_options_are_passed_on(command):
     text = "run wv2.yaml --data d --preset smoke --network pnn --seed 4 --device cpu --name n -p a=1 -p b=x"
-    assert cli.main(text.split()) == 0
+    assert cli.main([*text.split(), "--plugin", "m.py"]) == 0
     assert command.plan == {
         "manifest": Path("wv2.yaml"),
         "data": Path("d"),
         "preset": "smoke",
         "network": "pnn",
+        "plugin": Path("m.py"),
         "seed": 4,
         "device": "cpu",
         "name": "n",
@@ -63,7 +64,7 @@ def test_options_are_passed_on(command):
 def test_defaults_are_the_demo_on_whatever_device_there_is(command):
     cli.main(["run", "wv2.yaml"])
     assert (command.plan["preset"], command.plan["device"], command.plan["seed"]) == ("demo", "auto", 0)
-    assert command.plan["network"] is None
+    assert command.plan["network"] is command.plan["plugin"] is None
     assert command.plan["changes"] == {}
 
 

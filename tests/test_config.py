@@ -155,6 +155,7 @@ OTHER = {
     "consistency": 2,
     "pseudo": "gsa",
     "compared": ["pnn"],
+    "plugin": "mine.py",
     "hrms_source": "bdsd",
     "schedule": "cosine",
     "clip_norm": 1.0,
@@ -187,13 +188,14 @@ DECIDED = {
         "supervised",
         "unsupervised",
     ): "gains scale patches_from truth patch schedule clip_norm",
-    (): "compared gate_scenes n_seeds checkpoint_every",
+    (): "plugin compared gate_scenes n_seeds checkpoint_every",
 }
 STATED = {field: stages for stages, fields in DECIDED.items() for field in fields.split()}
 
 
 @pytest.mark.parametrize("field", RunConfig.model_fields)
-def test_a_field_changes_the_keys_of_exactly_the_stages_that_it_decides(field):
+def test_a_field_changes_the_keys_of_exactly_the_stages_that_it_decides(field, monkeypatch):
+    monkeypatch.setattr("clippan_lib.training.config.load_plugin", lambda file: None)
     before = make_config("paper", pseudo="pnn")
     value = getattr(before, field)
     other = OTHER.get(field, not value if isinstance(value, bool) else value * 2 if value else None)

@@ -507,11 +507,12 @@ def test_optics_of_other_bands_are_refused():
 
 
 def test_spectra_are_logarithmic_and_end_at_pans_nyquist_with_a_line_at_that_of_lrms():
-    [ax] = fig.power_spectra({"LRMS": SPECTRUM, "PAN": SPECTRUM}, 2).axes
+    figure = fig.power_spectra({"LRMS": SPECTRUM, "PAN": SPECTRUM}, 2)
+    [ax] = figure.axes
     assert (ax.get_yscale(), ax.get_xlim()) == ("log", (0, 0.5))
     np.testing.assert_array_equal(ax.lines[1].get_data(), SPECTRUM)
     assert ax.lines[2].get_xdata() == [0.25, 0.25]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["LRMS", "PAN"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["LRMS", "PAN"]
     with pytest.raises(ValueError, match="no spectra to draw"):
         fig.power_spectra({}, 4)
 

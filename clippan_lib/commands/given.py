@@ -1,6 +1,7 @@
 """Values of options, read from the command line."""
 
 import argparse
+from pathlib import Path
 
 
 def positive(text: str) -> int:
@@ -35,3 +36,14 @@ def bands(text: str) -> list[int] | list[str]:
             f"{text}: give numbers from 1, such as 3,2,1, or names, such as red,green,blue"
         )
     return numbers or names
+
+
+def plugin(parser: argparse.ArgumentParser) -> None:
+    """The option that names a file of own methods."""
+    parser.add_argument(
+        "--plugin",
+        type=Path,
+        metavar="FILE.py",
+        help="a file of your own that registers methods (docs/own_method.md); its code is run, so name only what you "
+        "trust. Methods of installed packages (entry points clippan.methods) need no option",
+    )

@@ -20,6 +20,7 @@ def act(options: argparse.Namespace) -> int:
             data=options.data,
             preset=options.preset,
             network=options.network,
+            plugin=options.plugin,
             seed=options.seed,
             device=options.device,
             name=options.name,

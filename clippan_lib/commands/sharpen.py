@@ -14,6 +14,7 @@ from clippan_lib.commands.outputs import refuse_output
 from clippan_lib.data.pair.grid import Shift
 from clippan_lib.errors import ClipWeightsError, OutputError
 from clippan_lib.fusion import CLASSICAL, STACK, is_classical
+from clippan_lib.fusion.plugins import load_installed, load_plugin
 from clippan_lib.fusion.registry import BANDWISE
 from clippan_lib.runs.devices import find_device
 from clippan_lib.runs.limits import refuse_beyond, refuse_seed
@@ -32,6 +33,7 @@ def act(options: argparse.Namespace) -> int:
         refuse_beyond("--tile", options.tile, 2**16)
         if options.adapt:
             refuse_seed(options.seed)
+        _load(options)
         method = _method(options.method)
         refuse_output(options, [Path(options.method)] if isinstance(method, Path) else [])
         sensor = sensor_of(options.sensor)
@@ -138,6 +140,19 @@ def _best(
         return result.best.name, job_with
     steps = int(result.best.consistency.lstrip("+") or 0) if result.best.consistency != "none" else 0
     return result.best.method, partial(job_with, consistent=steps)
+
+
+def _load(options: argparse.Namespace) -> None:
+    """Enter own methods into the registry."""
+    load_installed()
+    if options.plugin:
+        if options.scheduler:
+            raise ValueError(
+                "--plugin and --scheduler: a cluster does not have the file; leave one of the two out"
+            )
+        if options.adapt:
+            raise ValueError("--plugin and --adapt: a run trains an own network (`clippan run --plugin`)")
+        load_plugin(options.plugin)
 
 
 def _method(given: str | None) -> str | Path | None:

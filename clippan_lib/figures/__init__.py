@@ -14,11 +14,12 @@ from clippan_lib.figures.plots import (
 from clippan_lib.figures.protocol import protocol_ranking, protocol_spoilings, steering
 from clippan_lib.figures.scenes import scene_overview
 from clippan_lib.figures.stretch import Stretch, error_map, fit_stretch, pick_box
-from clippan_lib.figures.style import COLUMN
+from clippan_lib.figures.style import COLUMN, WIDTH
 from clippan_lib.figures.tables import best_in_bold, difference_table, mark_best, paired_differences
 
 __all__ = [
     "COLUMN",
+    "WIDTH",
     "Stretch",
     "best_in_bold",
     "curves",

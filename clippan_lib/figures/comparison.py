@@ -2,24 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from math import ceil
-from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from clippan_lib.figures.images import colours, draw, full_size
+from clippan_lib.figures.images import chosen, colours, draw, full_size, one_choice
 from clippan_lib.figures.stretch import Picture, Stretch, error_map, fit_stretch, pick_box
-from clippan_lib.figures.style import BOX, WIDTH, new_figure, styled
+from clippan_lib.figures.style import BOX, WIDTH, fitted, headed, new_figure, plots_across, styled
 from clippan_lib.sensors import Sensor
 
 Box = tuple[int, int, int]
 _ERROR_COLOURS = "magma"
+_NARROW = 1.2  # inches of a column, at least
 _BAR = 0.15  # inches, the height of the colour bar
 _BAR_LABEL = "absolute error, mean over bands (DN)"
 _LONGEST = 1.5  # longer side over shorter of what is shown of a scene
-_LETTER = 0.09  # inches, the mean width of a letter of a title
 
 
 def _gather(
@@ -56,7 +55,7 @@ def _view(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def _grid(
-    names: Sequence[str], columns: int, rows: int, shape: float
+    names: Sequence[str], columns: int, rows: int, shape: float, width: float
 ) -> tuple[Figure, dict[str, list[Axes]]]:
     """Blocks of `rows` rows under one another; each image has one column of a block.
 
@@ -65,10 +64,11 @@ def _grid(
         columns: of a block.
         rows: 2 (image, zoom) or 3 (and error map, with a strip for the colour bar below all).
         shape: height over width of the images; zooms are square.
+        width: inches of the figure.
     """
-    blocks, cell = ceil(len(names) / columns), WIDTH / columns
+    blocks, cell = ceil(len(names) / columns), width / columns
     heights = [cell * shape, cell, cell * shape][:rows] * blocks + [_BAR] * (rows - 2)
-    figure = new_figure(sum(heights) + 0.5 * blocks + 0.5 * (rows - 2))
+    figure = new_figure(sum(heights) + 0.5 * blocks + 0.5 * (rows - 2), width)
     grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
     cells = {}
     for place, name in enumerate(names):
@@ -133,6 +133,8 @@ def zooms(
     columns: int = 6,
     title: str = "",
     dn_max: float | int | None = None,
+    width: float = WIDTH,
+    bands: Sequence[str] | None = None,
 ) -> Figure:
     """The paper's Figures 4 (no ground truth) and 5: images with a green box, the box magnified, error maps.
 
@@ -143,29 +145,33 @@ def zooms(
         results: method to fused image, (c, H, W) or (1, c, H, W), [0, 1].
         lrms: (c, h, w) or (1, c, h, w), the input, shown first.
         pan: (1, H, W) or (1, 1, H, W), shown second.
-        sensor: bands shown.
+        sensor: names of the bands.
         gt: as `results`; shown last and makes the row of error maps.
         box: top, left, size in PAN pixels; None takes a third of the width shown (magnified three times, as in
             the paper), where the ground truth, or PAN, has the most detail.
         stretch: shared by all; None fits it to `lrms`, which favours no method.
         error_max: end of the common error scale, in digital numbers; None: 99th percentile of all maps.
-        columns: at most so many images side by side; more go on below, in blocks of about equal width.
+        columns: at most so many images side by side, and fewer where the width has no room for them; more go on
+            below, in blocks of about equal width.
         title: of the whole figure; sensor, bands shown and size of the box if empty.
         dn_max: what takes images to digital numbers, for the error maps (`Scene.dn_max`); None is the sensor's
             largest.
-    Raises: ValueError on no results, a result with a taken name, unequal sizes, or a box outside the image.
+        width: inches: `WIDTH`, or `COLUMN` for one column of a paper.
+        bands: names of the bands shown as red, green and blue, or of one; None is `sensor.rgb`.
+    Raises: ValueError on no results, a result with a taken name, unequal sizes, a box outside the image, a band that
+        the sensor lacks, or bands beside a stretch.
     """
+    one_choice(stretch, bands)
     images = _gather(results, lrms, pan, gt)
     size = full_size(images)
     box = _checked_box(box, pan if gt is None else gt, size, sensor.ratio)
-    stretch = stretch or fit_stretch(lrms, sensor.rgb)
+    stretch = stretch or fit_stretch(lrms, chosen(sensor, bands))
     view = _view(box, size)
-    columns = ceil(len(images) / ceil(len(images) / columns))
-    figure, cells = _grid(list(images), columns, 2 if gt is None else 3, view[2] / view[3])
-    letters = int(WIDTH / columns / _LETTER)
+    columns = ceil(len(images) / ceil(len(images) / min(columns, plots_across(width, _NARROW))))
+    figure, cells = _grid(list(images), columns, 2 if gt is None else 3, view[2] / view[3], width)
     for name, image in images.items():
         _draw_image(cells[name], colours(image, name, sensor, stretch), size, view, box)
-        cells[name][0].set_title(fill(name, letters))
+        cells[name][0].set_title(fitted(name, width / columns - 0.1))
     if gt is not None:
         scale = dn_max or sensor.max_value
         errors = {name: (error_map(hrms, gt) * scale).numpy() for name, hrms in results.items()}
@@ -173,5 +179,5 @@ def zooms(
     part = "" if view[2:] == size else f"part of {size[0]}×{size[1]} pixels, "
     magnified = f"{part}box of {box[2]}×{box[2]} PAN pixels, magnified ×{view[3] / box[2]:.2g}"
     shown = ", ".join(sensor.bands[band] for band in stretch.bands)
-    figure.suptitle(title or f"{sensor.name} ({shown}): {magnified}", wrap=True)
+    headed(figure, title or f"{sensor.name} ({shown}): {magnified}")
     return figure

@@ -7,7 +7,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from clippan_lib.figures.style import LINES, PALETTE, new_figure, styled
+from clippan_lib.figures.style import (
+    PALETTE,
+    WIDE,
+    WIDTH,
+    fitted,
+    headed,
+    legend_below,
+    looks,
+    new_figure,
+    plots_across,
+    styled,
+)
 from clippan_lib.optics import BOUNDS, Optics, Spectrum
 from clippan_lib.sensors import Sensor
 
@@ -17,30 +28,34 @@ _SPAN = 0.05  # of R², at least: on a finer scale what is flat would look steep
 
 
 @styled
-def optics_curve(optics: Optics, sensor: Sensor, title: str = "") -> Figure:
+def optics_curve(optics: Optics, sensor: Sensor, title: str = "", width: float = WIDTH) -> Figure:
     """R² of PAN's detail over the gain, and the gain of each band with its interval, beside those of the table.
 
     Args:
         optics: of `measure_optics`.
         sensor: names of the bands and the gains that are compared: of a manifest's sensor those of the table.
         title: of the whole figure; sensor, R² and shift if empty.
+        width: inches: `WIDTH`, or `COLUMN` for one column of a paper.
     Raises: ValueError if the measured gains are not one per band.
     """
     if len(optics.gnyq) != sensor.n_bands:
         raise ValueError(
             f"optics of {len(optics.gnyq)} bands, and {sensor.name} has {sensor.n_bands}: give the sensor of the pair"
         )
-    figure = new_figure(3.9)
-    curve, bands = figure.subplots(1, 2, width_ratios=(1, max(1.0, 0.18 * sensor.n_bands)))
+    across = plots_across(width, WIDE)
+    figure = new_figure(3.9 if across > 1 else 7.0, width)
+    ratios = (1, max(1.0, 0.18 * sensor.n_bands)) if across > 1 else None
+    curve, bands = figure.subplots(2 // across, across, width_ratios=ratios)
     _draw_curve(curve, optics, sensor)
     _draw_bands(bands, optics, sensor)
     handles, labels = bands.get_legend_handles_labels()
-    figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=3, frameon=False)
+    legend_below(figure, handles[::-1], labels[::-1])
     down, right = optics.shift
-    figure.suptitle(
+    headed(
+        figure,
         title
         or f"{sensor.name}: R² {optics.r2:.2f}, PAN lies {down:+z.2f} rows and {right:+z.2f} columns (PAN px) off MS"
-        + ("" if optics.good else "; the fit is not good")
+        + ("" if optics.good else "; the fit is not good"),
     )
     return figure
 
@@ -86,7 +101,9 @@ def _draw_bands(ax: Axes, optics: Optics, sensor: Sensor) -> None:
 
 
 @styled
-def power_spectra(spectra: Mapping[str, Spectrum], ratio: int, title: str = "") -> Figure:
+def power_spectra(
+    spectra: Mapping[str, Spectrum], ratio: int, title: str = "", width: float = WIDTH
+) -> Figure:
     """Power by frequency, logarithmic: what images of one place, or of several, hold at each scale.
 
     Args:
@@ -95,16 +112,16 @@ def power_spectra(spectra: Mapping[str, Spectrum], ratio: int, title: str = "") 
             NaN, only the name is shown.
         ratio: PAN-to-MS scale; a line marks the Nyquist frequency of LRMS.
         title: of the figure.
+        width: inches: `WIDTH`, or `COLUMN` for one column of a paper.
     Raises: ValueError on no spectra.
     """
     if not spectra:
         raise ValueError("no spectra to draw: give at least one")
-    figure = new_figure(4.2)
+    figure = new_figure(4.2, width)
     ax = figure.subplots()
-    for index, (name, (frequency, power)) in enumerate(spectra.items()):
-        how = {"color": PALETTE[index % len(PALETTE)], "linestyle": LINES[index % len(LINES)]}
+    for how, (name, (frequency, power)) in zip(looks(len(spectra)), spectra.items(), strict=True):
         known = np.isfinite(power).all()
-        ax.plot(frequency, power, linewidth=1.8, label=name if known else f"{name} (constant)", **how)
+        ax.plot(frequency, power, label=name if known else f"{name} (constant)", **how)
     if any(np.isfinite(power).all() for _, power in spectra.values()):
         ax.set_yscale("log")
     nyquist = 0.5 / ratio
@@ -118,9 +135,9 @@ def power_spectra(spectra: Mapping[str, Spectrum], ratio: int, title: str = "") 
     )
     ax.set(
         xlim=(0, 0.5),
-        xlabel="frequency (cycles per PAN pixel), up to PAN's Nyquist",
-        ylabel="power, relative to white noise of the same variance",
-        title=title,
+        xlabel=fitted("frequency (cycles per PAN pixel), up to PAN's Nyquist", width - 1),
+        ylabel="power, relative to white noise\nof the same variance",
+        title=fitted(title, width - 1),
     )
-    ax.legend(frameon=False)
+    legend_below(figure, *ax.get_legend_handles_labels())
     return figure

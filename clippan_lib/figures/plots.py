@@ -7,16 +7,31 @@ import pandas as pd
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import ConnectionPatch
 from torch import Tensor
 
 from clippan_lib.evaluation.embedding import TYPES
 from clippan_lib.figures.stretch import Picture, single
-from clippan_lib.figures.style import LINES, PALETTE, WIDTH, bare, new_figure, panels, plots_across, styled
+from clippan_lib.figures.style import (
+    PALETTE,
+    WIDE,
+    WIDTH,
+    bare,
+    fitted,
+    headed,
+    inches,
+    legend_below,
+    looks,
+    marked,
+    new_figure,
+    panels,
+    plots_across,
+    styled,
+)
 from clippan_lib.sensors import Sensor
 
 _MARKERS = ("o", "s", "^")
-_LETTER = 0.085  # inches, the mean width of a letter of a legend
-_HANDLE = 0.6  # inches, what stands beside the text of a legend
+_LEADERS = 0.6  # inches, from a plot to the names beside it
 _NO_TERMS = ("iteration", "lr", "grad_norm")
 Histories = Mapping[str, pd.DataFrame | Sequence[pd.DataFrame]]
 
@@ -51,7 +66,7 @@ def _wants_log(values: np.ndarray) -> bool:
 
 def _draw_term(ax: Axes, term: str, runs: dict[str, list[pd.DataFrame]], smooth: int) -> None:
     drawn = []
-    for style, (label, frames) in enumerate(runs.items()):
+    for how, (label, frames) in zip(looks(len(runs)), runs.items(), strict=True):
         if any(term not in frame for frame in frames):
             continue
         series = [
@@ -60,11 +75,11 @@ def _draw_term(ax: Axes, term: str, runs: dict[str, list[pd.DataFrame]], smooth:
         seeds = pd.concat(series, axis=1)
         mean, spread = seeds.mean(axis=1), seeds.std(axis=1)
         drawn.append(mean.to_numpy())
-        colour, line = PALETTE[style % len(PALETTE)], LINES[style % len(LINES)]
         name = f"{label} (mean ± sd, {len(frames)} seeds)" if len(frames) > 1 else label
-        ax.plot(mean.index, mean, color=colour, linestyle=line, linewidth=1.5, label=name)
+        ax.plot(mean.index, mean, label=name, **how)
         if len(frames) > 1:
-            ax.fill_between(mean.index, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0)
+            sides = mean - spread, mean + spread
+            ax.fill_between(mean.index, *sides, color=how["color"], alpha=0.15, linewidth=0)
     values = np.concatenate(drawn)
     if _wants_log(values[np.isfinite(values)]):
         ax.set_yscale("log")
@@ -89,7 +104,7 @@ def curves(
             any of them has, the total last; where nothing was trained, the figure says so.
         smooth: running mean over so many iterations.
         title: of the whole figure; a single label joins it, several have a legend.
-        width: `style.WIDTH`, or `style.COLUMN` for one column of a paper.
+        width: inches: `WIDTH`, or `COLUMN` for one column of a paper.
     Raises: ValueError on an empty request, a term that no history has, or `smooth` below 1.
     """
     if terms is None and not (terms := _terms(histories)):
@@ -97,22 +112,17 @@ def curves(
         figure.text(0.5, 0.5, "no iteration: nothing was trained", ha="center", va="center")
         return figure
     runs = _runs(histories, terms, smooth)
-    figure, axes = panels(len(terms), plots_across(width), 2.3, width)
+    across = plots_across(width)
+    figure, axes = panels(len(terms), across, 2.3, width)
     for ax, term in zip(axes, terms, strict=True):
         _draw_term(ax, term, runs, smooth)
+        ax.set_xlabel(fitted(ax.get_xlabel(), width / across - 0.6))
     legend = {
         label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
     if len(legend) > 1:
-        entry = max(map(len, legend)) * _LETTER + _HANDLE
-        figure.legend(
-            legend.values(),
-            legend.keys(),
-            loc="outside lower center",
-            ncols=max(1, min(4, int(width / entry))),
-            frameon=False,
-        )
-    figure.suptitle(title if len(legend) > 1 else ": ".join(filter(None, [title, *legend])), wrap=True)
+        legend_below(figure, list(legend.values()), list(legend), most=4)
+    headed(figure, title if len(legend) > 1 else ": ".join(filter(None, [title, *legend])))
     return figure
 
 
@@ -123,6 +133,7 @@ def scatter_embeddings(
     types: Int[Tensor, " n"],
     titles: tuple[str, str] = ("before Stage I", "after Stage I"),
     scenes: Int[Tensor, " n"] | None = None,
+    width: float = WIDTH,
 ) -> Figure:
     """The embeddings of LRMS, PAN and HRMS images laid out in the plane, before and after adaptation.
 
@@ -132,8 +143,9 @@ def scatter_embeddings(
         types: (n,), index into `embedding.TYPES`.
         titles: of the two panels; put the numbers behind the picture (silhouette, accuracy) here.
         scenes: (n,); images of the same place are joined by a thin line.
+        width: inches: `WIDTH`, or `COLUMN` for one column of a paper.
     """
-    figure = new_figure(5.2)
+    figure = new_figure(max(0.52 * width, 3.4), width)
     for ax, xy, title in zip(figure.subplots(1, 2), (before, after), titles, strict=True):
         if scenes is not None:
             for place in scenes.unique():
@@ -150,10 +162,10 @@ def scatter_embeddings(
                 label=name,
             )
         bare(ax)
-        ax.set_title(title)
-        ax.set_xlabel("t-SNE (axes and distances between clusters have no unit)")
-    handles, labels = ax.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+        ax.set_title(fitted(title, width / 2 - 0.2))
+        label = "t-SNE (axes and distances between clusters have no unit)"
+        ax.set_xlabel(fitted(label, width / 2 - 0.2))
+    legend_below(figure, *ax.get_legend_handles_labels())
     return figure
 
 
@@ -162,6 +174,7 @@ def similarity_matrix(
     before: Float[Tensor, "3 3"],
     after: Float[Tensor, "3 3"],
     titles: tuple[str, str] = ("before Stage I", "after Stage I"),
+    width: float = WIDTH,
 ) -> Figure:
     """Mean cosine of each type of image with each text, before and after, on one scale.
 
@@ -169,29 +182,30 @@ def similarity_matrix(
         before: rows image types, columns texts, as `embedding.mean_similarity` gives it; [-1, 1].
         after: the same, after.
         titles: of the two panels.
+        width: inches: `WIDTH`, or `COLUMN` for one column of a paper.
     """
     largest = float(max(before.abs().max(), after.abs().max()))
-    figure = new_figure(3.9)
-    axes = figure.subplots(1, 2, sharey=True)
+    figure, axes = panels(2, plots_across(width, WIDE), 3.9 if width > WIDE else 3.2, width, sharey=True)
     for ax, matrix, title in zip(axes, (before, after), titles, strict=True):
-        drawn = ax.imshow(matrix.numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest)
+        drawn = ax.imshow(matrix.numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto")
         for (row, column), value in np.ndenumerate(matrix.numpy()):
             colour = "white" if abs(value) > 0.6 * largest else "black"
             ax.text(column, row, f"{value:.3f}", ha="center", va="center", color=colour, fontsize=11)
         ax.set_xticks(range(3), [f"text {name}" for name in TYPES])
         ax.set_yticks(range(3), [f"{name} image" for name in TYPES])
         ax.set_title(title)
-    figure.colorbar(drawn, ax=list(axes), label="mean cosine")
+    figure.colorbar(drawn, ax=axes, label="mean cosine")
     return figure
 
 
 @styled
-def mtf_kernels(kernels: Float[Tensor, "c k k"], sensor: Sensor) -> Figure:
+def mtf_kernels(kernels: Float[Tensor, "c k k"], sensor: Sensor, width: float = WIDTH) -> Figure:
     """The sensor's blur: middle row of each kernel, frequency response, and the gains at Nyquist.
 
     Args:
         kernels: (c, k, k), one per band, on the PAN grid, as `mtf.mtf_kernel` gives them.
         sensor: names of the bands, gains, ratio.
+        width: inches: `WIDTH`, or `COLUMN` for one column of a paper.
     Raises: ValueError if the kernels are not one per band.
     """
     if len(kernels) != sensor.n_bands:
@@ -201,12 +215,10 @@ def mtf_kernels(kernels: Float[Tensor, "c k k"], sensor: Sensor) -> Figure:
     side, nyquist = kernels.shape[-1], 0.5 / sensor.ratio
     offset = np.arange(side) - side // 2
     frequency = np.fft.rfftfreq(512)
-    figure = new_figure(4.2)
-    profile, response = figure.subplots(1, 2)
-    for index, (name, kernel, gain) in enumerate(
-        zip(sensor.bands, kernels.numpy(), sensor.gnyq, strict=True)
+    figure, (profile, response) = panels(2, plots_across(width, WIDE), 3.8, width)
+    for how, name, kernel, gain in zip(
+        looks(sensor.n_bands), sensor.bands, kernels.numpy(), sensor.gnyq, strict=True
     ):
-        how = {"color": PALETTE[index % len(PALETTE)], "linestyle": LINES[index % len(LINES)]}
         profile.plot(offset, kernel[side // 2], label=name, **how)
         # Summing the columns leaves the response to frequencies along a row.
         response.plot(frequency, np.abs(np.fft.rfft(kernel.sum(0), 512)), **how)
@@ -223,14 +235,19 @@ def mtf_kernels(kernels: Float[Tensor, "c k k"], sensor: Sensor) -> Figure:
     response.set(
         title="frequency response", xlabel="frequency (cycles per PAN pixel)", ylabel="gain", ylim=(0, 1.05)
     )
-    figure.legend(loc="outside lower center", ncols=min(sensor.n_bands, 8), frameon=False)
-    figure.suptitle(f"MTF of {sensor.name}" + ("" if sensor.measured else " (default gains, not measured)"))
+    legend_below(figure, *profile.get_legend_handles_labels())
+    headed(figure, f"MTF of {sensor.name}" + ("" if sensor.measured else " (default gains, not measured)"))
     return figure
 
 
 @styled
 def histograms(
-    lrms: Picture, pan: Picture, sensor: Sensor, bins: int = 100, dn_max: float | int | None = None
+    lrms: Picture,
+    pan: Picture,
+    sensor: Sensor,
+    bins: int = 100,
+    dn_max: float | int | None = None,
+    width: float = WIDTH,
 ) -> Figure:
     """How often each digital number occurs, per band and in PAN.
 
@@ -240,6 +257,7 @@ def histograms(
         sensor: names of the bands.
         bins: of equal width, from 0 to the 99.9th percentile of all values shown.
         dn_max: what takes images to digital numbers (`Scene.dn_max`); None is the sensor's largest.
+        width: inches: `WIDTH`, or `COLUMN` for one column of a paper.
     Raises: ValueError if the bands are not the sensor's.
     """
     scale = dn_max or sensor.max_value
@@ -250,21 +268,19 @@ def histograms(
         )
     top = max(float(np.percentile(image.numpy(), 99.9)) for image in (bands, grey))
     edges = np.linspace(0, max(top, 1.0), bins + 1)
-    figure = new_figure(3.8)
+    figure = new_figure(3.8, width)
     ax = figure.subplots()
-    for index, (name, band) in enumerate(zip((*sensor.bands, "PAN"), (*bands, grey[0]), strict=True)):
+    for how, name, band in zip(
+        looks(sensor.n_bands + 1), (*sensor.bands, "PAN"), (*bands, grey[0]), strict=True
+    ):
         share = np.histogram(band.numpy(), edges)[0] / band.numel() * 100
-        how = {"color": PALETTE[index % len(PALETTE)], "linestyle": LINES[index % len(LINES)]}
         if name == "PAN":
             how = {"color": "black", "linestyle": "-", "linewidth": 2.2, "alpha": 0.5}
         ax.stairs(share, edges, label=name, **how)
-    ax.set(
-        xlabel=f"digital number (of {scale:g}), up to the 99.9th percentile",
-        ylabel="pixels per bin (%)",
-        title=sensor.name,
-    )
+    label = f"digital number (of {scale:g}), up to the 99.9th percentile"
+    ax.set(xlabel=fitted(label, width - 1), ylabel="pixels per bin (%)", title=sensor.name)
     ax.set_xlim(0, edges[-1])
-    ax.legend(frameon=False, ncols=2)
+    legend_below(figure, *ax.get_legend_handles_labels(), most=5)
     return figure
 
 
@@ -276,31 +292,40 @@ def quality_and_speed(quality: pd.Series, speed: pd.Series, title: str = "", wid
         quality: method to score, named as the metric; higher is better.
         speed: method to megapixels per second, for the same methods.
         title: of the figure.
-        width: `style.WIDTH`, or `style.COLUMN` for one column of a paper.
+        width: inches: `WIDTH`, or `COLUMN` for one column of a paper.
     Raises: ValueError on no methods, or other methods in `speed`.
     """
     if quality.empty or set(quality.index) != set(speed.index):
         raise ValueError(f"quality is of {list(quality.index)}, speed of {list(speed.index)}: give the same")
     quality = quality.sort_values()
+    beside = max(map(inches, quality.index)) + _LEADERS + 0.1
     figure = new_figure(max(3.0, 0.22 * len(quality) + 0.6), width)
-    ax, names = figure.subplots(1, 2, width_ratios=(4, 1))
+    ax, names = figure.subplots(1, 2, width_ratios=(width - beside - 1, beside))
+    names.set(xlim=(0, beside), ylim=(0, len(quality)))
     names.set_axis_off()
-    heights = (np.arange(len(quality)) + 0.5) / len(quality)
-    for place, (method, value) in enumerate(quality.items()):
-        colour = PALETTE[place % len(PALETTE)]
-        ax.plot(speed[method], value, "o", color=colour, markersize=6)
-        names.text(0.12, heights[place], method, va="center", transform=names.transAxes)
-        ax.annotate(
-            "",
-            (speed[method], value),
-            (0.1, heights[place]),
-            xycoords="data",
-            textcoords=names.transAxes,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6, "shrinkB": 3},
-            annotation_clip=False,
-        )
     ax.set_xscale("log")
-    ax.set_xlabel("speed (megapixels of PAN per second)")
+    for place, (method, value) in enumerate(quality.items()):
+        how = marked(place)
+        ax.plot(speed[method], value, linestyle="", markersize=6, **how)
+        names.plot(_LEADERS - 0.15, place + 0.5, linestyle="", markersize=6, **how)
+        names.text(_LEADERS, place + 0.5, method, va="center")
+    ax.set_xlim(ax.get_xlim())
+    for place, (method, value) in enumerate(quality.items()):
+        _lead(ax, names, (speed[method], value), place)
+    ax.set_xlabel(fitted("speed (megapixels of PAN per second)", width - beside - 1))
     ax.set_ylabel(quality.name)
-    figure.suptitle(title, wrap=True)
+    headed(figure, title)
     return figure
+
+
+def _lead(ax: Axes, names: Axes, dot: tuple[float, float], place: int) -> None:
+    """A line from a dot straight to the edge of the plot, and from there to its name.
+
+    Names are in the order of the dots' heights, so no two lines cross.
+    """
+    thin = {"color": PALETTE[place % 8], "linewidth": 0.6, "alpha": 0.6}
+    ax.hlines(dot[1], dot[0], ax.get_xlim()[1], zorder=0, **thin)
+    line = ConnectionPatch(
+        (1, dot[1]), (_LEADERS - 0.25, place + 0.5), ax.get_yaxis_transform(), names.transData, **thin
+    )
+    names.add_artist(line)

@@ -10,7 +10,19 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
-from clippan_lib.figures.style import PALETTE, new_figure, styled
+from clippan_lib.figures.style import (
+    PALETTE,
+    WIDE,
+    WIDTH,
+    fitted,
+    headed,
+    legend_below,
+    panels,
+    plots_across,
+    styled,
+)
+
+_PANEL, _ROW = 1.5, 0.27  # inches of a panel without its rows, and of a row
 
 
 @styled
@@ -19,6 +31,7 @@ def protocol_ranking(
     chance: Mapping[str, Float[Tensor, " r"]],
     ceiling: Mapping[str, float],
     title: str = "",
+    width: float = WIDTH,
 ) -> Figure:
     """How often each candidate prefers the true fusion, with its interval, beside what chance does.
 
@@ -28,6 +41,7 @@ def protocol_ranking(
         chance: the same titles to the shares of random directions; their central 95 % is the grey band.
         ceiling: the same titles to the share of the fitted direction, a dashed line.
         title: of the whole figure.
+        width: inches: `WIDTH`, or `COLUMN` for one column of a paper.
     Raises: ValueError on no rankings, or other titles or candidates in one than in another.
     """
     if not rankings or not rankings.keys() == chance.keys() == ceiling.keys():
@@ -35,8 +49,8 @@ def protocol_ranking(
             f"panels {[*rankings]}, chance {[*chance]}, ceiling {[*ceiling]}: give the same, not none"
         )
     order = [*rankings.values()][-1].index
-    figure = new_figure(1.5 + 0.27 * len(order))
-    axes = figure.subplots(1, len(rankings), sharey=True, squeeze=False)[0]
+    across = plots_across(width, WIDE)
+    figure, axes = panels(len(rankings), across, _PANEL + _ROW * len(order), width, sharey=True)
     for colour, ax, (name, table) in zip(PALETTE, axes, rankings.items(), strict=False):
         if set(table.index) != set(order):
             raise ValueError(
@@ -51,31 +65,32 @@ def protocol_ranking(
         )
         ax.hlines(range(len(order)), table["wins_low"], table["wins_high"], color=colour, linewidth=2)
         ax.plot(table["wins"], range(len(order)), "o", color=colour, markersize=6)
-        ax.set(title=name, xlim=(0, 1), xlabel="true fusion preferred (share of comparisons)")
+        ax.set(title=name, xlim=(0, 1))
+        ax.set_xlabel(fitted("true fusion preferred (share of comparisons)", width / across - 1.4))
         ax.xaxis.set_major_formatter(PercentFormatter(1))
     axes[0].set_yticks(range(len(order)), list(order))
     axes[0].invert_yaxis()
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-    figure.suptitle(title)
+    legend_below(figure, *axes[0].get_legend_handles_labels())
+    headed(figure, title)
     return figure
 
 
 @styled
-def protocol_spoilings(wins: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
+def protocol_spoilings(wins: Mapping[str, pd.DataFrame], title: str = "", width: float = WIDTH) -> Figure:
     """Per candidate and spoiling, the share of patches whose true fusion is preferred; white is a coin.
 
     Args:
         wins: panel title to a table, one row per candidate and one column per spoiling, in [0, 1]; all panels
             have the rows of the first.
         title: of the whole figure.
+        width: inches: `WIDTH`, or `COLUMN` for one column of a paper.
     Raises: ValueError on no tables, or other rows or columns in one than in the first.
     """
     if not wins:
         raise ValueError("no shares to draw: give at least one table")
     first = next(iter(wins.values()))
-    figure = new_figure(1.5 + 0.27 * len(first))
-    axes = figure.subplots(1, len(wins), sharey=True, squeeze=False)[0]
+    across = plots_across(width, WIDE)
+    figure, axes = panels(len(wins), across, _PANEL + _ROW * len(first), width, sharey=True)
     for ax, (name, table) in zip(axes, wins.items(), strict=True):
         if not (table.index.equals(first.index) and table.columns.equals(first.columns)):
             raise ValueError(f"{name!r} has other rows or columns than the first panel: give the same")
@@ -86,14 +101,17 @@ def protocol_spoilings(wins: Mapping[str, pd.DataFrame], title: str = "") -> Fig
         ax.set_xticks(range(table.shape[1]), list(table), rotation=25, ha="right", rotation_mode="anchor")
         ax.set_title(name)
     axes[0].set_yticks(range(len(first)), list(first.index))
-    figure.colorbar(drawn, ax=list(axes), label="true fusion preferred", format=PercentFormatter(1))
-    figure.suptitle(title)
+    figure.colorbar(drawn, ax=axes, label="true fusion preferred", format=PercentFormatter(1))
+    headed(figure, title)
     return figure
 
 
 @styled
 def steering(
-    changes: Mapping[str, pd.DataFrame], own: Mapping[str, str] | None = None, title: str = ""
+    changes: Mapping[str, pd.DataFrame],
+    own: Mapping[str, str] | None = None,
+    title: str = "",
+    width: float = WIDTH,
 ) -> Figure:
     """Per text and axis, by how many per cent a walk along the text moves the axis; white is not at all.
 
@@ -101,14 +119,15 @@ def steering(
         changes: panel title to a table, one row per text and one column per axis; all have the columns of the first.
         own: row to the axis that its words speak of, which gets a frame.
         title: of the whole figure.
+        width: inches: `WIDTH`, or `COLUMN` for one column of a paper.
     Raises: ValueError on no tables, or other columns in one than in the first.
     """
     if not changes:
         raise ValueError("no changes to draw: give at least one table")
     first = next(iter(changes.values()))
     limit = max(float(np.nanquantile(np.abs(table.to_numpy()), 0.95)) for table in changes.values()) or 1.0
-    figure = new_figure(1.5 + 0.27 * max(len(table) for table in changes.values()))
-    axes = figure.subplots(1, len(changes), squeeze=False)[0]
+    tall = _PANEL + _ROW * max(map(len, changes.values()))
+    figure, axes = panels(len(changes), plots_across(width, WIDE), tall, width)
     for ax, (name, table) in zip(axes, changes.items(), strict=True):
         if not table.columns.equals(first.columns):
             raise ValueError(f"{name!r} has other columns than the first panel: give the same")
@@ -123,6 +142,6 @@ def steering(
         ax.set_xticks(range(table.shape[1]), list(table), rotation=25, ha="right", rotation_mode="anchor")
         ax.set_yticks(range(len(table)), list(table.index))
         ax.set_title(name)
-    figure.colorbar(drawn, ax=list(axes), label="change of the axis (%)", extend="both")
-    figure.suptitle(title)
+    figure.colorbar(drawn, ax=axes, label="change of the axis (%)", extend="both")
+    headed(figure, title)
     return figure

@@ -1,5 +1,6 @@
 """A whole scene at a glance: PAN and LRMS over map distances, NoData hatched."""
 
+from collections.abc import Sequence
 from math import ceil
 
 import numpy as np
@@ -12,8 +13,9 @@ from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 
 from clippan_lib.data.pair import ScenePair
+from clippan_lib.figures.images import chosen
 from clippan_lib.figures.stretch import fit_stretch
-from clippan_lib.figures.style import WIDTH, panels, styled
+from clippan_lib.figures.style import WIDTH, fitted, headed, panels, styled
 from clippan_lib.sensors import Sensor
 from clippan_lib.shapes import Image
 
@@ -55,19 +57,29 @@ def _draw(ax: Axes, image: Averaged, valid: Valid, bands: tuple[int, ...], size:
 
 
 @styled
-def scene_overview(pair: ScenePair, sensor: Sensor, title: str = "") -> Figure:
+def scene_overview(
+    pair: ScenePair,
+    sensor: Sensor,
+    title: str = "",
+    width: float = WIDTH,
+    bands: Sequence[str] | None = None,
+) -> Figure:
     """PAN and LRMS of a whole scene on their common grid, averaged down if it is large; NoData is hatched.
 
     Read by rows of windows, so that any size fits into memory.
 
     Args:
         pair: from `open_pair`, with the sensor's bands.
-        sensor: bands shown.
+        sensor: names of the bands.
         title: of the whole figure; the CRS and the position of the upper left corner if empty.
-    Raises: ValueError if the bands are not the sensor's, or one of the images is NoData throughout.
+        width: at most so many inches: `WIDTH`, or `COLUMN` for one column of a paper.
+        bands: names of the bands shown as red, green and blue, or of one; None is `sensor.rgb`.
+    Raises: ValueError if the bands are not the sensor's, one of those shown is not, or one of the images is NoData
+        throughout.
     """
     if pair.n_bands != sensor.n_bands:
         raise ValueError(f"the scene has {pair.n_bands} bands and sensor {sensor.name} {sensor.n_bands}")
+    colours = chosen(sensor, bands)
     step = ceil(max(pair.height, pair.width) / _CELLS)
     images = _overview(pair, step)
     for name, (_, valid) in images.items():
@@ -80,17 +92,17 @@ def scene_overview(pair: ScenePair, sensor: Sensor, title: str = "") -> Figure:
         size, unit = np.abs([grid.e, grid.a]), _UNITS.get(unit, unit)
     extent = pair.ratio * size * [pair.height, pair.width]
     shape = extent[0] / extent[1]
-    tall = WIDTH / 2 * min(shape, 1.5)
+    tall = width / 2 * min(shape, 1.5)
     # A narrow scene gets a narrow figure, in which the labels still have room
-    figure, axes = panels(2, 2, tall + 0.5, min(WIDTH, max(WIDTH / 2, 2 * tall / shape + 1.5)))
+    width = min(width, max(WIDTH / 2, 2 * tall / shape + 1.5))
+    figure, axes = panels(2, 2, tall + 1.0, width)
     for ax, (name, (image, valid)) in zip(axes, images.items(), strict=True):
-        scale, bands = (1, (0,)) if name == "PAN" else (pair.ratio, sensor.rgb)
-        _draw(ax, image, valid, bands, tuple(step * scale * size))
-        ax.set(
-            xlim=(0, extent[1]), ylim=(extent[0], 0), title=f"{name}, pixels of {scale * size[1]:.4g} {unit}"
-        )
-        ax.set_xlabel(f"from the upper left corner ({unit})")
+        scale, drawn = (1, (0,)) if name == "PAN" else (pair.ratio, colours)
+        _draw(ax, image, valid, drawn, tuple(step * scale * size))
+        ax.set(xlim=(0, extent[1]), ylim=(extent[0], 0))
+        ax.set_title(fitted(f"{name}, pixels of {scale * size[1]:.4g} {unit}", width / 2 - 0.6))
+        ax.set_xlabel(fitted(f"from the upper left corner ({unit})", width / 2 - 0.6))
     if not all(valid.all() for _, valid in images.values()):
         figure.legend(handles=[Patch(label="NoData", **_NODATA)], loc="outside lower right", frameon=False)
-    figure.suptitle(title or f"{pair.crs or 'no CRS'}, upper left corner at {grid.c:.10g}, {grid.f:.10g}")
+    headed(figure, title or f"{pair.crs or 'no CRS'}, upper left corner at {grid.c:.10g}, {grid.f:.10g}")
     return figure

@@ -13,7 +13,7 @@ from pandas.io.formats.style import Styler
 
 from clippan_lib.evaluation.intervals import confidence_interval, difference_text
 from clippan_lib.evaluation.scores import DIFFERENCE
-from clippan_lib.figures.style import PALETTE, WIDTH, panels, plots_across, styled
+from clippan_lib.figures.style import PALETTE, WIDTH, headed, panels, plots_across, styled
 from clippan_lib.figures.text import plain
 from clippan_lib.metrics import BETTER, UNITS
 
@@ -260,7 +260,7 @@ def paired_differences(
             per metric; the metrics of the first table are drawn.
         better: metric to "high" or "low".
         title: of the whole figure.
-        width: `style.WIDTH`, or `style.COLUMN` for one column of a paper.
+        width: inches: `WIDTH`, or `COLUMN` for one column of a paper.
     Raises: ValueError on an empty request, a missing metric, a metric without direction, or NaN for some seeds only.
     """
     if not differences:
@@ -277,7 +277,5 @@ def paired_differences(
     for place, (ax, metric) in enumerate(zip(axes, metrics, strict=True)):
         _draw_metric(ax, metric, differences, better[metric])
         ax.set_yticks(range(len(labels)), labels if place % across == 0 else [])
-    figure.suptitle(
-        title or "paired by seed: dots are seeds, diamonds the mean with its 95 % interval", wrap=True
-    )
+    headed(figure, title or "paired by seed: dots are seeds, diamonds the mean with its 95 % interval")
     return figure

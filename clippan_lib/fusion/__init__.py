@@ -1,5 +1,6 @@
 """Fusion methods, classical and networks: `registry` names them all, `tiled` has them in stages."""
 
+from clippan_lib.fusion.plugins import register
 from clippan_lib.fusion.registry import (
     CLASSICAL,
     NETWORKS,
@@ -28,6 +29,7 @@ __all__ = [
     "get_method",
     "is_classical",
     "network_for",
+    "register",
     "staged_method",
     "staged_stack",
     "title_of",

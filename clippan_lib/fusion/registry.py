@@ -66,14 +66,15 @@ class ClassicalMethod:
     Args:
         name: by which it is called here.
         title: as papers write it.
-        family: of Vivone et al. 2021 [vivone2021new], with sparse representation apart from the variational methods.
+        family: of Vivone et al. 2021 [vivone2021new], with sparse representation apart from the variational methods;
+            "own" of a function that `plugins.register` has entered.
         fuse: (lrms, pan, ratio and gains by name) → hrms, made by `staged`.
         needs: of the sensor, by the names of its fields and of the arguments of `fuse`.
     """
 
     name: str
     title: str
-    family: Family
+    family: Family | Literal["own"]
     fuse: Callable[..., Any]
     needs: tuple[Gain, ...] = ()
 

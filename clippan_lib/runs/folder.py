@@ -139,8 +139,11 @@ class RunFolder:
             return RunConfig.model_validate_json(json.dumps((self.settings or {}).get("config")))
         except ValidationError as error:
             names = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
+            # what a record names is never run
+            plugin = ((self.settings or {}).get("config") or {}).get("plugin")
+            own = f", or first load_plugin({plugin!r}), of its own methods, if you trust it" if plugin else ""
             raise Refusal(
-                f"{self.path}: {SETTINGS} fits no configuration of this version ({names}); give another run_dir"
+                f"{self.path}: {SETTINGS} fits no configuration of this version ({names}); give another run_dir{own}"
             ) from error
 
     def write_settings(self, settings: Settings) -> None:

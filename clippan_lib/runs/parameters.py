@@ -23,6 +23,7 @@ OWN = {
     "seed": "--seed",
     "device": "--device",
     "overrides": "-p field=value",
+    "plugin": "--plugin",
 }
 _INJECTED = "# Parameters\n"  # how the cell begins that papermill puts behind the tagged one
 

@@ -11,6 +11,8 @@ from clippan_lib.data import Dataset, Manifest, load_manifest, open_dataset
 from clippan_lib.data.pair.sources import States, states_read
 from clippan_lib.data.stacks import RESOLUTIONS, Resolution
 from clippan_lib.errors import ClipWeightsError, Refusal
+from clippan_lib.fusion import NETWORKS
+from clippan_lib.fusion.plugins import own_methods, try_out
 from clippan_lib.runs.devices import find_device
 from clippan_lib.runs.folder import RunFolder
 from clippan_lib.runs.limits import refuse_name, refuse_seed
@@ -81,6 +83,7 @@ def plan_run(
     data: Path | None = None,
     preset: str = "demo",
     network: str | None = None,
+    plugin: Path | None = None,
     seed: int = 0,
     device: str = "auto",
     name: str | None = None,
@@ -97,6 +100,7 @@ def plan_run(
         data: folder of the data, if not the manifest's own.
         preset: "smoke", "demo" or "paper".
         network: the fusion network, if not the preset's; with a warm start also the pseudo-supervisor.
+        plugin: a file of own methods, which is run; its networks are compared with the preset's.
         seed: of all randomness.
         device: "cpu", "cuda" or "auto", which takes a GPU if there is one.
         name: of the run's folder; made of preset, network and seed (and a digest of `changes`) if None.
@@ -119,7 +123,13 @@ def plan_run(
             f"network {network} and network={overrides['network']} among the changes contradict each other"
         )
     refuse_seed(seed)
+    if plugin is not None:
+        overrides["plugin"] = str(plugin.resolve())
     config = make_config(preset, **overrides)
+    own = own_methods(config.plugin)
+    if "compared" not in overrides and (networks := [name for name in own if name in NETWORKS]):
+        overrides["compared"] = [*config.compared, *networks]
+        config = make_config(preset, **overrides)
     # what the optics are takes reading scenes, and a plan only looks whether all is there
     dataset = as_configured(dataset, config, None)
     needed = NEEDED
@@ -133,6 +143,7 @@ def plan_run(
     _refuse_incomplete(dataset, needed, config)
     refuse_unfit(config, dataset)
     refuse_batches(config, dataset, overrides)
+    try_out(own, dataset.sensor.n_bands, dataset.ratio, config.patch)
     for split, resolution in needed:  # looks at every pixel where that tells which patches there are
         dataset.patches(split, resolution, patch_of(config, dataset, split, resolution))
     remarks = dataset.unscored()

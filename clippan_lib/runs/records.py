@@ -26,6 +26,7 @@ class SettingsRecord(BaseModel):
     config: dict[str, Any]
     keys: dict[str, str]
     campaign: bool
+    own: dict[str, str] = {}
 
 
 class RunRecord(BaseModel):

@@ -9,6 +9,7 @@ from typing import Any
 from clippan_lib.data import Dataset
 from clippan_lib.data.stacks import is_soft, step_down
 from clippan_lib.errors import Refusal
+from clippan_lib.fusion.plugins import own_methods
 from clippan_lib.metrics.no_reference import BLOCK
 from clippan_lib.optics import Optics
 from clippan_lib.training.config import STAGES, UNDECIDING, RunConfig
@@ -52,7 +53,7 @@ class Settings:
 
     @property
     def record(self) -> dict[str, Any]:
-        """As JSON; of the files that the configuration names their state is kept too."""
+        """As JSON; of the files and the own methods that the configuration names their state is kept too."""
         return {
             "dataset": self.dataset,
             "manifest": self.manifest,
@@ -62,6 +63,7 @@ class Settings:
             "config": self.config.model_dump(mode="json"),
             "keys": {stage: self.config.key(stage) for stage in STAGES},
             "campaign": self.campaign,
+            "own": own_methods(self.config.plugin),
         }
 
 
@@ -83,7 +85,11 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     old, new = there["config"], here["config"]
     fields = [name for name in new if name in matter and old.get(name) != new[name]]
     found += [f"{name} is {old.get(name)!r} there and {new[name]!r} here" for name in fields]
-    if stages and not fields:
+    own = {**there.get("own", {}), **here["own"]}
+    other = [name for name in own if there.get("own", {}).get(name) != here["own"].get(name)]
+    if other:
+        found.append(f"the code of {', '.join(other)} has changed since")
+    if stages and not fields and not other:
         found.append(f"the files that decide {', '.join(stages)} have changed since")
     return found
 

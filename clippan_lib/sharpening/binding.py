@@ -11,6 +11,7 @@ from clippan_lib.data.pair.scene import ScenePair
 from clippan_lib.errors import DataError
 from clippan_lib.files import file_digest
 from clippan_lib.fusion import STACK, StagedMethod, as_staged, find_method, staged_method, staged_stack
+from clippan_lib.fusion.plugins import state_of
 from clippan_lib.fusion.registry import BANDWISE, Steps, load_bandwise, load_stack
 from clippan_lib.fusion.stack import STEPS, Stack, in_words, rounded
 from clippan_lib.fusion.trained import TrainedNetwork
@@ -54,13 +55,18 @@ def classical(name: str, placed: Placed, sensor: Sensor | None, gains: Gains, co
         row.settings(
             sensor, placed.pair.ratio
         )  # refuses where there is no sensor: PAN's own gain is not measured
+    own, largest = state_of(row.name), 1.0
+    if own is not None:
+        if sensor is None:
+            raise DataError(f"{row.name} takes images in [0, 1]: give the sensor, whose bits say what is 1")
+        largest = float(sensor.max_value)
     steps, optics = steps if steps.count else Steps(consistent, False), None
     if row.needs or steps.count:
         optics = scene_optics(placed, sensor, gains, steps.count, name)
         sensor = optics.sensor
     title = f"{row.name}{steps}"
-    identity = [title, sensor and asdict(sensor)]
-    return Bound(staged_method(title, sensor, placed.pair.ratio), 1.0, title, optics, identity)
+    identity = [title, sensor and asdict(sensor), *filter(None, [own])]
+    return Bound(staged_method(title, sensor, placed.pair.ratio), largest, title, optics, identity)
 
 
 def bandwise(

@@ -11,11 +11,13 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from clippan_lib.clip.prompts import get_prompts
-from clippan_lib.files import file_state, tensors_digest
+from clippan_lib.files import tensors_digest
 from clippan_lib.fusion import CLASSICAL, NETWORKS, STACK, find_method, is_classical
+from clippan_lib.fusion.plugins import load_installed, load_plugin
 from clippan_lib.fusion.registry import BANDWISE
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.training.presets import PRESETS
+from clippan_lib.training.states import FOLDER, own_code, state_of_clip
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Positive = Annotated[float, Field(gt=0)]
@@ -25,7 +27,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Stage = Literal["stage1", "pseudo", "supervised", "unsupervised"]
 
 _FILE = ".safetensors"  # a pseudo-supervisor that ends so is a file
-_FOLDER = "local-dir:"  # a CLIP that begins so is a folder
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ class RunConfig(BaseModel):
     """Network, classical method or "stack" to imitate, or a file of a trained network; SHIP is the paper's."""
     compared: Annotated[list[str], _NONE] = [*NETWORKS]
     """Networks that 06_methods_compared trains; the paper's and ours."""
+    plugin: Annotated[str | None, _NONE] = None
+    """File of your own methods, see `fusion.plugins`; of its code counts what the stages use."""
     hrms_source: Annotated[Literal["bdsd_pc", "bdsd", "gt"], _STAGE1] = "bdsd_pc"
     """HRMS of Stage I; the paper cites Vivone 2019 [vivone2019robust] for BDSD, which is BDSD-PC."""
 
@@ -205,12 +208,12 @@ class RunConfig(BaseModel):
             raise ValueError("one scene gives no interval: take 2 or more, or 0 for no gates")
         return count
 
-    @field_validator("clip_model", "clip_weights")
+    @field_validator("clip_model", "clip_weights", "plugin")
     @classmethod
     def _whole_path(cls, given: str | None) -> str | None:
         """Notebooks run in another folder, so what lies in a file or folder needs its whole path."""
-        if given and given.startswith(_FOLDER):
-            return _FOLDER + str(Path(given.removeprefix(_FOLDER)).resolve())
+        if given and given.startswith(FOLDER):
+            return FOLDER + str(Path(given.removeprefix(FOLDER)).resolve())
         return str(Path(given).resolve()) if given and isfile(given) else given
 
     @field_validator("prompts")
@@ -259,7 +262,8 @@ class RunConfig(BaseModel):
     def key(self, stage: str, *extra: object) -> str:
         """What the result of one stage depends on, as a SHA-256.
 
-        Of the file of a network its weights count, and of a CLIP's files their state, not their paths.
+        Of the file of a network its weights count, of a CLIP's files their state, of an own method its code; not their
+        paths.
 
         Args:
             stage: of `STAGES`.
@@ -270,19 +274,11 @@ class RunConfig(BaseModel):
         if "pseudo" in fields and (given := self.trained_pseudo()):
             fields["pseudo"] = tensors_digest(given.network.state_dict())
         for name in fields.keys() & {"clip_model", "clip_weights"}:
-            fields[name] = _state_of_clip(fields[name])
+            fields[name] = state_of_clip(fields[name])
+        if own := own_code(fields.get("network"), fields.get("pseudo")):
+            fields["own"] = own
         text = json.dumps([stage, fields, [str(item) for item in extra]], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _state_of_clip(given: str | None) -> Any:
-    """Size and time of the file or files that a CLIP is read from; a name that is no file stays as it is."""
-    path = Path((given or "").removeprefix(_FOLDER))
-    if given and isfile(path):
-        return file_state(path)
-    if given and given.startswith(_FOLDER):
-        return {file.relative_to(path).as_posix(): file_state(file) for file in sorted(path.rglob("*.*"))}
-    return given
 
 
 def _fields_of(stage: Stage) -> tuple[str, ...]:
@@ -305,10 +301,14 @@ def make_config(preset: str, **overrides: Any) -> RunConfig:
 
     Args:
         preset: "smoke", "demo" or "paper".
-        overrides: fields of `RunConfig`. A network without a pseudo-supervisor of its own is that itself where Stage
-            II starts warm.
-    Raises: ValueError on an unknown preset, or naming each field that is unknown, mistyped or out of range.
+        overrides: fields of `RunConfig`; the file of `plugin` is run. A network without a pseudo-supervisor of its own
+            is that itself where Stage II starts warm.
+    Raises: ValueError on an unknown preset, a plugin that cannot be used, or naming each field that is unknown,
+        mistyped or out of range.
     """
+    load_installed()
+    if isinstance(plugin := overrides.get("plugin"), str):
+        load_plugin(plugin)
     defaults = {
         name: field.get_default(call_default_factory=True) for name, field in RunConfig.model_fields.items()
     }
