@@ -2,15 +2,11 @@
 
 import importlib.metadata
 import platform
-import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pandas as pd
-from nbconvert import HTMLExporter
-from nbformat import NotebookNode
 
 from clippan_lib import __version__
 from clippan_lib.evaluation.judgement import verdict
@@ -19,11 +15,10 @@ from clippan_lib.figures.page import Link, Picture, Section, render, table_of
 from clippan_lib.files import write_text
 from clippan_lib.runs import results
 from clippan_lib.runs.folder import PAGE, RECORD
+from clippan_lib.runs.notebook_page import write_html
 from clippan_lib.runs.plan import Plan
 from clippan_lib.runs.records import write_record
 
-_WIDGET = "application/vnd.jupyter.widget-view+json"
-_LINK = re.compile(r"\]\((\d\d_\w+)\.ipynb")
 _READING = (
     "Means over the scenes; where a method was trained with several seeds, mean ± standard deviation over them. An "
     f"arrow says which way is better, bold is the best of its column as printed. {CONVENTION}"
@@ -57,34 +52,6 @@ def _ends(page: Path) -> bool:
         return page.read_bytes().rstrip().endswith(b"</html>")
     except OSError:
         return False
-
-
-def write_html(notebook: Path, folder: Path | None = None) -> Path:
-    """Write an executed notebook as HTML, beside itself or into another folder.
-
-    Widgets are dead there, so the still image that goes with each is shown; links between numbered notebooks lead to
-    their pages.
-
-    Args:
-        notebook: the file.
-        folder: where the page goes, if not beside it.
-    """
-    shown = nbformat.read(notebook, 4)
-    shown.metadata.pop("widgets", None)
-    for cell in shown.cells:
-        if cell.cell_type == "markdown":
-            cell.source = _LINK.sub(r"](\1.html", cell.source)
-        for output in cell.get("outputs", ()):
-            _keep_still(output)
-    page, _ = HTMLExporter().from_notebook_node(shown)
-    path = (folder or notebook.parent) / f"{notebook.stem}.html"
-    write_text(path, page)
-    return path
-
-
-def _keep_still(output: NotebookNode) -> None:
-    if any(kind.startswith("image/") for kind in output.get("data", {})):
-        output.data.pop(_WIDGET, None)
 
 
 def run_record(plan: Plan, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
