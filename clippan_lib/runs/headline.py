@@ -1,7 +1,7 @@
 """What a run found, in a few numbers and one sentence: its own network beside the best classical method."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -53,36 +53,31 @@ def headline(rows: pd.DataFrame, network: str, links: Mapping[str, str] | None =
     Returns: None where no notebook recorded scores of the network and of a classical method on the same scenes.
     """
     scores = rows[(rows["table"] == _SCORES) & rows["scene"].notna() & rows["value"].notna()]
-    ours = f"{network}-C"
+    ours, links = f"{network}-C", links or {}
     for (truth, resolution), where in _WHERE.items():
-        metrics = _DECIDES[truth]
-        judged = _per_scene(scores[scores["resolution"] == resolution], ours)
-        if judged is None or metrics[0] not in judged:
-            continue
+        first, *others = _DECIDES[truth]
+        at = scores[scores["resolution"] == resolution]
+        judged = _per_scene(at, ours)
         classical = [row.title for row in CLASSICAL.values() if row.title in judged.index.unique("method")]
-        if not classical:
+        if first not in judged or not classical:
             continue
         means = judged.groupby("method", sort=False).mean()
-        rival = str(means.loc[classical, metrics[0]].idxmax())
-        gain = judged.loc[ours, metrics[0]] - judged.loc[rival, metrics[0]]
-        found = [_number(means, metric, ours, rival) for metric in metrics if metric in means]
-        others = [*_of_language(scores, resolution, metrics[0], network), *_of_gates(rows)]
-        numbers = [
-            replace(number, href=(links or {}).get(_metric_of(number), ""))
-            for number in (found[:3] + others + found[3:])[:_MOST]
-        ]
-        said = _sentence(ours, rival, len(classical), metrics[0], gain.to_numpy(), where)
-        said += _but(means, metrics[1:], ours, rival, float(gain.mean()))
-        return Headline(ours, rival, resolution, said, tuple(numbers))
+        rival = str(means.loc[classical, first].idxmax())
+        gain = (judged.loc[ours, first] - judged.loc[rival, first]).dropna().to_numpy()
+        if not gain.size:
+            continue
+        scored = [_number(means, name, ours, rival, links) for name in (first, *others) if name in means]
+        more = [*_of_language(at, first, network, links), *_of_gates(rows)]
+        said = _sentence(ours, rival, len(classical), first, gain, where)
+        said += _but(means, others, ours, rival, float(gain.mean()))
+        return Headline(ours, rival, resolution, said, tuple(scored[:3] + more + scored[3:])[:_MOST])
     return None
 
 
-def _per_scene(scores: pd.DataFrame, ours: str) -> pd.DataFrame | None:
-    """Means over seeds by method and scene, on the scenes of the first notebook that judged ours; None without."""
+def _per_scene(scores: pd.DataFrame, ours: str) -> pd.DataFrame:
+    """Means over seeds by method and scene, on the scenes of the first notebook that judged ours."""
     mine = scores[scores["method"] == ours]
-    if mine.empty:
-        return None
-    mine = mine[mine["notebook"] == mine["notebook"].iloc[0]]
+    mine = mine[mine["notebook"].isin(mine["notebook"].iloc[:1])]
     others = scores[(scores["method"] != ours) & scores["scene"].isin(mine["scene"])]
     # A method that two notebooks judged has the same scores in both
     others = others.drop_duplicates(["method", "seed", "scene", "metric"])
@@ -100,7 +95,11 @@ def _sentence(ours: str, rival: str, count: int, metric: str, gain: np.ndarray, 
         verdict = "is better than"
     elif mean + half < 0:
         verdict = "is worse than"
-    scenes = f"95 % interval over {gain.size} test scenes" if gain.size > 1 else "on a single test scene"
+    scenes = (
+        f"95 % interval over {gain.size} test scenes"
+        if gain.size > 1
+        else "on a single test scene, which allows no interval"
+    )
     others = f"the best of {count} classical methods" if count > 1 else "the only classical method judged"
     told = difference(mean, half, unit_of(metric) or "", DIGITS[metric])
     return f"{ours} {verdict} {rival}, {others}, in {metric}: the difference is {told} ({scenes}, {where})"
@@ -114,14 +113,10 @@ def _but(means: pd.DataFrame, metrics: Sequence[str], ours: str, rival: str, gai
     return f"; {behind} is better in {listed(found)}." if found else "."
 
 
-def _number(means: pd.DataFrame, metric: str, ours: str, rival: str) -> KeyNumber:
+def _number(means: pd.DataFrame, metric: str, ours: str, rival: str, links: Mapping[str, str]) -> KeyNumber:
     mine, theirs = (_valued(means.loc[name, metric], metric) for name in (ours, rival))
     better = "higher is better" if BETTER[metric] == "high" else "lower is better"
-    return KeyNumber(f"{metric} of {ours}", mine, better, f"{rival}: {theirs}")
-
-
-def _metric_of(number: KeyNumber) -> str:
-    return number.name.replace(",", " ").split()[0]
+    return KeyNumber(f"{metric} of {ours}", mine, better, f"{rival}: {theirs}", links.get(metric, ""))
 
 
 def _valued(value: float, metric: str) -> str:
@@ -129,11 +124,12 @@ def _valued(value: float, metric: str) -> str:
     return f"{value:.{DIGITS[metric]}f}{unit if unit == '°' else f' {unit}' if unit else ''}"
 
 
-def _of_language(scores: pd.DataFrame, resolution: str, metric: str, network: str) -> Iterator[KeyNumber]:
+def _of_language(
+    scores: pd.DataFrame, metric: str, network: str, links: Mapping[str, str]
+) -> Iterator[KeyNumber]:
     """What the language term changes, paired over seeds."""
-    found = scores[(scores["resolution"] == resolution) & (scores["metric"] == metric)]
-    pair = found[found["method"].isin([network, f"{network}-C"])]
-    pair = pair[pair["notebook"] == pair["notebook"].iloc[0]] if len(pair) else pair
+    pair = scores[(scores["metric"] == metric) & scores["method"].isin([network, f"{network}-C"])]
+    pair = pair[pair["notebook"].isin(pair["notebook"].iloc[:1])]
     table = pair.pivot_table(index="seed", columns="method", values="value", aggfunc="mean").dropna()
     if table.shape[1] < 2 or table.empty:
         return
@@ -142,7 +138,10 @@ def _of_language(scores: pd.DataFrame, resolution: str, metric: str, network: st
     told = difference(mean, half, unit_of(metric) or "", DIGITS[metric])
     value, _, judged = told.partition(", ")
     seeds = f"{gain.size} seeds" if gain.size > 1 else "one seed"
-    yield KeyNumber(f"{metric}, change by language", value, "above 0 language helps", f"{judged}; {seeds}")
+    note = "; ".join(filter(None, (judged, seeds)))
+    yield KeyNumber(
+        f"{metric}, change by language", value, "above 0 language helps", note, links.get(metric, "")
+    )
 
 
 def _of_gates(rows: pd.DataFrame) -> Iterator[KeyNumber]:
