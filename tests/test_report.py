@@ -15,6 +15,7 @@ from tiny import tiny_manifest
 
 from clippan_lib.fusion import build_network
 from clippan_lib.fusion.trained import TrainedNetwork
+from clippan_lib.metrics import BETTER
 from clippan_lib.runs import opening, report, results
 from clippan_lib.runs.headline import headline
 from clippan_lib.runs.plan import plan_run
@@ -266,6 +267,20 @@ def test_a_table_says_who_is_best_and_where_ours_stands(tmp_path):
     with_truth = parts["Scores against the truth"]
     assert with_truth.note.startswith("Best in MPSNR: BT-H (30.000 dB); pnn-C is number 2 of 4.")
     assert list(with_truth.columns) == ["method", "MPSNR (dB) ↑", "SAM (°) ↓", "Q2n ↑"]
+
+
+def test_many_measures_of_few_rows_stand_below_one_another_and_methods_do_not(tmp_path):
+    names = [f"a_measure_with_a_long_name_{number}" for number in range(8)]
+    index = pd.MultiIndex.from_tuples([("seen", "before"), ("seen", "after")], names=["method", "variant"])
+    table = pd.DataFrame(np.arange(16.0).reshape(2, 8), columns=names, index=index)
+    results.record(tmp_path, "03_embeddings", {"Held-out patches": results.tidy(table)})
+    [(topic, turned)] = tables_of(*results.frames(tmp_path).values(), "pnn-C", {})
+    assert topic == "The supervisor" and list(turned.columns) == ["metric", "seen, before", "seen, after"]
+    assert turned.rows[7].cells == [names[7], "7", "15"]
+    few = results.tidy(pd.DataFrame({name: [0.5, 0.6] for name in BETTER}, index=index), scene="a")
+    results.record(tmp_path, "03_embeddings", {"Scores": few})
+    for _, table in tables_of(*results.frames(tmp_path).values(), "pnn-C", {}):
+        assert table.columns[:2] == ["method", "variant"] and len(table.rows) == 2
 
 
 def test_differences_stand_below_one_another_with_the_interval_that_is_told(tmp_path):

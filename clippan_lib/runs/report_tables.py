@@ -15,6 +15,7 @@ from clippan_lib.runs import results, topics
 from clippan_lib.runs.wide import displayed, pivot, printed
 
 _SCORES = "Scores"
+_ACROSS = 6  # columns of any name that fit a page
 Parts = Iterator[tuple[str, PageTable]]
 
 
@@ -49,17 +50,18 @@ def tables_of(rows: pd.DataFrame, ours: str, links: Mapping[str, str]) -> Parts:
 
 
 def _plain(rows: pd.DataFrame, title: str, note: str, links: Mapping[str, str]) -> PageTable:
-    return table_of(*displayed(rows), title, note, _of_headers(rows, links))
+    text, placed = displayed(rows)
+    heads = zip(text, rows["metric"].unique(), strict=False)
+    known = {head: links[metric] for head, metric in heads if metric in links}
+    if text.shape[1] > max(_ACROSS, len(text)) and not rows["metric"].isin([*BETTER]).any():
+        text, placed = (_turned(table) for table in (text, placed))
+    return table_of(text, placed, title, note, known)
 
 
-def _of_headers(rows: pd.DataFrame, links: Mapping[str, str]) -> dict[str, str]:
-    """Links by what stands in the table: the metric with its unit and direction."""
-    text, _ = displayed(rows)
-    return {
-        head: links[metric]
-        for head, metric in zip([*text], rows["metric"].unique(), strict=False)
-        if metric in links
-    }
+def _turned(table: pd.DataFrame) -> pd.DataFrame:
+    """Metrics below one another, where they have long names and few rows."""
+    names = [name if isinstance(name, str) else ", ".join(name) for name in table.index]
+    return table.set_axis(names).T.rename_axis("metric")
 
 
 def _changes(rows: pd.DataFrame, title: str, source: str, links: Mapping[str, str]) -> PageTable:
