@@ -16,7 +16,6 @@ from clippan_lib.evaluation.judgement import verdict
 from clippan_lib.evaluation.scores import CONVENTION
 from clippan_lib.figures.page import Link, Opening, PageTable, Picture, Section, render
 from clippan_lib.files import write_text
-from clippan_lib.metrics import BETTER
 from clippan_lib.runs import opening, results, topics
 from clippan_lib.runs.folder import PAGE, RECORD
 from clippan_lib.runs.headline import headline, warning
@@ -131,12 +130,15 @@ def _opening(plan: Plan, links: Mapping[str, str]) -> Opening:
 
 
 def glossary_links(plan: Plan) -> dict[str, str]:
-    """Metric to its place on the page of the glossary, if that notebook is a part of the run."""
+    """Name of a number to its place on the page of the glossary, if that notebook is a part of the run."""
     for path in plan.notebooks:
         if path.stem == _GLOSSARY:
             texts = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown"]
-            headings = re.findall(r"^#+ (.+)$", "\n".join(texts), re.M)
-            return {name: f"{_GLOSSARY}.html#{name}" for name in BETTER if name in headings}
+            headings = re.findall(r"^### (.+)$", "\n".join(texts), re.M)
+            places = {name: f"{_GLOSSARY}.html#{name.replace(' ', '-')}" for name in headings}
+            # "Zero-shot accuracy" is recorded as zero_shot_accuracy
+            recorded = {re.sub("[- ]", "_", name).lower(): place for name, place in places.items()}
+            return recorded | places
     return {}
 
 

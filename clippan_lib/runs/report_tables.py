@@ -46,7 +46,7 @@ def tables_of(rows: pd.DataFrame, ours: str, links: Mapping[str, str]) -> Parts:
                 said = f"{_standing(part, ours)} {topics.says(name)} {source}"
                 yield moved or heading, _plain(part, f"{name}, {kind}", said, links)
     else:
-        yield topic, _plain(rows, name, f"{topics.says(title)} {_passed(rows)} {source}", links)
+        yield topic, _plain(rows, name, f"{topics.says(name)} {_passed(rows)} {source}", links)
 
 
 def _plain(rows: pd.DataFrame, title: str, note: str, links: Mapping[str, str]) -> PageTable:
@@ -82,7 +82,10 @@ def _changes(rows: pd.DataFrame, title: str, source: str, links: Mapping[str, st
     told = "; ".join(
         f"{name}: {difference(mean, half, unit, digits)}" for name, (mean, half) in found.iloc[:, 0].items()
     )
-    said = f"{base}, {told}. Behind ± stands half of the 95 % interval over the seeds. {source}"
+    seeds = "Behind ± stands half of the 95 % interval over the seeds."
+    if found.map(lambda pair: math.isnan(pair[1])).all(axis=None):
+        seeds = "One seed allows no interval."
+    said = f"{base}, {told}. {seeds} {source}"
     return table_of(text, pd.DataFrame(0, text.index, text.columns), title, said, known)
 
 

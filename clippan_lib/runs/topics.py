@@ -55,8 +55,11 @@ _SAYS = {
     "All methods": "Networks with “, reduced” in their name were trained at reduced resolution, others at full.",
     "Splits": "Scenes and patches of each split.",
     "Interpolation": "How far EXP is from LRMS at its own samples, and how far half a pixel of shift moves it.",
-    "Held-out patches": "How well the adapted features tell LRMS, PAN and HRMS apart on patches of validation scenes, "
-    "before and after Stage I, beside a CLIP of random weights.",
+    "Stage I on held-out": "How well the features tell LRMS, PAN and HRMS apart on patches that Stage I did not see, "
+    "before and after it, and those of a CLIP of random weights.",
+    "Embeddings of held-out": "How well the features tell LRMS, PAN and HRMS apart on patches that Stage I did not "
+    "see: with HRMS made as in Stage I, and made by a method that Stage I never saw.",
+    "Held-out patches": "How well the features tell LRMS, PAN and HRMS apart on patches that Stage I did not see.",
     "Facts": "Sizes of the samples.",
     "Error maps": "Absolute error of the first test scene, in digital numbers.",
     "Cost": "Parameters, and megapixels of PAN that are fused in a second on this machine.",
@@ -133,6 +136,6 @@ def name_of_table(notebook: str, title: str) -> str:
     return _NAMES.get((notebook, title), title)
 
 
-def says(title: str) -> str:
-    """What a table shows, "" if it is none of the course's."""
-    return next((text for begin, text in _SAYS.items() if title.startswith(begin)), "")
+def says(name: str) -> str:
+    """What a table shows, "" if it is none of the course's; `name` is what the report calls it."""
+    return next((text for begin, text in _SAYS.items() if name.startswith(begin)), "")
