@@ -2,7 +2,7 @@
 
     python docs/write_gallery.py [FOLDER]    index.html and a page per notebook; FOLDER is gallery/ if not given
 
-Nothing is run. Formulas are typeset by MathJax from the web; without it they show as LaTeX.
+Nothing is run, and the pages need no network.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from PIL import Image
 
 from clippan_lib.figures.page import Card, Section, inline, render
 from clippan_lib.files import write_text
-from clippan_lib.runs.report import write_html
+from clippan_lib.runs.notebook_page import write_html
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 480  # px of a picture on the first page

@@ -16,7 +16,7 @@ from matplotlib.text import Text
 from clippan_lib import figures as fig
 from clippan_lib.figures.maps import index_maps
 from clippan_lib.figures.style import COLUMN, WIDTH
-from clippan_lib.figures.tables import decimals, header
+from clippan_lib.figures.tables import header, precision
 from clippan_lib.optics import Optics, Spectrum
 from clippan_lib.sensors import get_sensor
 
@@ -584,21 +584,25 @@ def test_a_header_says_unit_and_direction_also_of_a_difference_and_takes_a_given
 @pytest.mark.parametrize(
     ("metric", "values", "expected"),
     [
-        ("Q2n", [0.5], 4),
-        ("MPSNR difference", [0.01], 3),
-        ("parameters", [12345.0, 7.0], 0),
-        ("speed", [61.234, 0.01], 2),
-        ("share", [0.12345, 1.0], 4),
-        ("share", [0.05], 4),
-        ("share", [0.005], 6),
-        ("loss", [0.000512], 6),
-        ("loss", [4.4e-06], None),
-        ("loss", [math.nan], 0),
-        ("loss", [0.0], 0),
+        ("Q2n", [0.5], (0, 4)),
+        ("MPSNR difference", [0.01], (0, 3)),
+        ("MPSNR difference", [-0.004], (-3, 2)),
+        ("Q2n difference", [0.00012, 0.0], (-3, 3)),
+        ("parameters", [12345.0, 7.0], (0, 0)),
+        ("speed", [61.234, 0.01], (0, 2)),
+        ("share", [0.12345, 1.0], (0, 4)),
+        ("share", [0.05], (0, 4)),
+        ("share", [0.005], (0, 6)),
+        ("loss", [0.000512], (-3, 3)),
+        ("loss", [4.4e-06], (-6, 2)),
+        ("loss", [math.nan], (0, 0)),
+        ("loss", [0.0], (0, 0)),
     ],
 )
-def test_a_column_has_the_decimals_that_its_largest_value_needs(metric, values, expected):
-    assert decimals(metric, pd.Series(values)) == expected
+def test_a_column_has_the_power_of_ten_and_the_decimals_that_its_largest_value_needs(
+    metric, values, expected
+):
+    assert precision(metric, pd.Series(values)) == expected
 
 
 def test_one_row_alone_is_not_the_best():

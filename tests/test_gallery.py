@@ -11,7 +11,7 @@ import write_gallery
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from clippan_lib.runs.report import write_html
+from clippan_lib.runs.notebook_page import write_html
 
 COURSE = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 

@@ -14,7 +14,9 @@ from tiny import tiny_manifest
 
 from clippan_lib.figures.page import (
     Card,
+    KeyNumber,
     Link,
+    Opening,
     PageRow,
     PageTable,
     Picture,
@@ -36,14 +38,18 @@ def test_every_text_of_a_page_is_escaped():
     section = Section(
         EVIL,
         EVIL,
-        tables=[PageTable([EVIL], [PageRow([EVIL], EVIL)], EVIL, EVIL)],
+        tables=[PageTable([EVIL], [PageRow([EVIL], EVIL)], EVIL, EVIL, 1, {EVIL: EVIL})],
         pictures=[Picture(EVIL, EVIL, EVIL)],
         links=[Link(EVIL, EVIL, EVIL, EVIL)],
         cards=[Card(EVIL, EVIL, EVIL)],
+        facts={EVIL: EVIL},
     )
-    page = render(EVIL, [section], {EVIL: EVIL})
+    opening = Opening(EVIL, [KeyNumber(EVIL, EVIL, EVIL, EVIL, EVIL)], Picture(EVIL, EVIL, EVIL), EVIL)
+    page = render(EVIL, [section], {EVIL: EVIL}, opening)
     assert "<script" not in page
-    assert page.count(ESCAPED) == 2 + 2 + 2 + 5 + 4 + 5 + 3
+    listed, tables, pictures, links, cards = 2 + 2, 3 + 2 + 3, 4, 5, 3
+    opened = 1 + 5 + 4 + 1 + 1  # sentence, a number, picture, warning, an entry of the contents
+    assert page.count(ESCAPED) == 2 + listed + 2 + tables + pictures + links + cards + opened
     assert f"<title>{ESCAPED}</title>" in page
 
 
@@ -51,7 +57,7 @@ def test_what_is_not_given_leaves_no_trace():
     page = render("Title", [Section("Nothing")])
     for tag in ("<dl", "<p>", "<table", "<figure", "<ul", 'class="cards"', "<a "):
         assert tag not in page
-    assert "<h1>Title</h1>" in page and "<h2>Nothing</h2>" in page
+    assert "<h1>Title</h1>" in page and '<h2 id="part-1">Nothing</h2>' in page
 
 
 def test_the_best_of_a_table_is_bold_and_rows_keep_their_kind():
@@ -65,7 +71,7 @@ def test_the_best_of_a_table_is_bold_and_rows_keep_their_kind():
     for name, cell in {"EXP": '"number">3.000', "GSA": '"number best">2.000'}.items():
         row = f'<tr><td class="name">{name}</td><td class="name">x</td><td class={cell}</td></tr>'
         assert row in page
-    assert "<caption><b>Scores</b>, from 04</caption>" in page
+    assert '<p class="title"><b>Scores.</b> from 04</p>' in page
     page = render("Title", [Section(tables=[PageTable(["a"], [PageRow(["b"], "fault")])])])
     assert '<tr class="fault"><td>b</td></tr>' in page and "<th>a</th>" in page
 

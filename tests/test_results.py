@@ -17,6 +17,7 @@ from clippan_lib.files import write_json, write_text
 from clippan_lib.runs import results
 from clippan_lib.runs.progress import clear_progress, file_progress, read_progress
 from clippan_lib.runs.watch import Watch
+from clippan_lib.runs.wide import displayed
 
 SCORES = pd.DataFrame(
     {
@@ -37,7 +38,7 @@ def number(value, **other):
 def only(folder):
     """What a reader sees of the only table."""
     [rows] = results.frames(folder).values()
-    return results.displayed(rows)
+    return displayed(rows)
 
 
 def test_one_line_of_pandas_reads_the_numbers_of_a_run_and_every_value_is_a_number(tmp_path):
@@ -204,10 +205,10 @@ def test_the_best_is_marked_among_several_rows_only_and_where_a_direction_is_kno
 def test_each_resolution_has_a_table_of_its_own_and_the_variant_stands_beside_the_method(tmp_path):
     both = pd.concat([SCORES.assign(variant="x"), SCORES.assign(variant="x", resolution="full", MPSNR=20.0)])
     results.record(tmp_path, "04", {"Scores": results.tidy(both)})
-    tables = {title: results.displayed(rows)[0] for (_, title), rows in results.frames(tmp_path).items()}
+    tables = {title: displayed(rows)[0] for (_, title), rows in results.frames(tmp_path).items()}
     assert list(tables) == ["Scores, reduced resolution", "Scores, full resolution"]
     assert list(tables["Scores, full resolution"].index) == [("EXP", "x"), ("pnn", "x")]
-    assert tables["Scores, full resolution"]["MPSNR (dB) ↑"].tolist() == ["20.000", "20.000 ± 0.000"]
+    assert tables["Scores, full resolution"]["MPSNR (dB) ↑"].tolist() == ["20.000", "20.000 ± 0"]
 
 
 def test_numbers_of_no_method_stand_below_one_another_with_as_many_digits_as_they_need(tmp_path):
@@ -218,8 +219,18 @@ def test_numbers_of_no_method_stand_below_one_another_with_as_many_digits_as_the
         "patches": "180",
         "shift (DN)": "13.60",
         "variance": "0.3956",
-        "loss": "4.38e-06",
+        "loss (10⁻⁶)": "4.38",
     }
+
+
+def test_no_number_that_is_not_zero_looks_like_zero_and_none_has_an_exponent(tmp_path):
+    values = pd.DataFrame(
+        {"method": ["a", "b", "c"], "Q2n": [0.9, 2e-7, -3e-6], "loss": [4e-5, 8.54e-5, 0.0]}
+    )
+    results.record(tmp_path, "04", {"Scores": results.tidy(values)})
+    text, _ = only(tmp_path)
+    assert text["Q2n ↑"].tolist() == ["0.9000", "<0.0001", ">-0.0001"]
+    assert text["loss (10⁻³)"].tolist() == ["0.0400", "0.0854", "0"]
 
 
 # files

@@ -31,6 +31,7 @@ from clippan_lib.fusion import build_network
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.metrics import BETTER
 from clippan_lib.runs import report, results, runner
+from clippan_lib.runs.notebook_page import write_html
 from clippan_lib.runs.plan import plan_run
 from clippan_lib.runs.results import save_latex
 
@@ -191,7 +192,7 @@ def test_a_notebook_that_printed_and_showed_a_plant_is_a_page_without_it(tmp_pat
     ]
     cell = new_code_cell("1", outputs=outputs, execution_count=1)
     nbformat.write(new_notebook(cells=[cell]), tmp_path / "00_a.ipynb")
-    page = report.write_html(tmp_path / "00_a.ipynb").read_text()
+    page = write_html(tmp_path / "00_a.ipynb").read_text()
     assert "<script>alert" not in page and "<img src=x" not in page and 'href="javascript:' not in page
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 6
 

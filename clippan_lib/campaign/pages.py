@@ -9,8 +9,8 @@ from clippan_lib.campaign.grid import Campaign
 from clippan_lib.campaign.rows import COMPARED
 from clippan_lib.campaign.task import NOTEBOOKS, file_of
 from clippan_lib.errors import RunFailed
-from clippan_lib.runs import report
 from clippan_lib.runs.folder import RunFolder
+from clippan_lib.runs.notebook_page import write_html
 from clippan_lib.runs.runner import execute_notebook
 
 TABLES, FIGURES = "05_tables", "06_figures"
@@ -32,7 +32,7 @@ def write_pages(campaign: Campaign, notebooks: Path = NOTEBOOKS) -> list[Path]:
         if reason := execute_notebook(notebooks / done.name, running, parameters):
             raise RunFailed(f"{name} of {campaign.folder.name}: {reason}\nSo far: {running}")
         os.replace(running, done)
-        pages.append(report.write_html(done))
+        pages.append(write_html(done))
     return pages
 
 

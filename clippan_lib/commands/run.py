@@ -2,13 +2,14 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from clippan_lib.commands import stop
 from clippan_lib.commands.assignments import parse_assignments
 from clippan_lib.errors import Refusal, ResultsError, RunFailed
-from clippan_lib.figures.tables import starred
 from clippan_lib.runs import results
 from clippan_lib.runs.folder import PAGE
+from clippan_lib.runs.headline import headline, warning
 from clippan_lib.runs.plan import plan_run
 from clippan_lib.runs.runner import execute
 
@@ -38,7 +39,19 @@ def act(options: argparse.Namespace) -> int:
         return stop(
             1, f"{plan.folder} cannot be written ({error}); make room, or move away what is in its place"
         )
-    for (_, title), rows in results.frames(plan.folder).items():
-        print(f"\n{title}\n{starred(*results.displayed(rows)).reset_index().to_string(index=False)}")
-    print(f"\nReport: {plan.folder / PAGE}")
+    caution = warning(plan.preset, plan.config.stage2_iterations)
+    print("\n".join(_summary(plan.folder, plan.config.network, caution)))
     return 0
+
+
+def _summary(folder: Path, network: str, caution: str) -> list[str]:
+    """What the run found, in ten lines at most, and where its report is."""
+    lines = []
+    if found := headline(results.load(folder), network):
+        for number in found.numbers:
+            beside = ", ".join(filter(None, (number.direction, number.note)))
+            lines.append(f"{number.name}: {number.value} ({beside})")
+        lines.append(found.sentence)
+    if caution:
+        lines.append(f"Warning: {caution}")
+    return [*lines, f"Report: {folder / PAGE}"]

@@ -6,7 +6,7 @@ Every text is escaped by the template; none of these fields takes HTML.
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 
@@ -40,6 +40,7 @@ class PageTable:
         rows: each with a cell per column.
         title, note: stand above.
         names: how many columns name the row; those after them are numbers and set to the right. None: all are texts.
+        links: text of a column's name, or of a cell that names a row, to the address of what explains it.
     """
 
     columns: Sequence[str]
@@ -47,6 +48,7 @@ class PageTable:
     title: str = ""
     note: str = ""
     names: int | None = None
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Section:
     Args:
         heading: above it.
         note: a sentence or two below the heading.
-        tables, pictures, links, cards: in this order.
+        tables, pictures, links, cards, facts: in this order; `facts` is a list of names and texts.
     """
 
     heading: str = ""
@@ -112,17 +114,60 @@ class Section:
     pictures: Sequence[Picture] = ()
     links: Sequence[Link] = ()
     cards: Sequence[Card] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
-def render(title: str, sections: Sequence[Section], facts: Mapping[str, str] | None = None) -> str:
+@dataclass(frozen=True)
+class KeyNumber:
+    """One of the few numbers that a page opens with.
+
+    Args:
+        name: what was measured.
+        value: with its unit.
+        direction: which way is better.
+        note: what it is to be compared with.
+        href: address of what explains the name, "" if there is none.
+    """
+
+    name: str
+    value: str
+    direction: str
+    note: str = ""
+    href: str = ""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The first screen of a page.
+
+    Args:
+        sentence: the result in words.
+        numbers: in their order.
+        picture: above them, if there is one.
+        warning: why nothing here may be believed, "" if there is no such reason.
+    """
+
+    sentence: str
+    numbers: Sequence[KeyNumber] = ()
+    picture: Picture | None = None
+    warning: str = ""
+
+
+def render(
+    title: str,
+    sections: Sequence[Section],
+    facts: Mapping[str, str] | None = None,
+    opening: Opening | None = None,
+) -> str:
     """A page as HTML that asks for no other file but those it links to.
 
     Args:
         title: of the page.
         sections: in their order.
         facts: name to text, a list below the title.
+        opening: what is seen first; a list of the contents follows it.
     """
-    return _template().render(title=title, sections=sections, facts=facts or {})
+    return _template().render(title=title, sections=sections, facts=facts or {}, opening=opening)
 
 
 @cache
@@ -136,20 +181,26 @@ def _template() -> Template:
     )
 
 
-def table_of(text: pd.DataFrame, placed: pd.DataFrame, title: str, note: str = "") -> PageTable:
+def table_of(
+    text: pd.DataFrame,
+    placed: pd.DataFrame,
+    title: str,
+    note: str = "",
+    links: Mapping[str, str] | None = None,
+) -> PageTable:
     """A table of text with the best of each column in bold.
 
     Args:
         text: strings, with the names of its rows as index.
         placed: 1 where a cell is in bold, of the same shape, as of `tables.places`.
-        title, note: stand above.
+        title, note, links: of the table.
     """
     names, whole = text.index.nlevels, text.reset_index()
     rows = [
         PageRow(cells, best=frozenset(place for place, rank in enumerate(ranks, names) if rank == 1))
         for cells, ranks in zip(whole.to_numpy().tolist(), placed.to_numpy().tolist(), strict=True)
     ]
-    return PageTable([*whole], rows, title, note, names)
+    return PageTable([*whole], rows, title, note, names, links or {})
 
 
 def inline(content: bytes, kind: str) -> str:

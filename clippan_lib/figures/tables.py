@@ -48,25 +48,28 @@ def header(metric: str, unit: str | None = None) -> str:
     return f"{with_unit(metric, unit or unit_of(metric))} {_ARROWS.get(better, '')}".rstrip()
 
 
-def decimals(metric: str, values: pd.Series) -> int | None:
-    """How many decimals a column needs to be read.
+def precision(metric: str, values: pd.Series) -> tuple[int, int]:
+    """How a column is printed so that its numbers can be read.
 
     Args:
-        metric: its name; those of `DIGITS` have theirs, any other has four where its largest value is between 0.01
-            and 10, and otherwise those that show four figures of it.
+        metric: its name; those of `DIGITS` have their decimals, any other has four where its largest value is between
+            0.01 and 10, and otherwise those that show four figures of it.
         values: finite or NaN.
-    Returns: 0 to 6; None where no number of decimals will do, since all values are tiny.
+    Returns: the power of ten, 0 or a negative multiple of 3, in which a column of tiny numbers is given; and the
+        decimals, 0 to 6, of what is divided by it.
     """
     known = DIGITS.get(metric.removesuffix(DIFFERENCE))
     largest = values.abs().max()
-    if known is not None or not largest > 0:  # NaN: there is no value
-        return known or 0
-    if (values.dropna() % 1 == 0).all():
-        return 0
-    needed = max(0, _FIGURES - 1 - math.floor(math.log10(largest)))
-    if needed > _MOST_DIGITS + 1:
-        return None
-    return _FIGURES if 0.01 <= largest < 10 else min(needed, _MOST_DIGITS)
+    if not largest > 0:  # NaN: there is no value
+        return 0, known or 0
+    if known is None and (values.dropna() % 1 == 0).all():
+        return 0, 0
+    size = math.log10(largest)
+    if size < 1 - (known or _FIGURES):
+        power = 3 * round(size / 3)
+        return power, max(0, _FIGURES - 2 - math.floor(size - power))
+    plain = _FIGURES if -2 <= size < 1 else min(max(0, _FIGURES - 1 - math.floor(size)), _MOST_DIGITS)
+    return 0, plain if known is None else known
 
 
 def _refuse_unknown(columns: pd.Index, better: Mapping[str, str]) -> None:
@@ -78,14 +81,18 @@ def _refuse_unknown(columns: pd.Index, better: Mapping[str, str]) -> None:
 
 
 def as_text(
-    scores: pd.DataFrame, digits: int | Mapping[str, int | None] = 4, spread: pd.DataFrame | None = None
+    scores: pd.DataFrame,
+    digits: int | Mapping[str, int] = 4,
+    spread: pd.DataFrame | None = None,
+    no_zeros: bool = False,
 ) -> pd.DataFrame:
     """The table as text.
 
     Args:
         scores: one row per method, one column per metric; NaN where a method has no score.
-        digits: decimals printed, of all columns or by column; None for powers of ten.
+        digits: decimals printed, of all columns or by column.
         spread: same rows and columns, printed as `± spread`; NaN where there is one seed only.
+        no_zeros: print "<0.001" where a number that is not 0 would look like it.
     Returns: strings, the same rows and columns; "-" for NaN.
     Raises: ValueError on a spread that does not fit.
     """
@@ -100,13 +107,19 @@ def as_text(
         printed = digits if isinstance(digits, int) else digits[column]
         for row in np.flatnonzero(scores[column].notna()):
             known = spread is not None and pd.notna(spread.iat[row, place])
-            extra = f" ± {_number(spread.iat[row, place], printed)}" if known else ""
-            text.iat[row, place] = f"{_number(scores.iat[row, place], printed)}{extra}"
+            extra = f" ± {_number(spread.iat[row, place], printed, no_zeros)}" if known else ""
+            text.iat[row, place] = f"{_number(scores.iat[row, place], printed, no_zeros)}{extra}"
     return text
 
 
-def _number(value: float, printed: int | None) -> str:
-    return f"{value:.2e}" if printed is None else f"{round(value, printed):.{printed}f}"
+def _number(value: float, printed: int, no_zeros: bool) -> str:
+    rounded = round(value, printed)
+    if no_zeros and value == 0:
+        return "0"
+    if no_zeros and rounded == 0:
+        least = f"{10**-printed:.{printed}f}"
+        return f"<{least}" if value > 0 else f">-{least}"
+    return f"{rounded:.{printed}f}"
 
 
 def places(
@@ -130,7 +143,7 @@ def places(
 
 
 def placed_where_known(
-    scores: pd.DataFrame, better: Mapping[str, str], digits: int | Mapping[str, int | None] = 4
+    scores: pd.DataFrame, better: Mapping[str, str], digits: int | Mapping[str, int] = 4
 ) -> pd.DataFrame:
     """As `places`, with 0 in a column without a direction."""
     known = scores.columns.intersection(list(better))

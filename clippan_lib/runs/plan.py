@@ -45,6 +45,7 @@ class Plan:
         parameters: of each notebook, by name.
         files: states of the files that parameters of notebooks name.
         remarks: which areas have no scores, and why.
+        data: folder of the data, if not the manifest's own.
     """
 
     manifest: Manifest
@@ -55,6 +56,7 @@ class Plan:
     parameters: dict[str, dict[str, Any]]
     files: States
     remarks: tuple[str, ...] = ()
+    data: Path | None = None
 
     @property
     def config(self) -> RunConfig:
@@ -170,7 +172,7 @@ def plan_run(
     }
     settings = Settings.of(dataset, preset, seed, config, campaign)
     files = states_read(value for value in extra.values() if isinstance(value, str) and isfile(value))
-    return Plan(loaded, settings, shared["device"], folder, found, parameters, files, remarks)
+    return Plan(loaded, settings, shared["device"], folder, found, parameters, files, remarks, data)
 
 
 def _find_notebooks(folder: Path, only: Collection[str] | None) -> tuple[Path, ...]:

@@ -4,29 +4,35 @@ import importlib.metadata
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pandas as pd
-from nbconvert import HTMLExporter
-from nbformat import NotebookNode
 
 from clippan_lib import __version__
 from clippan_lib.evaluation.judgement import verdict
 from clippan_lib.evaluation.scores import CONVENTION
-from clippan_lib.figures.page import Link, Picture, Section, render, table_of
+from clippan_lib.figures.page import Link, Opening, PageTable, Picture, Section, render
 from clippan_lib.files import write_text
-from clippan_lib.runs import results
+from clippan_lib.runs import opening, results, topics
 from clippan_lib.runs.folder import PAGE, RECORD
+from clippan_lib.runs.headline import headline, warning
+from clippan_lib.runs.notebook_page import write_html
 from clippan_lib.runs.plan import Plan
 from clippan_lib.runs.records import write_record
+from clippan_lib.runs.report_tables import tables_of
 
-_WIDGET = "application/vnd.jupyter.widget-view+json"
-_LINK = re.compile(r"\]\((\d\d_\w+)\.ipynb")
 _READING = (
-    "Means over the scenes; where a method was trained with several seeds, mean ± standard deviation over them. An "
-    f"arrow says which way is better, bold is the best of its column as printed. {CONVENTION}"
+    "Numbers are means over the scenes. Where a method was trained with several seeds, they are mean ± standard "
+    "deviation over the seeds. An arrow says which way is better. Bold is the best of its column as printed. "
+    f"{CONVENTION}"
+)
+_GLOSSARY = "10_glossary"
+_FILES = (
+    Link(RECORD, RECORD, note="settings, seed, versions and times"),
+    Link(results.FILE, results.FILE, results.CSV, "all numbers, scene by scene and seed by seed"),
 )
 PACKAGES = ("torch", "open_clip_torch", "numpy", "scipy", "h5py", "papermill", "nbconvert")
 
@@ -41,6 +47,8 @@ def write(plan: Plan, stamps: dict[str, dict[str, Any]]) -> None:
     folder = plan.place.results
     for path in plan.notebooks:
         write_html(folder / path.name)
+    if found := headline(results.load(plan.folder), plan.config.network):
+        opening.draw_opening(plan, found)
     record = run_record(plan, stamps)
     write_record(folder / RECORD, record)
     write_text(folder / PAGE, index_page(plan, record))
@@ -57,34 +65,6 @@ def _ends(page: Path) -> bool:
         return page.read_bytes().rstrip().endswith(b"</html>")
     except OSError:
         return False
-
-
-def write_html(notebook: Path, folder: Path | None = None) -> Path:
-    """Write an executed notebook as HTML, beside itself or into another folder.
-
-    Widgets are dead there, so the still image that goes with each is shown; links between numbered notebooks lead to
-    their pages.
-
-    Args:
-        notebook: the file.
-        folder: where the page goes, if not beside it.
-    """
-    shown = nbformat.read(notebook, 4)
-    shown.metadata.pop("widgets", None)
-    for cell in shown.cells:
-        if cell.cell_type == "markdown":
-            cell.source = _LINK.sub(r"](\1.html", cell.source)
-        for output in cell.get("outputs", ()):
-            _keep_still(output)
-    page, _ = HTMLExporter().from_notebook_node(shown)
-    path = (folder or notebook.parent) / f"{notebook.stem}.html"
-    write_text(path, page)
-    return path
-
-
-def _keep_still(output: NotebookNode) -> None:
-    if any(kind.startswith("image/") for kind in output.get("data", {})):
-        output.data.pop(_WIDGET, None)
 
 
 def run_record(plan: Plan, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -111,31 +91,62 @@ def run_record(plan: Plan, stamps: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def index_page(plan: Plan, record: dict[str, Any]) -> str:
-    """The run on one page: tables, figures and links, all relative to the run's folder."""
+    """The run on one page: what it found, then all tables and figures, and how it was made.
+
+    Args:
+        plan: of the run.
+        record: from `run_record`.
+    """
     title = f"{plan.manifest.title}: {plan.config.network}, {plan.preset} preset"
-    numbers = [
-        table_of(*results.displayed(rows), title, f"from {notebook}")
-        for (notebook, title), rows in results.frames(plan.folder).items()
+    links, ours = glossary_links(plan), f"{plan.config.network}-C"
+    tables: dict[str, list[PageTable]] = {topic: [] for topic in topics.TOPICS}
+    for rows in results.frames(plan.folder).values():
+        for topic, table in tables_of(rows, ours, links):
+            tables[topic].append(table)
+    pictures: dict[str, list[Picture]] = {topic: [] for topic in topics.TOPICS}
+    for path in sorted(plan.place.figures.glob("*.png")):
+        if path.stem != opening.NAME:
+            shown = Picture(f"figures/{path.name}", topics.caption(path.stem), f"figures/{path.stem}.pdf")
+            pictures[topics.topic_of_figure(path.stem)].append(shown)
+    sections = [
+        Section(topic, note, tables[topic], pictures[topic])
+        for topic, note in topics.TOPICS.items()
+        if tables[topic] or pictures[topic]
     ]
-    pictures = [
-        Picture(f"figures/{path.name}", path.stem.replace("_", " "), f"figures/{path.stem}.pdf")
-        for path in sorted(plan.place.figures.glob("*.png"))
+    sections += [
+        Section("How to read the tables", _READING),
+        Section("Notebooks, as they ran", links=_notebooks(plan, record)),
+        Section("How it was made", links=_FILES, facts=_facts(plan, record)),
     ]
-    notebooks = [
+    return render(title, sections, opening=_opening(plan, links))
+
+
+def _opening(plan: Plan, links: Mapping[str, str]) -> Opening:
+    caution = warning(plan.preset, plan.config.stage2_iterations)
+    found = headline(results.load(plan.folder), plan.config.network, links)
+    if found is None:
+        return Opening("The run compared no network of its own with a classical method.", warning=caution)
+    return Opening(found.sentence, found.numbers, opening.opening_picture(plan, found), caution)
+
+
+def glossary_links(plan: Plan) -> dict[str, str]:
+    """Name of a number to its place on the page of the glossary, if that notebook is a part of the run."""
+    for path in plan.notebooks:
+        if path.stem == _GLOSSARY:
+            texts = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown"]
+            headings = re.findall(r"^### (.+)$", "\n".join(texts), re.M)
+            places = {name: f"{_GLOSSARY}.html#{name.replace(' ', '-')}" for name in headings}
+            # "Zero-shot accuracy" is recorded as zero_shot_accuracy
+            recorded = {re.sub("[- ]", "_", name).lower(): place for name, place in places.items()}
+            return recorded | places
+    return {}
+
+
+def _notebooks(plan: Plan, record: dict[str, Any]) -> list[Link]:
+    return [
         Link(f"{path.stem}.html", path.stem, path.name, f"{record['seconds'][path.stem]:.0f} s")
         for path in plan.notebooks
     ]
-    kept = [
-        Link(RECORD, RECORD, note="settings, seed, versions and times"),
-        Link(results.FILE, results.FILE, results.CSV, "all numbers, scene by scene and seed by seed"),
-    ]
-    sections = [
-        Section("Numbers", _READING, tables=numbers),
-        Section("Pictures", pictures=pictures),
-        Section("Notebooks, as they ran", links=notebooks),
-        Section("Files", links=kept),
-    ]
-    return render(title, sections, _facts(plan, record))
 
 
 def _facts(plan: Plan, record: dict[str, Any]) -> dict[str, str]:

@@ -32,9 +32,8 @@ from pandas.io.formats.style import Styler
 
 from clippan_lib.errors import ResultsError
 from clippan_lib.evaluation.scores import DIFFERENCE
-from clippan_lib.figures.tables import as_text, decimals, header, placed_where_known, unit_of
+from clippan_lib.figures.tables import unit_of
 from clippan_lib.files import read_json, write_text
-from clippan_lib.metrics import BETTER
 from clippan_lib.runs.folder import RunFolder
 
 FILE, CSV = "metrics.json", "metrics.csv"
@@ -235,52 +234,6 @@ def frames(run_dir: str | Path) -> dict[tuple[str, str], pd.DataFrame]:
         (notebook, title if pd.isna(resolution) else f"{title}, {resolution} resolution"): rows
         for (notebook, title, resolution), rows in grouped
     }
-
-
-def pivot(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A wide table of numbers: the mean over scenes, then mean and standard deviation over seeds.
-
-    Args:
-        rows: one table of `frames`.
-    Returns: two tables of the same shape. Rows are told apart by method and variant, as far as they apply; columns are
-        metrics. The first is NaN where a value is missing, the second also where there is one seed, or none.
-    """
-    names = [key for key in ("method", "variant") if rows[key].notna().any()] or ["method"]
-    rows = rows.assign(**{key: rows[key].fillna("") for key in names})
-    seeds = rows.groupby([*names, "metric", "seed"], sort=False, dropna=False)["value"].apply(_mean)
-    grouped = seeds.groupby([*names, "metric"], sort=False)
-    order = pd.MultiIndex.from_frame(rows[names].drop_duplicates())
-    order = order if len(names) > 1 else order.get_level_values(0)
-    mean, spread = (
-        table.unstack("metric").reindex(index=order, columns=rows["metric"].unique())
-        for table in (grouped.apply(_mean), grouped.std())
-    )
-    return mean, spread
-
-
-def _mean(values: pd.Series) -> float:
-    return values.mean(skipna=False)
-
-
-def displayed(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A table to be read, of the numbers of `pivot`: units and directions in its headers, mean ± standard deviation.
-
-    Args:
-        rows: one table of `frames`.
-    Returns: the table as text, with the names of its rows as index; and, of the same shape, 1 where a score is the
-        best of its column, 2 where it is the second best, else 0. Numbers that belong to no method and no variant
-        stand below one another.
-    """
-    mean, spread = pivot(rows)
-    units = rows.drop_duplicates("metric").set_index("metric")["unit"]
-    digits = {metric: decimals(metric, mean[metric]) for metric in mean}
-    text, placed = as_text(mean, digits, spread), placed_where_known(mean, BETTER, digits)
-    headers = [header(metric, units[metric] if pd.notna(units[metric]) else None) for metric in mean]
-    text, placed = (table.set_axis(headers, axis=1) for table in (text, placed))
-    if rows[["method", "variant"]].isna().all(axis=None):
-        text = text.T.set_axis(["value"], axis=1).rename_axis("metric")
-        placed = pd.DataFrame(0, text.index, text.columns)
-    return text, placed
 
 
 def save_figure(run_dir: str | Path, name: str, figure: Figure) -> Figure:
