@@ -91,7 +91,8 @@ class ClassicalMethod:
         """
         if self.needs and sensor is None:
             raise ValueError(
-                f"{self.name} needs the MTF gains of a sensor ({', '.join(self.needs)}); give one, or another method"
+                f"{self.name} needs the MTF gains of a sensor ({', '.join(self.needs)}); give one (the command's "
+                "option --sensor), or another method"
             )
         return {"ratio": ratio} | {gain: getattr(sensor, gain) for gain in self.needs}
 

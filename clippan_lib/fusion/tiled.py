@@ -80,7 +80,10 @@ def staged_method(name: str, sensor: Sensor | None, ratio: int) -> StagedMethod:
     row, steps = find_method(name)
     plain = StagedMethod(partial(row.fuse.stages, **row.settings(sensor, ratio)), row.reach(ratio))
     if steps.count and sensor is None:
-        raise ValueError(f"{name} needs the MTF gains of a sensor for its steps of consistency; give one")
+        raise ValueError(
+            f"{name} needs the MTF gains of a sensor for its steps of consistency; give one (the command's option "
+            "--sensor)"
+        )
     return plain.behind(steps, sensor.gnyq, ratio) if sensor and steps.count else plain
 
 

@@ -150,7 +150,7 @@ def plan_contest(
     if sensor is None:
         without = [name for name in chosen if name in CLASSICAL and "gnyq_pan" in CLASSICAL[name].needs]
         chosen = [name for name in chosen if name not in without]
-        absent += [f"{name}: it needs PAN's gain, which is not measured; give a sensor" for name in without]
+        absent += [f"{name}: it needs PAN's gain, which is not measured; give --sensor" for name in without]
     if placed.units:
         if trained:
             raise DataError(placed.units)
