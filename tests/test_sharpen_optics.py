@@ -253,7 +253,7 @@ def test_where_pan_lies_off_ms_consistency_is_refused_with_the_shift(tmp_path, s
 
 def test_steps_in_the_name_are_checked_as_those_of_the_option_and_mean_the_same(tmp_path):
     (tmp_path / "off").mkdir()
-    with pytest.raises(DataError, match="1 step of consistency need.* " + OFF):
+    with pytest.raises(DataError, match="1 step of consistency needs .*" + OFF):
         plan_job(*scene(tmp_path / "off", shift=(1, -2)), "bt_h+1")
     paths = scene(tmp_path)
     named, asked = plan_job(*paths, "bt_h+2"), plan_job(*paths, "bt_h", consistent=2)
