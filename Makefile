@@ -47,7 +47,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/pip || $(PYTHON) -c "$$OLD" $(PYTHON)
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	$(BIN)/uv pip install --python $(BIN)/python --system-certs --compile-bytecode -c constraints.txt -e '.[test]'
+	$(BIN)/uv pip install --python $(BIN)/python --system-certs --compile-bytecode -c constraints.txt -e '.[test,docs]'
 	@touch $@
 
 define OLD
