@@ -2,7 +2,7 @@
 
     python docs/write_gallery.py [FOLDER]    index.html, a page per notebook, api/; FOLDER is gallery/ if not given
 
-Nothing is run. Formulas are typeset by MathJax from the web; without it they show as LaTeX.
+Nothing is run.
 """
 
 import argparse

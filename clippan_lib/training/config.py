@@ -262,7 +262,7 @@ class RunConfig(BaseModel):
         Of the file of a network its weights count, and of a CLIP's files their state, not their paths.
 
         Args:
-            stage: of `STAGES`.
+            stage: a key of `STAGES`.
             extra: whatever else decides the result, such as the seed, the data and the initial weights.
         Raises: ValueError on an unknown stage, listing the known ones.
         """
