@@ -35,8 +35,8 @@ TEXT = """# Is language a supervisor?
 This page is written by `python docs/write_supervisor.py` from what three benchmarks measured with the embedded CLIP
 ([model card](../clippan_lib/assets/MODEL_CARD.md)); the docstring of the script has the commands.
 
-The paper's claim is that language supervises fusion. This claim can be tested. A supervisor must rank images as the truth
-does, its gradient must point from an image to the truth, and words must move an image where they say. Only then may
+The paper's claim is that language supervises fusion. This claim can be tested. A supervisor must rank images as the
+truth does, its gradient must point from an image to the truth, and words must move an image where they say. Only then may
 Stage II gain by it.
 
 ## Gates on rendered scenes, before Stage I
