@@ -36,8 +36,8 @@ This page is written by `python docs/write_supervisor.py` from what three benchm
 ([model card](../clippan_lib/assets/MODEL_CARD.md)); the docstring of the script has the commands.
 
 The paper's claim is that language supervises fusion. This claim can be tested. A supervisor must rank images as the
-truth does, its gradient must point from an image to the truth, and words must move an image where they say. Only then may
-Stage II gain by it.
+truth does, its gradient must point from an image to the truth, and words must move an image where they say. Only
+then may Stage II gain by it.
 
 ## Gates on rendered scenes, before Stage I
 
