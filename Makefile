@@ -1,15 +1,25 @@
-# make demo: install, run everything on synthetic scenes, open the report it names.
-# make test, make gpu (what only a GPU can show), make soak (kills and bad inputs, an hour), make lint, make lab, make gallery. Another interpreter: make PYTHON=python3.12 demo
+# make demo     install, and run all notebooks on synthetic scenes; the last line names the report
+# make install  install only
+# make test     linters, unit tests and notebook checks
+# make lab      JupyterLab on the tour
+# make gallery  the course and an API reference as web pages
+# make lint     linters and types
+# make gpu      what only a GPU can show
+# make soak     kills and bad inputs, an hour
+# Another interpreter: make PYTHON=python3.12 demo
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test gpu soak lab gallery lint
+.PHONY: demo install test gpu soak lab gallery lint
 
-demo: $(READY)
+demo: install
 	$(BIN)/clippan run data_manifests/synthetic_wv3.yaml --preset demo
+
+install: $(READY)
+	@echo "The command is $(BIN)/clippan; after 'source $(BIN)/activate' it is clippan. Its options: $(BIN)/clippan --help"
 
 # One thread per worker: two workers share two cores. Files are handed out in the order of tests/conftest.py.
 test: lint
@@ -37,7 +47,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/pip || $(PYTHON) -c "$$OLD" $(PYTHON)
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	$(BIN)/uv pip install --python $(BIN)/python --system-certs --compile-bytecode -c constraints.txt -e '.[test]'
+	$(BIN)/uv pip install --python $(BIN)/python --system-certs --compile-bytecode -c constraints.txt -e '.[test,docs]'
 	@touch $@
 
 define OLD

@@ -102,7 +102,7 @@ def write_tensors(
 
     Args:
         path: the file; its folder is made if need be.
-        tensors: by name; on any device, in any layout, and they may be parts of one another.
+        tensors: tensors by name; on any device, in any layout, and they may be parts of one another.
         metadata: what the file's header says besides.
     Raises: CheckpointError if it cannot be written; what was there before stays.
     """

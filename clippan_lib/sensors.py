@@ -207,7 +207,8 @@ def get_sensor(name: str) -> Sensor:
     except KeyError:
         raise ValueError(
             f"unknown sensor {name!r}; known: {', '.join(SENSORS)}. "
-            "For another one give its bands and MTF gains explicitly (`Sensor(...)`, or a sensor block in the manifest)"
+            "For another one give its bands and MTF gains: `Sensor(...)`, a sensor block in the manifest, or that "
+            "block as a YAML file (--sensor FILE.yaml)"
         ) from None
 
 

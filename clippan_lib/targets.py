@@ -15,7 +15,7 @@ def refuse_unwritable(path: Path, made: bool = False) -> None:
     """Refuse an output that cannot become a file, before the work for it begins; nothing is left.
 
     Args:
-        path: of the output, which may be there.
+        path: path of the output, which may be there.
         made: whether folders that are missing will be made.
     Raises: OutputError naming what is there, or why the folder takes no file.
     """
@@ -50,7 +50,7 @@ def refuse_replacing(written: Iterable[Path], read: Iterable[Path]) -> None:
 
     Args:
         written: names of what will be written or removed.
-        read: of what is read.
+        read: files of what is read.
     Raises: OutputError naming both, or a folder that has the name of such a file.
     """
     known = {identity: path for path in read if (identity := _identity(path))}

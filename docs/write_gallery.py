@@ -1,6 +1,6 @@
-"""Write the course as web pages, with its stored outputs, for those who only want to look.
+"""Write the course as web pages, with its stored outputs, for those who only want to look; and an API reference.
 
-    python docs/write_gallery.py [FOLDER]    index.html and a page per notebook; FOLDER is gallery/ if not given
+    python docs/write_gallery.py [FOLDER]    index.html, a page per notebook, api/; FOLDER is gallery/ if not given
 
 Nothing is run, and the pages need no network.
 """
@@ -14,8 +14,9 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 from PIL import Image
+from write_reference import write_reference
 
-from clippan_lib.figures.page import Card, Section, inline, render
+from clippan_lib.figures.page import Card, Link, Section, inline, render
 from clippan_lib.files import write_text
 from clippan_lib.runs.notebook_page import write_html
 
@@ -26,19 +27,23 @@ _INTRODUCTION = (
 )
 
 
-def write_gallery(notebooks: Sequence[Path], folder: Path) -> Path:
+def write_gallery(notebooks: Sequence[Path], folder: Path, reference: Sequence[Link] = ()) -> Path:
     """Write a page per notebook and, last, the page that leads to them.
 
     Args:
-        notebooks: executed, in the order shown.
-        folder: made if it is not there.
+        notebooks: executed notebooks, in the order shown.
+        folder: where to write; it is made if it is not there.
+        reference: links to the pages of the API reference.
     Returns: the first page.
     Raises: ValueError naming a notebook without a figure.
     """
     folder.mkdir(parents=True, exist_ok=True)
     cards = [_card(path, folder) for path in notebooks]
     page = folder / "index.html"
-    write_text(page, render("CLIPPan: the course", [Section(note=_INTRODUCTION, cards=cards)]))
+    sections = [Section(note=_INTRODUCTION, cards=cards)]
+    if reference:
+        sections.append(Section("API reference", links=reference))
+    write_text(page, render("CLIPPan: the course", sections))
     return page
 
 
@@ -68,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "gallery")
     folder = parser.parse_args(arguments).folder
-    print(f"Gallery: {write_gallery(sorted((ROOT / 'notebooks').glob('*.ipynb')), folder)}")
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    print(f"Gallery: {write_gallery(notebooks, folder, write_reference(folder / 'api'))}")
 
 
 if __name__ == "__main__":

@@ -61,8 +61,8 @@ full resolution, by the truth there (MPSNR, dB), over {synthetic} scenes:
 - The synthetic scenes are rendered, and the band-wise network and the stack have seen scenes of this kind. On real
   scenes there is no truth at full resolution to repeat the second table with.
 - One scale down the optics, the noise and the land are not those of full resolution.
-- The fusions share members: a method with and without consistency is no independent witness.
-- The stack, and steps of consistency with PAN, are told how sharp the truth is, as in the tables of the course.
+- The fusions share members: the results of a method with and without consistency are not independent.
+- The stack, and steps of consistency with PAN, know how sharp the truth is, as in the tables of the course.
 - The indices are those of `clippan_lib.metrics`, whose docstrings say where a convention could not be established.
 """
 

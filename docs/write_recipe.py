@@ -38,18 +38,18 @@ repeat it.
 
 ## What the image of `demo` is made of
 
-A network is trained one scale lower for 60 iterations: longer, it learns that scale only. Stage II starts there and
-trains at full resolution without truth. In Stage II the network's last layer is two steps of consistency with
-LRMS and with PAN. L_spec degrades with the MTF gains that were measured on the pair. L_spat and the last layer
-compare the bands' share in PAN with PAN as sharp as the truth: of the synthetic scenes the MS optics one scale
-finer have a gain of .37 at Nyquist, PAN has .14. Where no truth exists, as on a scene of your own, they take PAN
-as it is.
+A network is trained one scale lower for 60 iterations. With more iterations it learns only that scale. Stage II starts
+with this network and trains it at full resolution without truth. In Stage II the network's last layer is two steps of
+consistency with LRMS and with PAN. L_spec degrades with the MTF gains that were measured on the pair. L_spat and the last
+layer compare the bands' share in PAN with PAN as sharp as the truth. For the synthetic scenes the MS optics one scale
+finer have a gain of .37 at Nyquist, and PAN has .14. Where no truth exists, as on a scene of your own, L_spat and the
+last layer take PAN as it is.
 
 `clippan sharpen --adapt` starts from the band-wise network of the package instead, and trains it little.
 
 ## Stage II at full resolution, synthetic WorldView-3 scenes
 
-`python benchmarks/recipe.py`: PNN, without language but where a row has a weight for it, MPSNR (dB), mean ±
+`python benchmarks/recipe.py`: PNN, MPSNR (dB); only rows that name a weight of language train with it. Mean ±
 standard deviation over {seeds} seeds. Each seed has its own Stage I and pseudo-supervisor, which is its start.
 The values of the preset were chosen by `val`; `test` judges. Rows with language, here and below, are of the earlier
 embedded CLIP; [supervisor.md](supervisor.md) has those of today's.
@@ -101,9 +101,9 @@ above:
 
 {variants}
 
-The degraded LRMS of this page has no noise of its own, and its bands lie on one another. Of a real one neither is
-so, and there many steps of consistency fit what is no part of the image; at full resolution one sees them as ripples
-beside bright edges. So the stack has one step, though three would have a little more here. Three steps minus
+The degraded LRMS of this page has no noise of its own, and its bands lie on one another. Neither holds for a real
+LRMS. There many steps of consistency fit what is no part of the image, and at full resolution they show as ripples
+beside bright edges. So the stack has one step, though three steps would gain a little more here. Three steps minus
 one, where LRMS is spoiled, MPSNR (dB), mean ± standard deviation over the rows above with measured gains:
 
 {spoiled}
@@ -116,8 +116,8 @@ one, where LRMS is spoiled, MPSNR (dB), mean ± standard deviation over the rows
 - The ridge of the stack (.3), its members and its step were chosen while looking at these five scenes,
   so the differences are a little too good.
 - `fe_hpm`, `sr_d` and `tv` are no members: they look at their whole image, so tiles would leave traces.
-- Networks trained on the scene one scale lower were members once. With the steps that include PAN they brought
-  nothing, and were taken out; no benchmark here shows it.
+- Networks trained on the scene one scale lower were members once. With the steps that include PAN they did not
+  help, and were taken out. No benchmark here shows this.
 """
 
 

@@ -35,11 +35,11 @@ TEXT = """# Is language a supervisor?
 This page is written by `python docs/write_supervisor.py` from what three benchmarks measured with the embedded CLIP
 ([model card](../clippan_lib/assets/MODEL_CARD.md)); the docstring of the script has the commands.
 
-The paper's claim is that language supervises fusion. That can be tested. A supervisor must rank images as the truth
-does, its gradient must point from an image to the truth, and words must move an image where they say. Only then may
-Stage II gain by it.
+The paper's claim is that language supervises fusion. This claim can be tested. A supervisor must rank images as the
+truth does, its gradient must point from an image to the truth, and words must move an image where they say. Only
+then may Stage II gain by it.
 
-## Gates on rendered scenes, as it is
+## Gates on rendered scenes, before Stage I
 
 {drawn} drawn scenes that no training has seen; the CLIP before Stage I; mean ± half of the 95 % interval.
 

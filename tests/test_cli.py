@@ -3,6 +3,7 @@
 import importlib.metadata
 import io
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,14 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from clippan_lib import cli
+from clippan_lib import __version__, cli
 from clippan_lib.data.fetch import Fetched
 from clippan_lib.errors import DataError, Refusal, ResultsError, RunFailed
+from clippan_lib.fusion import CLASSICAL, NETWORKS
 from clippan_lib.runs import results
 from clippan_lib.runs.progress import bars
+from clippan_lib.sensors import SENSORS
+from clippan_lib.training.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
@@ -137,6 +141,64 @@ def test_a_misspelt_command_has_status_2_and_shows_its_usage(command, capsys, ar
     assert caught.value.code == 2
     assert "usage: clippan" in capsys.readouterr().err
     assert not command.executed
+
+
+COMMANDS = {
+    name: command
+    for action in cli.parser()._subparsers._group_actions  # argparse names them nowhere else
+    for name, command in action.choices.items()
+}
+
+
+def test_the_version_is_the_packages(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert (caught.value.code, capsys.readouterr().out) == (0, f"clippan {__version__}\n")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_in_a_help_text_are_commands(name):
+    examples = COMMANDS[name].examples
+    assert examples
+    for example in examples:
+        program, *words = shlex.split(example)
+        assert program == "clippan" and cli.parser().parse_args(words).command == name
+        assert f"  {example}\n" in COMMANDS[name].format_help() + "\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_help_text_has_a_sentence_and_the_default_of_each_option(name):
+    for action in COMMANDS[name]._actions:
+        assert action.help
+        if not action.option_strings or action.dest == "help":
+            continue
+        said = "(required)" if action.required else "default: "
+        assert said in action.help, action.option_strings
+        given = action.default if isinstance(action.default, list) else [action.default]
+        shown = " ".join(str(each) for each in given if type(each) in (int, str))
+        if action.dest != "consistent":  # 0 of them are none
+            assert f"default: {shown}" in action.help or action.required, action.option_strings
+
+
+@pytest.mark.parametrize(
+    ("name", "lists"),
+    [
+        ("run", [NETWORKS, PRESETS]),
+        ("table", [NETWORKS, PRESETS]),
+        ("sharpen", [CLASSICAL, SENSORS, ["stack", "bandwise"]]),
+        ("compare", [CLASSICAL, SENSORS, ["stack", "bandwise"]]),
+        ("score", [SENSORS]),
+    ],
+)
+def test_a_help_text_lists_all_names_that_its_options_take(name, lists):
+    words = COMMANDS[name].format_help().replace(",", " ").split()
+    assert {each for names in lists for each in names} <= set(words)
+    assert not any(line.rstrip().endswith("-") for line in COMMANDS[name].format_help().splitlines())
+
+
+def test_no_command_is_too_heavy_to_ask_for_the_version():
+    asked = "import sys; from clippan_lib import cli; cli.parser(); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True).stdout == "False\n"
 
 
 def test_a_scene_is_sharpened_by_gsa_where_no_method_is_given(monkeypatch, capsys):

@@ -107,6 +107,7 @@ def test_an_unknown_preset_is_refused_with_the_choices():
         ({"truth": "soft"}, r"truth: .*'delivered' or 'sharp', got 'soft'"),
         ({"schedule": "step"}, r"schedule: .*'constant' or 'cosine', got 'step'"),
         ({"network": "bdsd", "warm_start": False}, r"network: .*'bdsd'; choose from pnn, lambda_pnn"),
+        ({"network": "bdsd"}, r"^network: unknown 'bdsd'; choose from pnn, lambda_pnn, [^;:]*$"),
         (
             {"pseudo": "shop", "warm_start": False},
             r"pseudo: .*'shop'; choose from pnn, .*ship, .*exp.*NAME.saf",

@@ -2,6 +2,8 @@
 
 import ast
 import copy
+import json
+import os
 import re
 import subprocess
 import sys
@@ -13,10 +15,11 @@ import nbformat
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+CONDA_NAMES = {"pytorch": "torch", "pytorch-cpu": "torch", "matplotlib-base": "matplotlib"}
 IMPORT_NAMES = {"yaml": "pyyaml", "sklearn": "scikit-learn", "open_clip": "open-clip-torch", "PIL": "pillow"}
 # Used where a user has it, and never needed.
 OPTIONAL = {"mamba_ssm"}
@@ -34,8 +37,8 @@ def environment() -> dict:
 
 
 def wanted(project: dict) -> dict[str, str]:
-    """Name to version bounds, of the package and its tests."""
-    texts = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    """Name to version bounds, of the package, its tests and its documentation."""
+    texts = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
     return {canonicalize_name(item.name): str(item.specifier) for item in map(Requirement, texts)}
 
 
@@ -100,6 +103,36 @@ def test_a_planted_difference_is_found(plant):
     assert len(disagreements(project(), planted)) == 1
 
 
+def test_binder_installs_what_the_package_needs_and_one_python_that_it_supports():
+    binder = yaml.safe_load((ROOT / ".binder/environment.yml").read_text())
+    python = re.fullmatch(r"python =(3\.\d+)", binder["dependencies"].pop(0))  # repo2docker reads this form
+    assert SpecifierSet(project()["requires-python"]).contains(python[1])
+    have = offered(binder)
+    assert have.pop("pip") == ""
+    assert have == {
+        canonicalize_name(item.name): str(item.specifier)
+        for item in map(Requirement, project()["dependencies"])
+    }
+
+
+def test_binder_installs_the_package_itself_at_last():
+    script = ROOT / ".binder/postBuild"
+    assert os.access(script, os.X_OK)
+    assert subprocess.run(["bash", "-n", script]).returncode == 0
+    assert "pip install --no-cache-dir --no-deps --editable ." in script.read_text()
+    for pattern in re.findall(r"\S+\.ipynb", script.read_text()):
+        assert list(ROOT.glob(pattern)), pattern
+
+
+def test_a_devcontainer_has_a_supported_python_and_calls_the_makefile():
+    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
+    version = re.fullmatch(r"python:(3\.\d+)(-\w+)?", container["image"])[1]
+    assert SpecifierSet(project()["requires-python"]).contains(version)
+    make, target = container["postCreateCommand"].split()
+    assert make == "make" and re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
+    assert "/.venv/bin:" in container["remoteEnv"]["PATH"]
+
+
 def test_every_import_is_declared():
     declared = wanted(project())
     ours = {"clippan_lib"} | {
@@ -123,13 +156,14 @@ def test_constraints_pin_every_declared_package_within_its_bounds():
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     pins = dict(line.split("==") for line in lines)
     pins = {canonicalize_name(name): version for name, version in pins.items()}
-    for text in [*project()["dependencies"], *project()["optional-dependencies"]["test"]]:
-        item = Requirement(text)
-        assert item.specifier.contains(pins[canonicalize_name(item.name)]), text
+    for name, bounds in wanted(project()).items():
+        assert SpecifierSet(bounds).contains(pins[name]), name
 
 
 def test_no_file_names_an_index():
-    for name in ("pyproject.toml", "environment.yml", "constraints.txt", "Makefile", ".ci/run"):
+    names = ["pyproject.toml", "environment.yml", "constraints.txt", "Makefile", ".ci/run"]
+    names += [".binder/environment.yml", ".binder/postBuild", ".devcontainer/devcontainer.json"]
+    for name in names:
         assert not re.search(r"https?://|index-url|find-links", (ROOT / name).read_text()), name
 
 

@@ -103,6 +103,13 @@ def test_the_kernel_is_that_of_mtf_and_its_gain_is_marked_at_nyquist(view):
     assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (0.25, 0.3)
 
 
+def test_a_new_ratio_takes_the_part_at_hand_to_its_own_grid(view):
+    view.set(row=60, column=64)
+    for ratio in (3, 5, 7, 4):
+        view.set(ratio=ratio)
+        assert all(each % ratio == 0 for each in view._cover[:4])
+
+
 @pytest.mark.parametrize("name", SENSORS)
 def test_a_sensor_brings_its_bands_gains_and_ratio(view, name):
     sensor = SENSORS[name]

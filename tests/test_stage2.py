@@ -530,9 +530,9 @@ def test_one_scale_down_the_judges_truth_reaches_no_weight(tmp_path, judged):
     assert same(*weights) and not same(weights[0], state(pseudo))
 
 
-def test_the_network_of_the_readme_trains_once_it_is_registered(monkeypatch):
-    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
-    [example] = re.findall(r"### Add your network.*?```python\n(.*?)```", readme, re.S)
+def test_the_network_of_the_page_of_methods_trains_once_it_is_registered(monkeypatch):
+    page = (Path(__file__).resolve().parents[1] / "docs/methods.md").read_text()
+    [example] = re.findall(r"## Add your network.*?```python\n(.*?)```", page, re.S)
     scope = {"__name__": "mine"}
     exec(example, scope)
     monkeypatch.setitem(NETWORKS, "mine", scope["Mine"])

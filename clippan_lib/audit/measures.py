@@ -48,7 +48,7 @@ def pan_surface(
     Args:
         lrms, pan: one window, side at least `SMALLEST`.
         sensor: MTF gains and ratio.
-        reach: of the offsets, px of PAN.
+        reach: reach of the offsets, px of PAN.
     Returns: rows dy = -reach..reach, columns dx; None if an image is flat.
     """
     margin, size = reach // sensor.ratio + 2, lrms.shape[-2:]

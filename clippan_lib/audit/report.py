@@ -20,7 +20,7 @@ def write(audit: Audit, path: str | Path) -> None:
 
     Args:
         audit: from `clippan_lib.audit.audit`.
-        path: of the page; its folder is made if need be.
+        path: path of the page; its folder is made if need be.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -35,18 +35,18 @@ class SplitAudit:
         split, resolution: which.
         sensor: its sensor.
         patches: the windows, None if the files could not be opened.
-        side: of a window, in LRMS px.
+        side: side of a window, in LRMS px.
         looked, detailed: windows read, and those of the sample among them.
         refusals: why others could not be read.
         no_window: why there is none, though nothing is wrong with the files; "" if there are windows.
         filled: scene -> whether it holds anything but zeros.
         zeros, saturated: values that are 0, and the largest or more; `counts` of all; by image.
-        low, high: of each band and of PAN, in [0, 1].
+        low, high: smallest and largest value of each band and of PAN, in [0, 1].
         prints: fingerprints of the measured MS and the windows they are from.
         surfaces: R2 of PAN from the bands by offset, one per window of the sample.
         phases: offset of LRMS on the reference -> windows of the sample.
         errors: energy of LRMS that the reference, degraded with each of `GAINS`, does not explain, per band.
-        energy: of LRMS about its mean, per band.
+        energy: energy of LRMS about its mean, per band.
         fits: how well each of `orders` explains the haze, one row per window of the sample.
         darks: `dark_ratios`, one row per window of the sample.
         examples: the first windows of the sample.

@@ -47,7 +47,7 @@ def audit(
         manifest: from `load_manifest`.
         data_root: as in `open_dataset`.
         sample: windows per split and resolution that are measured in detail, at least 1.
-        seed: of that sample.
+        seed: seed of the sample.
         progress: called after each window, labelled by split and resolution.
     Returns: findings in the order of the checks, the measurements, and examples of leaks.
     Raises: ValueError on a sample below 1.

@@ -47,8 +47,8 @@ class Campaign:
     Args:
         table: 1 to 5, of the paper.
         entries: in the order of the table.
-        config: of the runs, before a row changes it.
-        preset, seeds, device: of all runs.
+        config: configuration of the runs, before a row changes it.
+        preset, seeds, device: preset, seeds and device of all runs.
         changes: fields of `RunConfig` that the user set.
         data: folder of the data files; None for each manifest's own.
         folder: runs/campaigns/<name>.
@@ -122,7 +122,7 @@ def plan_campaign(
         data: folder of the data files, if not each manifest's own.
         preset: "smoke", "demo" or "paper".
         device: "cpu", "cuda" or "auto".
-        name: of the campaign's folder; made of table, preset, datasets and changes if None.
+        name: name of the campaign's folder; made of table, preset, datasets and changes if None.
         changes: values of fields of `RunConfig`.
         runs: where runs are kept.
     Raises: Refusal or another ValueError for what does not fit, ManifestError, DataError.

@@ -76,10 +76,10 @@ class Contest:
 
     Args:
         dataset: the manifest's name.
-        title: of dataset and way of judging.
+        title: title of dataset and way of judging.
         judged: "full" or "reduced" resolution of the test scenes; or "lowered": one scale down by the truth, with the
             indices that need none beside it.
-        lines: of `scores.csv`; a line that is not done has no scores.
+        lines: lines of `scores.csv`; a line that is not done has no scores.
         seeds: how many were asked for.
     """
 

@@ -30,8 +30,8 @@ class Table:
     """A table ready to be shown.
 
     Args:
-        name: of its file.
-        title: of dataset and resolution.
+        name: name of its file.
+        title: title of dataset and resolution.
         text: as it is printed.
         placed: 1 best, 2 second best of a column, 0 others.
         note: how to read it, where `reading` does not say so.

@@ -54,7 +54,7 @@ class Task:
 
     Args:
         notebook: its name.
-        manifest: of the dataset.
+        manifest: manifest of the dataset.
         data: folder of the data files; None for the manifest's own.
         preset, seed, device: as in `plan_run`.
         changes: fields of `RunConfig` that differ from the preset's.

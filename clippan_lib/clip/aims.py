@@ -21,7 +21,7 @@ class Aim:
         wordings: texts that the supervisor is trained with; "{cover}" is a kind of land.
         unseen: texts that it is never trained with.
         change: from the truth to the truth changed that way, in any linear unit.
-        axis: of `evaluation.gates.axes`, what must move most if the words are followed; None of the truth.
+        axis: the axis of `evaluation.gates.axes` that must move most if the words are followed; None for the truth.
         up: whether it must rise.
     """
 

@@ -72,7 +72,7 @@ class Supervisor(nn.Module):
             since an adapter of its own can give a type away without a look at the image. "lora" trains the image
             tower in the place of CA (`alternatives.LowRank`), and "prompts" a context of the texts
             (`alternatives.LearnedContext`).
-        reduction: of every bottleneck.
+        reduction: reduction of every bottleneck.
         image_residual: the image adapters' share, in [0, 1]; used by CA only.
         text_residual: the text adapters' share, in [0, 1]; used by CA only.
     Raises: ValueError on an unknown name or a value out of range; what `LearnedContext` raises.

@@ -45,7 +45,7 @@ class DenseTower(nn.Module):
 
     Args:
         num_classes: d, the length of a feature.
-        width: of all layers.
+        width: width of all layers.
         depth: residual blocks at full resolution.
     """
 

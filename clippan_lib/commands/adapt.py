@@ -27,10 +27,10 @@ def adapt(options: argparse.Namespace, sensor: Sensor | None, start: Path | str 
     """Train on the scene itself.
 
     Args:
-        options: of `clippan sharpen`.
-        sensor: of the scene, if it is known.
+        options: options of `clippan sharpen`.
+        sensor: sensor of the scene, if it is known.
         start: what --method says.
-        shift: by which MS is moved first, PAN px.
+        shift: shift by which MS is moved first, PAN px.
     Returns: the network's file.
     Raises: Refusal or another ValueError; RunFailed if a notebook fails.
     """
@@ -61,9 +61,9 @@ def certify(options: argparse.Namespace, file: Path, shift: Shift) -> Path:
     """Repeat the training one scale down, where MS is the truth, and compare with every method; into the run's folder.
 
     Args:
-        options: of `clippan sharpen`.
-        file: of the network, in its run's folder.
-        shift: by which MS is moved first, PAN px.
+        options: options of `clippan sharpen`.
+        file: file of the network, in its run's folder.
+        shift: shift by which MS is moved first, PAN px.
     Returns: the page.
     Raises: DataError or another ValueError where the scene allows no comparison.
     """

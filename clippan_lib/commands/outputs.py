@@ -17,7 +17,7 @@ def refuse_output(options: argparse.Namespace, networks: Sequence[Path]) -> None
     """Look at the file that `clippan sharpen` is to write, and at the folder of its finished tiles.
 
     Args:
-        options: of the command.
+        options: options of the command.
         networks: files, or folders of runs, that are given as the method.
     Raises: OutputError saying why it cannot be; DataError where an image has a name that none can have.
     """
@@ -31,8 +31,8 @@ def refuse_folder(options: argparse.Namespace, names: Sequence[str]) -> None:
     """Look at the folder, which may still have to be made, that `clippan compare` is to write into.
 
     Args:
-        options: of the command.
-        names: of the files that it writes.
+        options: options of the command.
+        names: names of the files that it writes.
     Raises: as `refuse_output`.
     """
     written = [options.out / name for name in names]

@@ -42,8 +42,8 @@ def hdf5_arrays(file: h5py.File, path: Path, keys: Sequence[str]) -> list[h5py.D
 
     Args:
         file: open.
-        path: of the file, for messages.
-        keys: of the arrays.
+        path: path of the file, for messages.
+        keys: keys of the arrays.
     Raises: DataError if one is not there, lies in another file, or was not written as a whole.
     """
     found = []

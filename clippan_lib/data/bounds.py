@@ -23,7 +23,7 @@ def refuse_unheld(what: str, shapes: Iterable[tuple[int, ...]], remedy: str, eac
 
     Args:
         what: has these values, for the message.
-        shapes: of its arrays.
+        shapes: shapes of its arrays.
         remedy: what a user does.
         each: bytes of a value.
     Raises: DataError with its size and that of the memory.

@@ -115,7 +115,7 @@ def download(url: str, part: PartialFile, remedy: str, report: Report) -> None:
 
     Args:
         url: http or https.
-        part: of the file; its folder must exist.
+        part: partial copy of the file; its folder must exist.
         remedy: what a user does if the address gives no file.
         report: called with (bytes done, bytes in all or 0 if the server does not say).
     Raises: DataError for an address that gives no file, headers that cannot be right, a source that stays out of reach

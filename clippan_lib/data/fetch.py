@@ -46,7 +46,7 @@ def fetch(
     """Get the files of a dataset; called again after any failure, it goes on where it was.
 
     Args:
-        manifest: of the dataset.
+        manifest: manifest of the dataset.
         root: the data folder, `data_root` of `open_dataset`; made if it is not there.
         announce: called with the title, licence, citation and homepage before any address is asked.
         progress: called with (path, bytes done, bytes in all or 0 if the server does not say, {}).

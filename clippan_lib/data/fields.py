@@ -22,7 +22,7 @@ def read_fields(path: Path, what: str) -> dict[str, Any]:
     """The fields at the top of a YAML file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         what: it should be, for messages.
     Raises: ManifestError if it cannot be read, or holds no fields.
     """
@@ -72,8 +72,8 @@ def explain(path: Path, item: Mapping[str, Any]) -> str:
     """What is wrong with a field, and the remedy.
 
     Args:
-        path: of the file.
-        item: of `ValidationError.errors()`.
+        path: path of the file.
+        item: an item of `ValidationError.errors()`.
     """
     field = ".".join(str(part) for part in item["loc"]) or "manifest"
     message = item["msg"].removeprefix("Value error, ")

@@ -22,7 +22,7 @@ def least_side(ratio: int, step: int) -> int:
 
     Args:
         ratio: PAN-to-MS scale.
-        step: of `stacks.step_down`.
+        step: step of `stacks.step_down`.
     """
     return AREA_SIDES[-1] // ratio * step
 
@@ -32,7 +32,7 @@ def complete(valid: Mask, size: int, stride: int) -> Bool[Tensor, "rows columns"
 
     Args:
         valid: pixels.
-        size, stride: of the square windows, px; what does not fill one at the bottom and right is left out.
+        size, stride: size and stride of the square windows, px; a rest at the bottom and right is left out.
     """
     if min(valid.shape) < size:
         return valid.new_zeros(0, 0)

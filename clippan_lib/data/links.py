@@ -15,7 +15,7 @@ def array_in(file: h5py.File, path: Path, key: str) -> h5py.Dataset | None:
 
     Args:
         file: open.
-        path: of the file, for messages.
+        path: path of the file, for messages.
         key: at the top.
     Raises: DataError if the key, or its values, lie in another file: h5py would read any file that one may read.
     """

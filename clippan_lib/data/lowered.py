@@ -12,7 +12,7 @@ class LoweredReader(Reader):
     """See `Dataset.lowered`.
 
     Args:
-        reader: of any kind of source; splits without reduced resolution are left out.
+        reader: a reader of any kind of source; splits without reduced resolution are left out.
         judged: whether the training scenes are the test scenes.
     """
 

@@ -26,7 +26,7 @@ class Reader(ABC):
     What its stacks depend on beside the source, `sensor` and `sharp_truth`, is set before any is made: see `again`.
 
     Args:
-        manifest: of the reader's kind.
+        manifest: manifest of the reader's kind.
         root: folder that the manifest's paths are relative to.
     Raises: DataError for files that are missing, not what the manifest says, or outside of the folder.
     """

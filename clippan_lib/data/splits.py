@@ -93,7 +93,7 @@ def deal(names: Sequence[str], fractions: Mapping[str, float]) -> dict[str, list
     """Deal scenes to the splits in their order, always to the split that is furthest behind its share.
 
     Args:
-        names: of the scenes, in a fixed order.
+        names: names of the scenes, in a fixed order.
         fractions: share of each split, in [0, 1], summing to 1.
     Returns: split -> its scenes; a split that gets none is absent.
     """

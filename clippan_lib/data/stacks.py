@@ -52,8 +52,8 @@ class Places(NamedTuple):
     """Windows of a regular tiling, by their numbers: counted scene after scene and row by row, those with NoData too.
 
     Args:
-        stride: of the tiling, px of LRMS.
-        numbers: of the windows that are meant.
+        stride: stride of the tiling, px of LRMS.
+        numbers: numbers of the windows that are meant.
     """
 
     stride: int
@@ -90,7 +90,7 @@ class SceneStack(ABC):
         names: one per scene.
         sensor: bands and optics of all of them.
         resolution: "full" (as measured) or "reduced" (degraded by `ratio`, so that a reference exists).
-        height, width: of LRMS, px.
+        height, width: height and width of LRMS, px.
         has_gt: whether `read` gives a reference.
         max_value: what stored values were divided by.
     """

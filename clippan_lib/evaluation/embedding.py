@@ -74,7 +74,7 @@ def layout(features: Features, perplexity: float | int = 30, seed: int = 0) -> F
     Args:
         features: (b, d) embeddings.
         perplexity: effective number of neighbours, below b.
-        seed: of the optimisation; equal seeds give equal layouts.
+        seed: seed of the optimisation; equal seeds give equal layouts.
     Returns: (b, 2), arbitrary units: only who lies near whom means something.
     Raises: ValueError if there are too few embeddings for the perplexity, or all of them are equal.
     """

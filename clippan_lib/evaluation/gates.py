@@ -37,7 +37,7 @@ class Case:
     """One scene with its truth.
 
     Args:
-        name: of the scene.
+        name: name of the scene.
         lrms, pan, gt: a batch of one, [0, 1].
         fused: what methods made of the pair.
         gnyq: MTF gain at Nyquist, one per band.

@@ -9,7 +9,7 @@ def confidence_interval(values: np.ndarray, level: float = 0.95) -> tuple[float,
 
     Args:
         values: (n,), one per seed.
-        level: of confidence, between 0 and 1.
+        level: level of confidence, between 0 and 1.
     Returns: mean, half width; the half width is NaN for fewer than two values.
     Raises: ValueError on no values or on NaN.
     """

@@ -66,7 +66,7 @@ def judge(
     Args:
         supervisor: adapted or not.
         dense: judge the loss at every place.
-        count: of deliveries, 2 at least.
+        count: number of deliveries, 2 at least.
         progress: called with ("deliveries", done, count, {}).
     Raises: ValueError on bands or a ratio that deliveries cannot have (`deliveries.make`).
     """

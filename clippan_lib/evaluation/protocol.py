@@ -44,7 +44,7 @@ def spoil(hrms: HRMS, sensor: Sensor, strength: float | int = 1.0, seed: int = 0
         hrms: (b, c, H, W), [0, 1].
         sensor: gains and ratio.
         strength: factor of each operation, above 0.
-        seed: of the noise.
+        seed: seed of the noise.
     Returns: name to (b, c, H, W), clipped to [0, 1].
     Raises: ValueError on a strength that is not above 0.
     """
@@ -194,7 +194,7 @@ def random_steps(count: int, dim: int, seed: int = 0) -> Steps:
 
     Args:
         count: pairs.
-        dim: of CLIP's space.
+        dim: dimension of CLIP's space.
         seed: equal seeds give equal directions.
     Returns: (count, 2, dim) float64, unit length, uniform on the sphere.
     """
@@ -209,7 +209,7 @@ def fitted_step(fusions: Fusions, kinds: Sequence[str] = SPOILED) -> Step:
     Fitted on training patches and judged on others it says what a text could reach at best.
 
     Args:
-        fusions: of training patches.
+        fusions: fusions of training patches.
         kinds: the spoilings it shall see.
     """
     differences = [fusions.steps[TRUE] - fusions.steps[kind] for kind in kinds]
@@ -254,7 +254,7 @@ def resample(
         values: (m, n), a row per candidate, a column per patch.
         blocks: (n,), patches that are not independent share a number.
         draws: how many.
-        seed: of the draws.
+        seed: seed of the draws.
     Returns: (draws, m) means.
     Raises: ValueError on a single block: it has no spread to draw from.
     """
@@ -284,7 +284,7 @@ def rank(
 
     Args:
         candidates: name to unit steps.
-        fusions: of held-out patches.
+        fusions: fusions of held-out patches.
         chance: shares of random directions, see `share_won`.
         draws, seed: see `resample`.
     Returns: per candidate: agreement with true fusions; wins and difference (each with its bootstrap interval,
@@ -335,7 +335,7 @@ def against(
     Args:
         reference: name of a candidate.
         candidates: name to unit steps.
-        fusions: of held-out patches.
+        fusions: fusions of held-out patches.
         draws, seed: see `resample`.
     Returns: per other candidate: lead, its share won minus the reference's, and its 95 % interval, low and high.
     Raises: ValueError if the reference is no candidate.

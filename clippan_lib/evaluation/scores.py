@@ -27,7 +27,7 @@ def classical_methods(dataset: Dataset, names: Sequence[str] = BASELINES) -> dic
 
     Args:
         dataset: says sensor and ratio.
-        names: of classical methods, as `fusion.find_method` takes them.
+        names: names of classical methods, as `fusion.find_method` takes them.
     Raises: ValueError on an unknown name.
     """
     methods = {name: get_method(name, dataset.sensor, dataset.ratio) for name in names}
@@ -133,7 +133,7 @@ def evaluate(
         methods: name to a fusion method, or to several that were trained with one seed after the other.
         scenes: test scenes, of one resolution or of both.
         device: where the methods run.
-        first_seed: of each method that is given as several.
+        first_seed: first seed of each method that is given as several.
     Returns: columns method, seed (none for a single method), scene, resolution, then one per metric; NaN where a
         scene of its resolution has no such score, and on a scene that cannot be scored, which a warning names.
     Raises: ValueError without scenes.

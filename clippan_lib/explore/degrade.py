@@ -1,6 +1,5 @@
 """What the MTF does to an image: sensor, gain, ratio and phase by sliders."""
 
-from collections.abc import Hashable
 from functools import cached_property, partial
 
 import numpy as np
@@ -10,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from clippan_lib.data import Scene
 from clippan_lib.explore.areas import Area, AreaExplorer, Cover, area_around, area_sliders, cover_of
@@ -62,7 +62,7 @@ class Degrade(AreaExplorer):
         # The scene's own row, which a manifest may have changed, before the table's
         self.sensors = {**SENSORS, scene.sensor.name: scene.sensor}
         self._cover: Cover | None = None
-        self._state: Hashable = None
+        self._state: tuple[float, int, int, Cover] | None = None
         controls = self._controls()
         size = controls["size"]
         self.pictures = self._listen(Canvas(tuple(self.image.shape[-2:]), (size.min, size.max, 1), 1, 0.4))
@@ -115,7 +115,9 @@ class Degrade(AreaExplorer):
         return mtf_kernel((self["gain"],), self["ratio"])[0].numpy()
 
     def _settle(self) -> None:
-        self._cover = cover_of(self.area, self._sides, 2 * _SIZES[1], self["ratio"], self._cover)
+        # The corners of a cover lie on the grid of its ratio
+        before = self._cover if self._state and self._state[1] == self["ratio"] else None
+        self._cover = cover_of(self.area, self._sides, 2 * _SIZES[1], self["ratio"], before)
         state = self["gain"], self["ratio"], self["phase"], self._cover
         if state != self._state:
             self._state, self._parts = state, self._degrade(self._cover)
@@ -259,7 +261,7 @@ def _gains(sensor: Sensor) -> dict[str, float]:
     return {**dict(zip(sensor.bands, sensor.gnyq, strict=True)), "PAN": sensor.gnyq_pan}
 
 
-def _cut(image: Image, place: tuple[int, ...]) -> Image:
+def _cut(image: Float[Tensor, "1 c _ _"], place: tuple[int, ...]) -> Float[Tensor, "1 c _ _"]:
     top, left, height, width = place
     return image[..., top : top + height, left : left + width]
 

@@ -46,7 +46,7 @@ def consistent(
         gnyq: MTF gain at Nyquist, one per band, in (0, 1).
         ratio: PAN-to-MS scale, at least 2.
         steps: 0 gives hrms back.
-        border: of EXP, as in `mtf.upsample`.
+        border: how EXP extends the image at its border, as in `mtf.upsample`.
     Returns: (b, c, H, W); it may leave [0, 1] a little.
     Raises: ValueError on steps below 0 or above 100, sizes that are not `ratio` apart, or gains that do not fit the
         bands.
@@ -99,7 +99,7 @@ def consistent_with_both(
         steps: 0 gives hrms back.
         sharpness: see `mtf.sharpened`, which PAN goes through first; not 1 where a truth is known to be softer than
             PAN, as one scale down, or sharper.
-        border: of EXP, as in `mtf.upsample`.
+        border: how EXP extends the image at its border, as in `mtf.upsample`.
     Returns: (b, c, H, W); it may leave [0, 1] a little.
     Raises: ValueError as `consistent`, or on a sharpness outside (0, 4].
     """
@@ -158,8 +158,8 @@ class Consistent(nn.Module):
         network: (lrms, pan) → hrms.
         gnyq: MTF gain at Nyquist, one per band.
         ratio: PAN-to-MS scale.
-        steps: of that layer, 1 or more.
-        sharpness: of PAN, as `consistent_with_both` takes it; None is a layer that holds to LRMS alone.
+        steps: number of steps of that layer, 1 or more.
+        sharpness: sharpness of PAN, as `consistent_with_both` takes it; None is a layer that holds to LRMS alone.
     Raises: ValueError on fewer than 1 step, or a sharpness outside (0, 4].
     """
 

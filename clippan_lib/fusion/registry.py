@@ -64,12 +64,12 @@ class ClassicalMethod:
     """One row of `CLASSICAL`.
 
     Args:
-        name: by which it is called here.
+        name: name by which it is called here.
         title: as papers write it.
-        family: of Vivone et al. 2021 [vivone2021new], with sparse representation apart from the variational methods;
+        family: as in Vivone et al. 2021 [vivone2021new], with sparse representation apart from the variational methods;
             "own" of a function that `plugins.register` has entered.
         fuse: (lrms, pan, ratio and gains by name) → hrms, made by `staged`.
-        needs: of the sensor, by the names of its fields and of the arguments of `fuse`.
+        needs: what it needs of the sensor, by the names of its fields and of the arguments of `fuse`.
     """
 
     name: str
@@ -92,7 +92,8 @@ class ClassicalMethod:
         """
         if self.needs and sensor is None:
             raise ValueError(
-                f"{self.name} needs the MTF gains of a sensor ({', '.join(self.needs)}); give one, or another method"
+                f"{self.name} needs the MTF gains of a sensor ({', '.join(self.needs)}); give one (the command's "
+                "option --sensor), or another method"
             )
         return {"ratio": ratio} | {gain: getattr(sensor, gain) for gain in self.needs}
 
@@ -132,7 +133,7 @@ def build_network(name: str, bands: int, ratio: int, seed: int = 0) -> nn.Module
         name: a key of `NETWORKS`.
         bands: number of MS bands, at least 1.
         ratio: PAN-to-MS scale, at least 2.
-        seed: of the initial weights; torch's own generator is left as it was.
+        seed: seed of the initial weights; torch's own generator is left as it was.
     Raises: ValueError on an unknown name (listing the known ones), bands below 1, or a ratio below 2.
 
     >>> pnn = build_network("pnn", bands=8, ratio=4)
@@ -158,7 +159,7 @@ def network_for(
         sensor: bands, ratio and MTF gains.
         seed: as in `build_network`.
         consistency: steps of consistency as its last layer; 0 leaves it as its authors have it.
-        sharpness: of that layer, see `Consistent`.
+        sharpness: sharpness of that layer, see `Consistent`.
     Raises: ValueError as `build_network`, and as `Consistent`.
     """
     network = build_network(name, sensor.n_bands, sensor.ratio, seed)
@@ -198,7 +199,7 @@ def get_method(name: str, sensor: Sensor, ratio: int, border: Border = "replicat
             weighted mean of several, see `stack.Stack`.
         sensor: its MTF gains.
         ratio: PAN-to-MS scale of the images, which may differ from the sensor's.
-        border: of EXP, as in `mtf.upsample`; "circular" gives what the public toolbox gives.
+        border: how EXP extends the image at its border, see `mtf.upsample`; "circular" is the toolbox's.
     Raises: ValueError on another network, which fuses nothing before it is trained, and on an unknown name, listing
         the known ones.
 

@@ -42,9 +42,9 @@ class Stack:
         methods: name to method; see `MEMBERS`.
         sensor: its ratio and MTF gains; those of the images.
         sharpness: see `consistent_with_both`; 1 where images as sharp as PAN are wanted.
-        border: of EXP, as in `mtf.upsample`.
+        border: how EXP extends the image at its border, as in `mtf.upsample`.
         ridge: what draws the weights, as a share of the members' mean squared error.
-        steps: of `consistent_with_both`.
+        steps: number of steps of `consistent_with_both`.
     """
 
     methods: Mapping[str, Callable[[LRMS, PAN], HRMS]]

@@ -40,7 +40,7 @@ class StagedMethod:
 
         Args:
             gnyq, ratio, steps: as for `consistent`.
-            sharpness: of PAN, as for `consistent_with_both`; None for consistency with LRMS alone.
+            sharpness: sharpness of PAN, as for `consistent_with_both`; None for consistency with LRMS alone.
         """
         if not steps:
             return self
@@ -72,7 +72,7 @@ def staged_method(name: str, sensor: Sensor | None, ratio: int) -> StagedMethod:
     """A classical method as `get_method` binds it, in stages.
 
     Args:
-        name: of a classical method, as `registry.find_method` takes it.
+        name: name of a classical method, as `registry.find_method` takes it.
         sensor: its MTF gains; None for a method that uses none.
         ratio: PAN-to-MS scale of the images, which may differ from the sensor's.
     Raises: ValueError on an unknown name, listing the known ones, and on a method that needs a sensor without one.
@@ -80,7 +80,10 @@ def staged_method(name: str, sensor: Sensor | None, ratio: int) -> StagedMethod:
     row, steps = find_method(name)
     plain = StagedMethod(partial(row.fuse.stages, **row.settings(sensor, ratio)), row.reach(ratio))
     if steps.count and sensor is None:
-        raise ValueError(f"{name} needs the MTF gains of a sensor for its steps of consistency; give one")
+        raise ValueError(
+            f"{name} needs the MTF gains of a sensor for its steps of consistency; give one (the command's option "
+            "--sensor)"
+        )
     return plain.behind(steps, sensor.gnyq, ratio) if sensor and steps.count else plain
 
 
@@ -91,7 +94,7 @@ def staged_stack(
 
     Args:
         stack: as `get_method` makes it.
-        weights: by name of its members, as `Stack.weigh` gives them.
+        weights: weights by name of its members, as `Stack.weigh` gives them.
         device: where the images will be; networks among the members are moved there.
     """
     gnyq, ratio = stack.sensor.gnyq, stack.sensor.ratio

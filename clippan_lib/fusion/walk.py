@@ -35,8 +35,8 @@ def descent(hrms: HRMS, loss: Loss, deviation: Float[Tensor, "_ c 1 1"], graph: 
 
     Args:
         hrms: (b, c, H, W).
-        loss: of each image.
-        deviation: of each band; bands of small numbers are moved by small numbers.
+        loss: loss of each image.
+        deviation: deviation of each band; bands with small values are moved by small steps.
         graph: keep the graph, to train through it.
     Returns: (b, c, H, W), in the unit of `hrms`, of any length.
     """
@@ -88,7 +88,7 @@ def walk(
         steps: how many.
         size: length of the first step: root mean square over all pixels and bands, in units of the bands' deviation.
             Later ones have the same rate, and grow shorter where the loss grows flat.
-        rate: of all steps, (b, 1, 1, 1), from `rate_of`; `size` then says nothing.
+        rate: rate of all steps, (b, 1, 1, 1), from `rate_of`; `size` is then not used.
     Returns: (b, c, H, W).
     Raises: ValueError on negative steps.
     """

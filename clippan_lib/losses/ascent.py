@@ -26,10 +26,10 @@ def pointing(
     step along its gradient denoises; here the direction alone counts, so that the loss may have any scale.
 
     Args:
-        loss: of each image, twice differentiable.
+        loss: loss of each image, twice differentiable.
         images: (b, c, H, W), where the gradient is taken.
         wanted: (b, c, H, W), where it should point to; one equal to its image has the cosine 0.
-        deviation: of the bands.
+        deviation: deviation of the bands.
         graph: keep the graph, to train the loss.
     Returns: (b,) cosines in [-1, 1], and (b,) losses of the images.
     """
@@ -47,8 +47,8 @@ def errors_of(
 
     Args:
         images: (b, c, H, W).
-        truth: of each, or one of all.
-        deviation: of the bands.
+        truth: truth of each image, or one for all.
+        deviation: deviation of the bands.
     """
     return ((images - truth) / deviation).square().mean((1, 2, 3)).sqrt()
 
@@ -59,7 +59,7 @@ def order(losses: Float[Tensor, " n"], errors: Float[Tensor, " n"]) -> tuple[Sca
     Pairs whose errors differ by less than `APART` are left out.
 
     Args:
-        losses, errors: of the same images.
+        losses, errors: losses and errors of the same images.
     Returns: mean over pairs of softplus(-(loss of the worse - loss of the better) / .05), and the share of pairs in the
         right order; 0 and 1 where there is no pair.
     """

@@ -76,7 +76,7 @@ def full_scores(
         sensor: gives the MTF gains, and its own largest digital number.
         ratio: PAN-to-MS scale.
         dn_max: largest digital number of the data, if not the sensor's; D_lambda_K rounds to digital numbers.
-        border: of EXP, as in `mtf.upsample`, in the images that are compared with; "circular" is the toolbox's.
+        border: how EXP extends the images that are compared with, see `mtf.upsample`; "circular" is the toolbox's.
     Returns: name to (b,): what `Judge.scores` gives.
     Raises: ValueError where `Judge` does.
     """

@@ -27,7 +27,7 @@ class Judge:
         sensor: gives the MTF gains, and its own largest digital number.
         ratio: PAN-to-MS scale.
         dn_max: largest digital number of the data, if not the sensor's; D_lambda_K and R_Q2n round to digital numbers.
-        border: of EXP, as in `mtf.upsample`, in the images that are compared with; "circular" is the toolbox's.
+        border: how EXP extends the images that are compared with, see `mtf.upsample`; "circular" is the toolbox's.
     Raises: ValueError on sizes or bands that do not belong together, values that are not finite, or plainly not in
         [0, 1].
     """
@@ -64,7 +64,7 @@ class Judge:
 
         Args:
             hrms: (b, c, H, W), [0, 1].
-            names: of those that are wanted; others are not computed where that spares time. None: all.
+            names: names of the scores that are wanted; others are left out where that saves time. None: all.
         Returns: name to (b,): D_rho, R_Q2n, R_SAM, R_ERGAS, D_s_R, D_s_F, D_lambda, D_s, QNR, D_lambda_K, HQNR, RQNR.
         Raises: ValueError on another size than the pair's, values plainly not in [0, 1], or where a score does.
         """

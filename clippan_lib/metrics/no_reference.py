@@ -35,7 +35,7 @@ def pan_lowpass(pan: PAN, ratio: int, border: Border = "replicate") -> PAN:
     Args:
         pan: (b, 1, H, W), both sides multiples of `ratio`.
         ratio: PAN-to-MS scale.
-        border: of EXP, as in `mtf.upsample`.
+        border: how EXP extends the image at its border, as in `mtf.upsample`.
     Returns: (b, 1, H, W).
     Raises: ValueError if a side is no multiple of `ratio`.
     """

@@ -236,7 +236,7 @@ def quotient_or_one(numerator: Float[Tensor, "*s"], denominator: Float[Tensor, "
     """Numerator by a denominator that is not negative; 1, with gradient 0, where the denominator is 0.
 
     Args:
-        numerator, denominator: of one shape.
+        numerator, denominator: two tensors of one shape.
     Returns: the same shape.
     """
     defined = denominator > 0

@@ -34,7 +34,7 @@ def box_mean(image: Image, side: int) -> Image:
 
     Args:
         image: (b, c, H, W).
-        side: of the window, px.
+        side: side of the window, px.
     Returns: (b, c, H, W).
     """
     before, after = (side - 1) // 2, side // 2

@@ -114,8 +114,8 @@ def measure_optics(
         reach: largest shift looked for, whole PAN px, at least 1.
         wide: whether to look farther, over half of a window and more (`far_shift`), where the bands explain little of
             PAN within `reach`, or most at its edge.
-        windows: of more pixels than so many windows have, only so many windows are used, spread evenly.
-        side: of such a window, LRMS px.
+        windows: largest number of windows; a larger image is sampled by so many of them, spread evenly.
+        side: side of a window, LRMS px.
     Raises: ValueError if the pair does not fit `ratio`, holds too few pixels, NaN or infinite values where it is
         valid, or a band or PAN without detail.
     """

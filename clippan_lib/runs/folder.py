@@ -37,7 +37,7 @@ class RunFolder:
     """The one owner of the layout of runs/DATASET/NAME.
 
     Args:
-        path: of the folder, which need not be there yet.
+        path: path of the folder, which need not be there yet.
     """
 
     path: Path

@@ -37,12 +37,12 @@ class Plan:
     """All that decides a run; made and checked by `plan_run`.
 
     Args:
-        manifest: of the dataset.
+        manifest: manifest of the dataset.
         settings: that the folder is made with.
         device: where to compute.
-        folder: of the run.
+        folder: folder of the run.
         notebooks: in their order.
-        parameters: of each notebook, by name.
+        parameters: parameters of each notebook, by name.
         files: states of the files that parameters of notebooks name.
         remarks: which areas have no scores, and why.
         data: folder of the data, if not the manifest's own.
@@ -103,9 +103,9 @@ def plan_run(
         preset: "smoke", "demo" or "paper".
         network: the fusion network, if not the preset's; with a warm start also the pseudo-supervisor.
         plugin: a file of own methods, which is run; its networks are compared with the preset's.
-        seed: of all randomness.
+        seed: seed of all randomness.
         device: "cpu", "cuda" or "auto", which takes a GPU if there is one.
-        name: of the run's folder; made of preset, network and seed (and a digest of `changes`) if None.
+        name: name of the run's folder; made of preset, network and seed (and a digest of `changes`) if None.
         changes: values of fields of `RunConfig`, and of parameters of single notebooks.
         notebooks: folder of the notebooks, run in the order of their numbers.
         only: the names (without .ipynb) of those to run; all if None.

@@ -70,7 +70,7 @@ def bars(stream: Stream, unit: str) -> Progress:
 
     Args:
         stream: where to write, usually standard error.
-        unit: of what is counted; "B" is shown with prefixes.
+        unit: unit of what is counted; "B" is shown with prefixes.
     """
     shown: dict[str, tqdm] = {}
 

@@ -64,7 +64,7 @@ def tidy(scores: pd.DataFrame, **same: Any) -> pd.DataFrame:
     Args:
         scores: columns and index levels named in `KEYS` say what a row is about, as those of `evaluation.scores` do;
             every other column is a metric, "name (unit)" or the name of one whose unit is known.
-        same: of `KEYS`, what holds for all rows, such as resolution="full".
+        same: values of `KEYS` that hold for all rows, such as resolution="full".
     Returns: columns `KEYS`, metric, value, unit.
     Raises: ResultsError on an index without a name or with another, on another name in `same`, or one given twice.
     """
@@ -256,7 +256,7 @@ def save_latex(run_dir: str | Path, name: str, table: Styler) -> None:
 
     Args:
         run_dir: the run's folder.
-        name: of the file, without its ending.
+        name: name of the file, without its ending.
         table: as `figures.best_in_bold` gives it; bold stays bold.
     """
     folder = _place(run_dir).tables

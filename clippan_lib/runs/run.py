@@ -60,7 +60,7 @@ class Run:
     Args:
         dataset: the scenes and patches, as the configuration wants them.
         config: every number.
-        seed: of all randomness.
+        seed: seed of all randomness.
         device: where to compute.
         folder: runs/<dataset>/<name>.
         optics: what was measured of the training scenes, with config.gains "measured"; the dataset's sensor has these
@@ -125,7 +125,7 @@ class Run:
 
         Args:
             patches: what it will be trained on; at reduced resolution, with a truth, PAN is no part of it.
-            seed: of its weights.
+            seed: seed of its weights.
         """
         config = self.config
         both = config.consistent_with == "both" and patches.resolution == "full"

@@ -162,7 +162,7 @@ def execute_notebook(
     """Run one notebook in its own folder, by a kernel of this interpreter.
 
     Args:
-        path: of the notebook.
+        path: path of the notebook.
         output: where it goes with its outputs.
         parameters: that replace those of its tagged cell.
         on_cell: called with (cell, index) when a cell starts.

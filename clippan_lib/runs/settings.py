@@ -30,7 +30,7 @@ class Settings:
         manifest: its digest.
         data: state of the files, see `Dataset.state`.
         preset: what `config` was made of.
-        seed: of all randomness.
+        seed: seed of all randomness.
         config: every number.
         campaign: whether the run is a part of a campaign, which a notebook of the course never means.
     """
@@ -133,7 +133,7 @@ def refuse_unfit(config: RunConfig, dataset: Dataset) -> None:
     """Refuse at once what would end in a notebook after minutes.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         dataset: from `as_configured`.
     Raises: Refusal naming the field, the value seen and what fits.
     """
@@ -164,7 +164,7 @@ def refuse_batches(config: RunConfig, dataset: Dataset, given: Collection[str]) 
     """Refuse batches that somebody asked for and that training could not fill; those of a preset take what there is.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         dataset: from `as_configured`, not unfit.
         given: fields of `config` that were set.
     Raises: Refusal naming the field, the value seen and the number of patches.
@@ -253,7 +253,7 @@ def default_name(preset: str, config: RunConfig, seed: int, changes: Mapping[str
     """The name of a run's folder: other settings get another, so that a trial never replaces a finished run.
 
     Args:
-        preset, config, seed: of the run.
+        preset, config, seed: preset, config and seed of the run.
         changes: fields of the configuration, and parameters of notebooks, that were given.
     """
     changes = {

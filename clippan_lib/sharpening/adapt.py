@@ -59,7 +59,7 @@ def plan_adaptation(
     Args:
         ms, pan, opening: as for `open_pair`.
         out: what will be written in the end; its folder must be there.
-        sensor: of the scene; may be left out with `start`, whose network has its own, with the gains that it was
+        sensor: sensor of the scene; may be left out with `start`, whose network has its own, with the gains that it was
             trained with.
         preset, seed, device, runs, notebooks: as for `plan_run`.
         shift: rows and columns, PAN px, by which MS is moved first, from `registration.place`.

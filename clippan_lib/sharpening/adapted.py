@@ -56,9 +56,9 @@ class Adapted:
 
     Args:
         trainings: what each setting trains on.
-        seed: of the training.
+        seed: seed of the training.
         largest: the digital number that is 1 in the images.
-        trained: of full resolution, if it is there already.
+        trained: the network trained at full resolution, if there is one already.
         networks: what was trained so far.
     """
 
@@ -93,7 +93,7 @@ def adapted(
         contest: the scene, and the settings.
         out: names the data set.
         preset: "smoke" or "demo".
-        seed: of the training.
+        seed: seed of the training.
         trained: what was trained on the scene at full resolution already, and is not trained again.
     Raises: DataError for another preset, or a scene of which too little is left one scale down.
     """

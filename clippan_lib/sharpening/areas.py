@@ -39,7 +39,7 @@ class Areas:
         pan: (b, 1, ratio*h, ratio*w), in the units of lrms.
         corners: top and left of each, LRMS px.
         largest: the digital number that is 1 here.
-        share: of the scene's pixels, in (0, 1].
+        share: share of the scene's pixels, in (0, 1].
         left_out: others in words, and why nothing can be scored there.
     """
 
@@ -144,7 +144,7 @@ class Judged:
             is; "full": no truth.
         lrms, pan: what methods are given.
         gt: the truth, None at full resolution.
-        sharpness: of the truth relative to PAN, see `fusion.consistency.consistent_with_both`.
+        sharpness: sharpness of the truth relative to PAN, see `fusion.consistency.consistent_with_both`.
     """
 
     setting: Setting

@@ -27,7 +27,7 @@ def copy_optimised(path: Path, to: Path, block: int, level: int) -> None:
         path: a whole GeoTIFF; the bands' own tags are in the domain `TAGS_OF_BANDS`.
         to: the copy, in which they are in none.
         block: side of its blocks, px.
-        level: of DEFLATE.
+        level: compression level of DEFLATE.
     Raises: RasterioError if it cannot be written.
     """
     with rasterio.open(path) as file:

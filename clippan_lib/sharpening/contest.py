@@ -60,7 +60,7 @@ class Entrant:
         name: as tables have it.
         fused: (setting) → hrms.
         behind: steps of consistency behind it, each of which is an entrant of its own in the tables.
-        seed: of its training, if it has one.
+        seed: seed of its training, if it has one.
         identity: what decides its images besides its name and the contest.
     """
 
@@ -150,7 +150,7 @@ def plan_contest(
     if sensor is None:
         without = [name for name in chosen if name in CLASSICAL and "gnyq_pan" in CLASSICAL[name].needs]
         chosen = [name for name in chosen if name not in without]
-        absent += [f"{name}: it needs PAN's gain, which is not measured; give a sensor" for name in without]
+        absent += [f"{name}: it needs PAN's gain, which is not measured; give --sensor" for name in without]
     if placed.units:
         if trained:
             raise DataError(placed.units)
@@ -179,7 +179,7 @@ def colours(names: Sequence[str]) -> tuple[int, int, int]:
     """Which bands to show as red, green and blue: those of these names, else the first three, or one as grey.
 
     Args:
-        names: of the bands, in their order.
+        names: names of the bands, in their order.
     """
     if set(_RGB) <= set(names):
         red, green, blue = (names.index(name) for name in _RGB)
@@ -330,8 +330,8 @@ def images(entrant: Entrant, judged: Judged, sensor: Sensor) -> Iterator[tuple[S
     """What an entrant makes in a setting, clipped to [0, 1]: without consistency behind it, and with each kind.
 
     Args:
-        entrant, judged: of a contest.
-        sensor: of the contest.
+        entrant, judged: a method of a contest, and the setting in which it is judged.
+        sensor: sensor of the contest.
     """
     plain = entrant.fused(judged)
     for steps in entrant.behind:

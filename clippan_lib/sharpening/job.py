@@ -52,17 +52,17 @@ class Job:
     Args:
         files: MS and PAN.
         given: what they were called.
-        dtype: of the output.
+        dtype: type of the output.
         sensor: as given, or that of the trained network.
         fuser: the scene and the method.
-        side: of a tile, LRMS px.
+        side: side of a tile, LRMS px.
         title: the method, in words.
         exact: whether the output is that of a single tile that holds all; if not, the method looks at its whole
             image in such a way that every tile is an image of its own, and the output depends on `side`.
         optics: the gains that are used, and what was measured; None where the method uses none of the scene.
         key: SHA-256 of all this, of the state of the files and of the library itself.
         placed: whether, and how far, MS was moved.
-        offsets: of the headers, in words, where the method's output would be another if they were applied; else "".
+        offsets: offsets of the headers, in words, where applying them would change the method's output; else "".
         read: every file that it is made from, and those beside one that speak of it.
         refinement: the walk along words behind the method, if there is one.
     """
@@ -158,10 +158,10 @@ def plan_job(
             trained network keep those that it was trained with.
         consistent: steps of `fusion.consistency` behind the method.
         refine: words that say what the image shall be; it is walked along them in the end (`sharpening.refine`).
-        clip_model, clip_weights: of the CLIP that reads them, as for `load_clip`.
+        clip_model, clip_weights: name and weights of the CLIP that reads them, as for `load_clip`.
         register, shift: move MS onto PAN first, see `registration.place`.
-        dtype: of the output, one of `output.DTYPES`; None is one that holds the bands of MS that are used. Values are
-            clipped to what it holds.
+        dtype: type of the output, one of `output.DTYPES`; None is one that holds the bands of MS that are used.
+            Values are clipped to its range.
     Raises: DataError, CheckpointError or another ValueError naming what was seen and what to do.
     """
     if tile < MIN_TILE:

@@ -77,7 +77,11 @@ def scene_optics(
         remedy = (
             "give another --method" if method == STACK else "leave --consistent (or the + of the method) out"
         )
-        refuse_displaced(placed, f"{consistent} step{'s' * (consistent > 1)} of consistency need", remedy)
+        refuse_displaced(
+            placed,
+            "1 step of consistency needs" if consistent == 1 else f"{consistent} steps of consistency need",
+            remedy,
+        )
     if gains == "measured" and found:
         remark = f"gains measured on the scene: {numbers(found.gnyq)} ({r2_of(found)})"
         return SceneOptics(_with_gains(sensor, pair, found.gnyq, True), True, found, remark)

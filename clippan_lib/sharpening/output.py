@@ -58,7 +58,7 @@ class SceneTile:
     """A finished part of a scene.
 
     Args:
-        row, column: of its upper left corner, PAN px.
+        row, column: row and column of its upper left corner, PAN px.
         image: (c, h, w), digital numbers of the file's dtype.
         valid: (h, w), False where there is NoData; None where there is none.
     """
@@ -149,8 +149,8 @@ def write_scene(
         dtype: one of DTYPES.
         nodata: the value of invalid pixels; a valid pixel of this value takes the one next to it. Without
             one, or with one that dtype cannot hold, an internal mask marks invalid pixels if there are any.
-        transform: of PAN pixels.
-        tags: of the dataset.
+        transform: transform of PAN pixels.
+        tags: tags of the dataset.
         carried: what the files say of these bands and of this grid; None: nothing. Where RPCs or GCPs are all that
             tells the place, no transform is written.
         driver: "COG" for a cloud optimised GeoTIFF, which takes as much room again, uncompressed, while it is made.

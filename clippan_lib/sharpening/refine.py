@@ -39,8 +39,8 @@ class Refinement:
         words: what the fused image is asked to be.
         supervisor: frozen, its display stretch that of the scene.
         clip: model and weights, as `load_clip` takes them.
-        deviation: of each band of LRMS, (1, c, 1, 1).
-        rate: of all steps, (1, 1, 1, 1).
+        deviation: deviation of each band of LRMS, (1, c, 1, 1).
+        rate: rate of all steps, (1, 1, 1, 1).
         gnyq: MTF gain at Nyquist, one per band.
         ratio: PAN-to-MS scale.
     """

@@ -56,7 +56,7 @@ class Placed:
 
     Args:
         pair: MS moved by `shift`.
-        shift: by which PAN lay too far down and right of MS.
+        shift: shift by which PAN lay too far down and right of MS.
         remark: how the two lie, in words.
     """
 
@@ -236,7 +236,7 @@ def look(windows: Sequence[PairWindow], ratio: int) -> Look:
     """Measure gains and shift; where little fits, in a wide search.
 
     Args:
-        windows: of the scene, from `far_windows`.
+        windows: windows of the scene, from `far_windows`.
         ratio: PAN-to-MS scale.
     """
     if not windows:

@@ -26,7 +26,7 @@ def seen_by_pan(windows: Sequence[PairWindow], ratio: int) -> tuple[float, ...]:
     becomes the band. Pixels that hold data in both files count.
 
     Args:
-        windows: of one scene, one at least.
+        windows: windows of one scene, one at least.
         ratio: PAN-to-MS scale.
     Returns: one number per band, -1 to 1; 0 for a band without any detail.
     """
@@ -53,7 +53,7 @@ def warning(names: Sequence[str], seen: Sequence[float]) -> str:
     """One line about the bands that PAN hardly shows, "" if it shows all.
 
     Args:
-        names: of the bands.
+        names: names of the bands.
         seen: from `seen_by_pan`.
     """
     poorly = [

@@ -61,7 +61,7 @@ class TileFuser:
 
     Args:
         pair: the scene.
-        method: of `fusion.staged_method` or `fusion.as_staged`.
+        method: a method of `fusion.staged_method` or `fusion.as_staged`.
         apron: LRMS px read round a tile on all sides, as far as the scene goes.
         max_value: what digital numbers are divided by for the method.
         device: where it computes.
@@ -77,7 +77,7 @@ class TileFuser:
         """Go as far as the answers lead: the fused tile, or what it adds to the answers to the next questions.
 
         Args:
-            tile: of `cut`.
+            tile: a tile of `cut`.
             answers: to the method's questions about the whole scene, stage by stage.
         """
         spans = [

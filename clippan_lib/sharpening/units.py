@@ -56,9 +56,9 @@ def other_unit(image: Float[Tensor, "..."], like: Float[Tensor, "..."], name: st
     """A remark where a fused image, or a truth, is in another unit than the image it is compared with.
 
     Args:
-        image: of some bands.
-        like: of the same bands, and the same place.
-        name: of `like` in the remark.
+        image: an image of some bands.
+        like: an image of the same bands, and the same place.
+        name: name of `like` in the remark.
     Returns: the remark; "" where neither typical value is more than four times the other, or either image is 0.
     """
     of_image, of_like = typical(image), typical(like)

@@ -153,8 +153,8 @@ def trust(known: Mapping[str, Any]) -> str:
     """How often the winner one scale down won at full resolution, where both were known, in a sentence.
 
     Args:
-        known: of assets/certificate.json, which benchmarks/indices.py measures: scenes, wins, mean and worst loss (dB),
-            and the same of the best index without a truth.
+        known: content of assets/certificate.json, which benchmarks/indices.py measures: scenes, wins, mean and worst
+            loss (dB), and the same of the best index without a truth.
     """
     return (
         f"On {known['scenes']} synthetic scenes, where a truth is known at full resolution, too, the winner one scale "

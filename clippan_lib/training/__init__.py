@@ -1,0 +1,1 @@
+"""Training: the configuration, the training loop, Stage I, the pseudo-supervisor and Stage II."""

@@ -26,7 +26,7 @@ def indices(seed: int, iteration: int, n: int, batch: int) -> Int64[Tensor, " si
     is all of them.
 
     Args:
-        seed: of the permutations.
+        seed: seed of the permutations.
         iteration: from 0.
         n: number of patches, at least 1.
         batch: patches per iteration, at least 1.

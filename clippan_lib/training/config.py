@@ -266,7 +266,7 @@ class RunConfig(BaseModel):
         paths.
 
         Args:
-            stage: of `STAGES`.
+            stage: a key of `STAGES`.
             extra: whatever else decides the result, such as the seed, the data and the initial weights.
         Raises: ValueError on an unknown stage, listing the known ones.
         """
@@ -320,7 +320,8 @@ def make_config(preset: str, **overrides: Any) -> RunConfig:
 
 def _with_network(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A warm start copies the pseudo-supervisor's weights, so a network is its own pseudo-supervisor then."""
-    return {**values, "network": name} | ({"pseudo": name} if values["warm_start"] else {})
+    copied = values["warm_start"] and name in NETWORKS  # an unknown name is one fault, not two
+    return {**values, "network": name} | ({"pseudo": name} if copied else {})
 
 
 def _checked(values: Mapping[str, Any]) -> RunConfig:
@@ -336,6 +337,8 @@ def _explain(detail: Any) -> str:
         return f"unknown field {field!r}; fields: {', '.join(RunConfig.model_fields)}"
     if not field:
         return detail["msg"]
+    if detail["type"] == "value_error":  # one of ours, which names the value
+        return f"{field}: {detail['ctx']['error']}"
     return f"{field}: {detail['msg']}, got {detail['input']!r}"
 
 

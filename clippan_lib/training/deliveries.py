@@ -87,8 +87,8 @@ def cut(delivery: Delivery, count: int, size: int, rng: np.random.Generator) -> 
 
     Args:
         delivery: with a fusion "exp" among others.
-        count: of images.
-        size: of the cut, LRMS px.
+        count: number of images.
+        size: size of the cut, LRMS px.
         rng: draws.
     """
     last = PATCH // RATIO - _BORDER - size
@@ -151,7 +151,7 @@ def make(seed: int, methods: Sequence[str] = METHODS, sensor: Sensor | None = No
     """Draw land, optics and a delivery, and fuse it.
 
     Args:
-        seed: of the land and of all draws.
+        seed: seed of the land and of all draws.
         methods: classical ones, with steps or without; the band-wise network and the stack are always there.
         sensor: whose bands it has, with other gains; None draws one with three, four or eight.
     Raises: ValueError on a sensor with another ratio, or bands that are not among WorldView's.

@@ -30,7 +30,7 @@ class Shown:
     Args:
         weights: (3, c).
         low, span: (c, 1, 1), of the display stretch.
-        pan_low, pan_span: of PAN's.
+        pan_low, pan_span: the same for PAN.
         deviation: (1, c, 1, 1), of LRMS.
     """
 
@@ -86,8 +86,8 @@ class Terms:
     """What one cut says.
 
     Args:
-        cosines: of the gradients of the first images.
-        losses, errors: of all images, and of the truth behind them.
+        cosines: cosines of the gradients of the first images.
+        losses, errors: losses and errors of all images, and of the truth behind them.
         means: features of whole images: of LRMS, PAN and the truth.
     """
 
@@ -112,8 +112,8 @@ def judged(
         judge: both towers.
         part: images.
         shown: how.
-        aims: of the first images, one each.
-        texts: of each of them: those of LRMS, PAN and the aim.
+        aims: aims of the first images, one each.
+        texts: texts of each of these images: those of LRMS, PAN and the aim.
         of_truth: those of LRMS, PAN and the truth, by which all are ordered.
         graph: keep the graph.
     """

@@ -137,7 +137,7 @@ def fit(
         lr: Adam's learning rate, see `rate`.
         schedule: "constant" or "cosine".
         clip_norm: largest gradient norm; None for no limit.
-        seed: of whatever `step` draws from torch's generators.
+        seed: seed of whatever `step` draws from torch's generators.
         checkpoint: its file is `checkpoint_path(checkpoint, key)`; None writes nothing.
         key: what the result depends on besides the arguments here, such as `RunConfig.key`.
         every: iterations between checkpoints; the last one is always written.

@@ -49,7 +49,7 @@ class PretrainConfig:
         candidates: fused images of a crop whose gradient is judged.
         ranked: fused images of a crop that are ranked besides.
         crop: side of a crop, LRMS px.
-        truth_share: of the candidates, for which the text asks for the truth.
+        truth_share: share of the candidates, for which the text asks for the truth.
         w_rank, w_caption: weights of the other two terms.
         lr, lr_text: peak learning rates of the image tower and of the text tower.
     """

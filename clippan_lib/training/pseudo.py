@@ -33,7 +33,7 @@ def train_pseudo(
     Args:
         patches: training patches at reduced resolution, with ground truth.
         config: its pseudo fields, schedule, clip_norm and precision.
-        seed: of the initial weights and the order of the patches.
+        seed: seed of the initial weights and the order of the patches.
         device: where to compute.
         checkpoint: see `fit`.
         progress: see `fit`; the label is "pseudo".

@@ -36,7 +36,7 @@ def new_supervisor(
     Args:
         config: its Stage I fields.
         patches: for training.
-        seed: of new weights.
+        seed: seed of new weights.
         clip_weights: replaces the configured weights, such as "random:0" for the control.
         adapted: False leaves all adapters out (CA with residual 0): CLIP as it is.
     Raises: as `load_clip` and `Supervisor`.
@@ -77,7 +77,7 @@ def fit_supervisor(
         supervisor: not frozen, its stretch fitted; changed in place and moved to `device`.
         patches: training patches, at least 2.
         config: its Stage I fields, schedule and clip_norm; with stage1_iterations=0 nothing is trained.
-        seed: of the order of the patches.
+        seed: seed of the order of the patches.
         device: where to compute.
         checkpoint: see `fit`.
         progress: see `fit`; the label is "stage1".
@@ -140,7 +140,7 @@ class _Lessons:
     Args:
         supervisor: its stretch fitted.
         config: see `RunConfig`.
-        seed: of all draws.
+        seed: seed of all draws.
     Raises: ValueError as `deliveries.make` does.
     """
 

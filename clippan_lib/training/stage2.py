@@ -56,7 +56,7 @@ def train_fusion(
         supervised: which of the two settings.
         supervisor: adapted in Stage I; is frozen here. None is the control without language.
         pseudo: method that is imitated; needed with warm_start, and with w_pseudo unless `supervised`.
-        seed: of the order of the patches.
+        seed: seed of the order of the patches.
         checkpoint: see `fit`.
         features: folder that keeps the embeddings of LRMS and PAN for other runs with this supervisor.
         label: see `fit`.
@@ -145,7 +145,7 @@ def pan_sharpness(patches: PatchSet, config: RunConfig) -> float:
     """What training without truth filters PAN to, see `mtf.sharpened`: as sharp as the truth that will judge, if any.
 
     Args:
-        patches: of full resolution; their sensor's gains count, and whether their kind of scene has a truth.
+        patches: patches of full resolution; their sensor's gains count, and whether their kind of scene has a truth.
         config: its spat_pan, scale and truth.
     Returns: 1 where PAN is taken as it is: with spat_pan="pan", and where no truth exists.
     """

@@ -45,12 +45,12 @@ class Band:
 
     Args:
         number: in the file, from 1.
-        dtype: of its values.
+        dtype: type of its values.
         description: letter by letter; None if there is none.
         colour: None where the file says nothing of it, or that the band is transparency.
         scale, offset: physical value = scale * stored number + offset.
-        unit: of physical values, "" if none is named.
-        tags: of the band.
+        unit: unit of physical values, "" if none is named.
+        tags: tags of the band.
     """
 
     number: int
@@ -68,12 +68,12 @@ class Carried:
     """What an image on the common grid takes from the files.
 
     Args:
-        bands: of MS, in the order in which they are read.
-        tags: of MS as a whole.
-        pan_offset: of PAN's header, see `Band`.
-        rpcs: of the grid's PAN pixels.
+        bands: bands of MS, in the order in which they are read.
+        tags: tags of MS as a whole.
+        pan_offset: offset of PAN's header, see `Band`.
+        rpcs: RPCs of the grid's PAN pixels.
         gcps: the same; empty if there are none, or PAN has a transform, as a GeoTIFF has one of the two.
-        gcps_crs: of their coordinates.
+        gcps_crs: CRS of their coordinates.
         bare: whether RPCs or GCPs are all that tells the place, as PAN has no transform.
     """
 
@@ -104,9 +104,9 @@ def carried(
     """Read what two open files say.
 
     Args:
-        numbers: of the MS bands that are wanted.
+        numbers: numbers of the MS bands that are wanted.
         band_of_pan: its number.
-        ratio, axes: of the common grid.
+        ratio, axes: ratio and axes of the common grid.
     """
     # position of a pixel's centre in PAN or MS -> in the PAN pixels of the grid: times the first, plus the second
     of_pan = [(1.0, -float(axis.first)) for axis in axes]

@@ -71,7 +71,7 @@ def look_for_fills(
 
     Args:
         pan, ms: as declared.
-        axes, ratio: of the common grid.
+        axes, ratio: axes and ratio of the common grid.
         nodata: the value if the user gives one; "none" to look for nothing.
     Raises: DataError if `nodata` is not finite.
     """

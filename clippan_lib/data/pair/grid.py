@@ -56,7 +56,7 @@ def common_grid(
 
     Args:
         pan, ms: the files.
-        shift: by which MS is moved first.
+        shift: shift by which MS is moved first.
         georeference: False puts upper left corner on upper left corner, whatever the files say of their place.
     Returns: the ratio, the transform of the grid's PAN pixels, and its rows and columns.
     Raises: DataError naming both files and the numbers seen if they do not fit each other.

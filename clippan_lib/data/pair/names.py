@@ -115,7 +115,7 @@ def refuse_remote(name: str, reader: str = "") -> None:
     """Raises: DataError for what is not on this machine's disks.
 
     Args:
-        name: of an image, for GDAL.
+        name: name of an image, for GDAL.
         reader: GDAL's driver that reads it, if it is open.
     """
     if _REMOTE.search(name) or reader in _SERVICES:

@@ -75,7 +75,7 @@ class Fill:
     """Values that stand for no data, although the file does not say so.
 
     Args:
-        values: of each band; NaN for a band in which none does.
+        values: values of each band; NaN for a band in which none does.
         every: True if only a pixel that has them in all bands is invalid, False if one band is enough.
     """
 

@@ -70,9 +70,9 @@ class ScenePair:
 
     Args:
         ratio: PAN-to-MS scale, 2 to 8.
-        band_names: of MS, in the order of `read`.
-        crs: of both files, None if they have none.
-        transform: of the common grid's PAN pixels.
+        band_names: band names of MS, in the order of `read`.
+        crs: CRS of both files, None if they have none.
+        transform: transform of the common grid's PAN pixels.
         dtype: holds the values of all these bands.
         nodata: the value for pixels without data: as the user says, of the bands that declare one, or as found in MS;
             None if there is none, or bands declare several (masks and alpha channels leave it None, too).
@@ -252,7 +252,7 @@ def open_pair(
             None: one is looked for.
             `georeference`: False puts upper left corner on upper left corner, whatever the files say of their place.
         sensor: names the bands: by what the file says of them, else in file order.
-        shift: by which MS is moved down and right: where PAN lies off MS.
+        shift: shift by which MS is moved down and right: where PAN lies off MS.
     Raises: DataError naming the numbers seen where the files are unreadable, claim values that they cannot hold, lie on
         another machine or do not fit each other, or MS lacks the bands or has only one.
     """

@@ -30,7 +30,7 @@ def files_read(path: Image) -> list[str]:
     """A file and all that GDAL reads with it: the files behind a VRT, headers in sidecar files, archives, and so on.
 
     Args:
-        path: of an image; of one that GDAL cannot read, the file itself is all there is.
+        path: path of an image; for an image that GDAL cannot read, only the file itself is given.
     Returns: names as GDAL gives them, the file itself, or that of the first band, first; a source that is missing is
         not among them.
     """
@@ -57,7 +57,7 @@ def files_of(paths: Iterable[Image]) -> list[Path]:
     """Every file of the system that holds a part of some images, or lies beside one and speaks of it.
 
     Args:
-        paths: of images; one that is not there has none.
+        paths: paths of images; one that is not there has none.
     """
     names = [name for path in paths for name in files_read(path)]
     found = {file: None for name in names if (file := file_of(name))}
@@ -73,7 +73,7 @@ def refuse_missing(path: Location) -> None:
     """Look for the files of a VRT now: GDAL does so when it reads a window, and that may be hours later.
 
     Args:
-        path: of a raster. Into archives nobody looks.
+        path: path of a raster; archives are not looked into.
     Raises: DataError naming those that are not there, or lie on another machine.
     """
     missing: list[str] = []
@@ -112,8 +112,8 @@ def refuse_outside(paths: Iterable[Location], folder: Path) -> None:
     """Look for files that GDAL would read outside of a folder: sources of a VRT, sidecars, archives, through links too.
 
     Args:
-        paths: of rasters.
-        folder: of the data.
+        paths: paths of rasters.
+        folder: folder of the data.
     Raises: DataError naming the raster and the file.
     """
     for path in paths:
@@ -131,7 +131,7 @@ def states_read(paths: Iterable[Image]) -> States:
     """Size and time of every file that GDAL reads with some files: equal as long as the data are the same.
 
     Args:
-        paths: of images.
+        paths: paths of images.
     Returns: name to `file_state`; in the order of the images, and of the files of each.
     """
     return {name: file_state(name) for path in paths for name in files_read(path)}

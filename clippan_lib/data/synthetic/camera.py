@@ -63,7 +63,7 @@ def through_pan(
     Args:
         light: (k + 3, n, n), of `expose`; the last three at `PAN_ONLY_NM`.
         nm: (k,) wavelengths of the bands.
-        centre, width: of the response, nanometres; nothing beyond 1000 is seen.
+        centre, width: centre and width of the response, nanometres; nothing beyond 1000 is seen.
         own: share of the light that no band records.
     Returns: (1, n, n) float32.
     """

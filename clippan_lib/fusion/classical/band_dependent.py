@@ -69,7 +69,7 @@ def bdsd(
         gnyq_pan: the same of PAN.
         block: side of the blocks in PAN pixels, a multiple of `ratio` that divides both sides; None is one
             block, the whole image, the only choice for a scene in tiles.
-        border: of EXP, as in `mtf.upsample`.
+        border: how EXP extends the image at its border, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`, or the block does not fit the pair.
     """
@@ -104,7 +104,7 @@ def bdsd_pc(
         ratio: PAN-to-MS scale, at least 2.
         gnyq: MTF gain at Nyquist, one per band, in (0, 1).
         gnyq_pan: the same of PAN.
-        border: of EXP, as in `mtf.upsample`.
+        border: how EXP extends the image at its border, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """

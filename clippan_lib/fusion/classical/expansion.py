@@ -14,7 +14,7 @@ def exp(lrms: LRMS, pan: PAN, ratio: int, border: Border = "replicate") -> Stage
         lrms: (b, c, h, w), any linear unit.
         pan: (b, 1, ratio*h, ratio*w).
         ratio: PAN-to-MS scale, at least 2.
-        border: of EXP, as in `mtf.upsample`.
+        border: how EXP extends the image at its border, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`.
     Raises: ValueError if the pair does not fit `ratio`.
     """

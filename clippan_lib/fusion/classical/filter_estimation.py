@@ -141,7 +141,7 @@ def fe_hpm(
         ratio: PAN-to-MS scale, at least 2.
         taps: side of the filter, odd, at least 3, at most the shorter side of `pan`.
         regularisation: weight of the estimate's penalty, relative to PAN's energy, above 0.
-        border: of EXP, as in `mtf.upsample`.
+        border: how EXP extends the image at its border, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`, the taps do not fit `pan` or are even, or the
         regularisation is not positive.

@@ -56,7 +56,7 @@ def mtf_glp(lrms: LRMS, pan: PAN, ratio: int, gnyq: Sequence[float], border: Bor
         pan: (b, 1, ratio*h, ratio*w), the same unit.
         ratio: PAN-to-MS scale, at least 2.
         gnyq: MTF gain at Nyquist, one per band, in (0, 1).
-        border: of EXP, as in `mtf.upsample`.
+        border: how EXP extends the image at its border, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """
@@ -81,7 +81,7 @@ def mtf_glp_fs(
         pan: (b, 1, ratio*h, ratio*w), the same unit.
         ratio: PAN-to-MS scale, at least 2.
         gnyq: MTF gain at Nyquist, one per band, in (0, 1).
-        border: of EXP, as in `mtf.upsample`.
+        border: how EXP extends the image at its border, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """
@@ -108,7 +108,7 @@ def mtf_glp_hpm(
         pan: (b, 1, ratio*h, ratio*w), the same unit.
         ratio: PAN-to-MS scale, at least 2.
         gnyq: MTF gain at Nyquist, one per band, in (0, 1).
-        border: of EXP, as in `mtf.upsample`.
+        border: how EXP extends the image at its border, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """
@@ -133,7 +133,7 @@ def mtf_glp_hpm_r(
         pan: (b, 1, ratio*h, ratio*w), the same unit.
         ratio: PAN-to-MS scale, at least 2.
         gnyq: MTF gain at Nyquist, one per band, in (0, 1).
-        border: of EXP, as in `mtf.upsample`.
+        border: how EXP extends the image at its border, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """
@@ -156,7 +156,7 @@ def awlp(lrms: LRMS, pan: PAN, ratio: int, border: Border = "replicate") -> Stag
         lrms: (b, c, h, w), any linear unit.
         pan: (b, 1, ratio*h, ratio*w), the same unit.
         ratio: PAN-to-MS scale, at least 2.
-        border: of EXP, as in `mtf.upsample`.
+        border: how EXP extends the image at its border, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """

@@ -142,9 +142,9 @@ def sr_d(
         ratio: PAN-to-MS scale, at least 2.
         gnyq: MTF gain at Nyquist, one per band, in (0, 1).
         patch: side of the patches in low-resolution pixels.
-        overlap: of neighbouring patches, in low-resolution pixels, less than `patch`.
+        overlap: overlap of neighbouring patches, in low-resolution pixels, less than `patch`.
         atoms: how many patches of PAN are combined, at least 1.
-        border: of EXP, as in `mtf.upsample`.
+        border: how EXP extends the image at its border, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`, the gains not the bands, or the patch not the image.
     """

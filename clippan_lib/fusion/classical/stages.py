@@ -24,7 +24,7 @@ class Core:
     """The part of a tile that counts; the rest is apron, which other tiles count.
 
     Args:
-        rows, columns: of the core, LRMS px inside the tile.
+        rows, columns: rows and columns of the core, LRMS px inside the tile.
         height: rows of the tile, LRMS px, which tell the scale of an image.
         lrms_valid: (1, 1, h, w) of the tile; False where a pixel does not count: NoData, or beyond the scene.
         pan_valid: (1, 1, ratio*h, ratio*w), likewise.

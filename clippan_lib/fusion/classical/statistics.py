@@ -77,7 +77,7 @@ class Moments:
 
     Args:
         bands: name of an image to its place among the k bands of all.
-        dtype: of the images, and of answers that are put together with them.
+        dtype: type of the images, and of answers that are put together with them.
         count: pixels counted.
         means: (b, k).
         scatter: (b, k, k), sums of products of differences from the means.

@@ -48,7 +48,7 @@ def gihs(lrms: LRMS, pan: PAN, ratio: int, border: Border = "replicate") -> Stag
         lrms: (b, c, h, w), any linear unit.
         pan: (b, 1, ratio*h, ratio*w), any linear unit.
         ratio: PAN-to-MS scale, at least 2.
-        border: of EXP, as in `mtf.upsample`.
+        border: how EXP extends the image at its border, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """
@@ -70,7 +70,7 @@ def brovey(lrms: LRMS, pan: PAN, ratio: int, border: Border = "replicate") -> St
         lrms: (b, c, h, w), any linear unit that is 0 where there is no light.
         pan: (b, 1, ratio*h, ratio*w), any linear unit.
         ratio: PAN-to-MS scale, at least 2.
-        border: of EXP, as in `mtf.upsample`.
+        border: how EXP extends the image at its border, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """
@@ -96,7 +96,7 @@ def bt_h(lrms: LRMS, pan: PAN, ratio: int, border: Border = "replicate") -> Stag
         lrms: (b, c, h, w), any linear unit that is 0 where there is no light.
         pan: (b, 1, ratio*h, ratio*w), likewise.
         ratio: PAN-to-MS scale, at least 2.
-        border: of EXP, as in `mtf.upsample`.
+        border: how EXP extends the image at its border, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """
@@ -131,7 +131,7 @@ def gs(lrms: LRMS, pan: PAN, ratio: int, border: Border = "replicate") -> Stages
         lrms: (b, c, h, w), any linear unit.
         pan: (b, 1, ratio*h, ratio*w), any linear unit.
         ratio: PAN-to-MS scale, at least 2.
-        border: of EXP, as in `mtf.upsample`.
+        border: how EXP extends the image at its border, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """
@@ -152,7 +152,7 @@ def gsa(lrms: LRMS, pan: PAN, ratio: int, border: Border = "replicate") -> Stage
         lrms: (b, c, h, w), any linear unit.
         pan: (b, 1, ratio*h, ratio*w), the same unit.
         ratio: PAN-to-MS scale, at least 2.
-        border: of EXP, as in `mtf.upsample`.
+        border: how EXP extends the image at its border, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """
@@ -188,7 +188,7 @@ def pracs(lrms: LRMS, pan: PAN, ratio: int, beta: float = 0.95, border: Border =
         pan: (b, 1, ratio*h, ratio*w), the same unit.
         ratio: PAN-to-MS scale, at least 2.
         beta: strength of the details; the toolbox has 0.95 for 11-bit sensors and 1.95 for 8-bit ones.
-        border: of EXP, as in `mtf.upsample`.
+        border: how EXP extends the image at its border, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`.
     """

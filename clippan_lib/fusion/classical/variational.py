@@ -153,12 +153,12 @@ def tv(
         pan: (b, 1, ratio*h, ratio*w), any linear unit.
         ratio: PAN-to-MS scale, at least 2.
         gnyq: MTF gain at Nyquist, one per band (or one for all), in (0, 1).
-        weights: of the bands in PAN, in the units of both; None fits them, at least 0, to PAN degraded by the
+        weights: weights of the bands in PAN, in the units of both; None fits them, at least 0, to PAN degraded by the
             mean of the bands' kernels. A band of weight 0 gets little detail.
-        strength: of the total variation, above 0: twice the variance of the noise over the mean length of the
+        strength: strength of the total variation, above 0: twice the variance of the noise over the mean length of the
             gradient, in the bands' deviations. The default stands for noise of about one per cent.
         iterations: at least 1.
-        border: of EXP, as in `mtf.upsample`.
+        border: how EXP extends the image at its border, as in `mtf.upsample`.
     Returns: (b, c, ratio*h, ratio*w), in the unit of `lrms`, not clipped.
     Raises: ValueError if the pair does not fit `ratio`, gains or weights do not fit the bands, or strength or
         iterations are out of range.

@@ -19,7 +19,7 @@ class HINBlock(nn.Module):
     Args:
         filters_in: channels of the input; without `skip` equal to `filters`.
         filters: channels of the output, even.
-        slope: of the LeakyReLUs for negative values.
+        slope: slope of the LeakyReLUs for negative values.
         skip: add a 1×1 convolution of the input, not the input itself.
     """
 

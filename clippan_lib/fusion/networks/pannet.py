@@ -42,8 +42,8 @@ class PanNet(nn.Module):
     Args:
         bands: number of MS bands, at least 1.
         ratio: PAN-to-MS scale, at least 2.
-        border: of the high-pass filter, see `high_pass`.
-        bias: of the transposed convolution.
+        border: border of the high-pass filter, see `high_pass`.
+        bias: bias of the transposed convolution.
     """
 
     upsample = staticmethod(upsample)  # `load_published` may set another

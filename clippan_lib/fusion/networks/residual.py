@@ -27,8 +27,8 @@ class DetailNetwork(nn.Module):
     A 3×3 convolution with ReLU, four residual blocks and a 3×3 convolution; all pad with zeros.
 
     Args:
-        channels: of the input.
-        bands: of the details.
+        channels: channels of the input.
+        bands: bands of the details.
     """
 
     reach = 2 * _BLOCKS + 2  # pixels
