@@ -120,7 +120,7 @@ def cases() -> Iterator[object]:
         yield pytest.param(path, id=path.stem, marks=later)
 
 
-@pytest.mark.parametrize("path", cases())
+@pytest.mark.parametrize("path", [*cases()])
 def test_the_text_of_a_notebook_states_no_result(path):
     given = GIVEN.get(path.stem, {})
     numbers = {cell: [*map(str, found)] for cell, found in stated(nbformat.read(path, 4))}
