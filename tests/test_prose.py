@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from clippan_lib.figures.prose import best_of, change, difference, listed, said
+from clippan_lib.figures.prose import best_of, best_of_groups, change, difference, in_order, listed, said
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,16 @@ def test_names_are_listed():
     assert said("One.", "", "Two.").data == "One. Two."
 
 
-def test_the_best_of_each_column_is_told_as_the_metric_wants_it():
-    scores = pd.DataFrame({"MPSNR": [30.0, 31.0], "SAM": [2.0, 2.0], "QNR": [math.nan] * 2}, index=["a", "b"])
-    assert best_of(scores, {"MPSNR": "high", "SAM": "low", "QNR": "high"}) == {"MPSNR": "b", "SAM": "a"}
+SCORES = pd.Series({"a": 0.8, "b, blurred": 0.9, "c": 0.8001, "d": math.nan})
+
+
+def test_names_stand_in_the_order_of_their_numbers_and_equals_as_printed_together():
+    assert in_order(SCORES, "high", 3, "dB") == "*b, blurred* 0.900 dB, *c* and *a* 0.800 dB"
+    assert in_order(SCORES, "low", 4) == "*a* 0.8000, *c* 0.8001, *b, blurred* 0.9000"
+
+
+def test_the_best_of_each_group_is_named_and_the_best_group_first():
+    assert (best_of(SCORES, "high"), best_of(SCORES[["d"]], "high")) == ("*b, blurred* 0.900", "none")
+    groups = {"one": ["a", "c"], "other": ["b, blurred"], "empty": [], "unknown": ["d"]}
+    assert best_of_groups(SCORES, groups, "high") == "other: *b, blurred* 0.900; one: *c* and *a* 0.800"
+    assert best_of_groups(SCORES, groups, "low", 4) == "one: *a* 0.8000; other: *b, blurred* 0.9000"

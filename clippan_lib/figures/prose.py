@@ -50,14 +50,48 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def best_of(scores: pd.DataFrame, better: Mapping[str, str]) -> dict[str, str]:
-    """The best row of each column; of equal ones the first.
+def in_order(values: pd.Series, better: str, digits: int = 3, unit: str = "") -> str:
+    """ "*a* 0.900 dB, *b* and *c* 0.800 dB": the best first, equals as printed together; NaN is left out.
 
     Args:
-        scores: one row per method, one column per metric; columns without any number are left out.
-        better: metric to "high" or "low".
+        values: one number per name.
+        better: "high" or "low".
+        digits: behind the point.
+        unit: behind each number.
     """
-    known = scores.dropna(axis=1, how="all")
-    return {
-        name: str(known[name].idxmax() if better[name] == "high" else known[name].idxmin()) for name in known
-    }
+    return ", ".join(_places(values, better, digits, unit))
+
+
+def best_of(values: pd.Series, better: str, digits: int = 3, unit: str = "") -> str:
+    """ "*a* 0.900 dB", the first place of `in_order`; "none" where all are NaN. Args: as of `in_order`."""
+    return next(iter(_places(values, better, digits, unit)), "none")
+
+
+def best_of_groups(
+    values: pd.Series, groups: Mapping[str, Sequence[str]], better: str, digits: int = 3, unit: str = ""
+) -> str:
+    """ "classical methods: *a* 0.900 dB; networks: *b* 0.800 dB": the best of each group, the best group first.
+
+    Args:
+        values: one number per name.
+        groups: title to names; a group without a number is left out.
+        better: "high" or "low".
+        digits, unit: as of `in_order`.
+    """
+    parts = {title: values[list(names)].dropna() for title, names in groups.items()}
+    best = pd.Series({title: _best_first(part, better).iloc[0] for title, part in parts.items() if len(part)})
+    order = _best_first(best, better).index
+    return "; ".join(f"{title}: {best_of(parts[title], better, digits, unit)}" for title in order)
+
+
+def _best_first(values: pd.Series, better: str) -> pd.Series:
+    return values.dropna().sort_values(ascending=better == "low", kind="stable")
+
+
+def _places(values: pd.Series, better: str, digits: int, unit: str) -> list[str]:
+    printed = _best_first(values, better).map(f"{{:.{digits}f}}".format)
+    together = printed.groupby(printed, sort=False).groups
+    return [
+        f"{listed([f'*{name}*' for name in names])} {number}{' ' * bool(unit)}{unit}"
+        for number, names in together.items()
+    ]
