@@ -25,11 +25,8 @@ SOLUTION = re.compile(r"<details><summary>Solution[^<]*</summary>\n(.*?)</detail
 # /folder/folder/..., but no part of a relative path or of a web address
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/-])/(?:[\w.-]+/){2,}")
 
-# Code, formulas and addresses say no results
-NO_PROSE = re.compile(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\]\([^)]*\)", re.S)
-# With a decimal point, or with a unit that only a measurement has
-NUMBER = re.compile(r"(?<![\w.])(?:\d+\.\d+|\d+(?= (?:dB|DN|MP/s)\b))")
-NO_TEXT = re.compile(r"<style.*?</style>|<[^>]*>", re.S)
+# A measured number, where a sentence should compute it
+BY_HAND = re.compile(r"\d+\.\d+|\d+ (?:dB|DN)\b")
 
 
 def problems(path: Path) -> list[str]:
@@ -74,8 +71,16 @@ def _cell_problems(cell: NotebookNode) -> Iterator[str]:
         yield "a stored error"
     if CHECKED in _tags(cell) and not any(re.search(r"\d", text) for text in texts):
         yield "checked, but its stored output holds no number"
+    if "said(" in cell.source and any(map(BY_HAND.search, _literals(cell.source))):
+        yield "a sentence with a number by hand"
     if any(ABSOLUTE_PATH.search(text) for text in [cell.source, *texts]):
         yield "a path of somebody's computer"
+
+
+def _literals(code: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
 
 
 def _tags(cell: NotebookNode) -> list[str]:
@@ -89,41 +94,6 @@ def text_outputs(cell: NotebookNode) -> Iterator[tuple[NotebookNode, str, str]]:
             yield output, "text", output.text
         elif not output.get("data", {}).get("text/plain", "<Figure").startswith("<Figure"):
             yield output.data, "text/plain", output.data["text/plain"]
-
-
-def copied_numbers(notebook: NotebookNode) -> list[str]:
-    """Numbers of the stored outputs that also stand in the prose, where no run on other data would change them.
-
-    Prose is the text of markdown cells, and what cells with `said` have as literal text. Numbers of a single digit
-    are no sign of copying.
-    """
-    stored = {float(number) for text in _all_outputs(notebook) for number in NUMBER.findall(text)}
-    found = []
-    for number in NUMBER.findall("\n".join(map(_prose, notebook.cells))):
-        decimals = len(number.partition(".")[2])
-        if len(number.replace(".", "").lstrip("0")) > 1 and float(number) in {
-            round(x, decimals) for x in stored
-        }:
-            found.append(number)
-    return found
-
-
-def _prose(cell: NotebookNode) -> str:
-    if cell.cell_type == "markdown":
-        return NO_PROSE.sub(" ", cell.source)
-    if "said(" not in cell.source:
-        return ""
-    nodes = ast.walk(ast.parse(cell.source))
-    return "\n".join(
-        node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    )
-
-
-def _all_outputs(notebook: NotebookNode) -> Iterator[str]:
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            texts = output.get("data", {"text/plain": output.get("text", "")})
-            yield from (NO_TEXT.sub(" ", text) for kind, text in texts.items() if kind.startswith("text/"))
 
 
 def with_changed_digits(notebook: NotebookNode) -> tuple[NotebookNode, set[int]]:
