@@ -26,7 +26,7 @@ SOLUTION = re.compile(r"<details><summary>Solution[^<]*</summary>\n(.*?)</detail
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/-])/(?:[\w.-]+/){2,}")
 
 # A measured number, where a sentence should compute it
-BY_HAND = re.compile(r"\d+\.\d+|\d+ (?:dB|DN)\b")
+BY_HAND = re.compile(r"\d+\.\d+\b|\d+ (?:dB|DN)\b")
 
 
 def problems(path: Path) -> list[str]:
