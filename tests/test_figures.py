@@ -183,6 +183,13 @@ def test_the_error_map_is_the_mean_over_bands():
     assert fig.error_map(GT, GT).max() == 0
 
 
+def test_the_error_table_has_mean_and_percentile_of_each_map_in_digital_numbers():
+    image = torch.zeros(1, 2, 1, 100)
+    image[..., 50:] = 0.2
+    found = fig.error_table({"half": image, "truth": image * 0}, image * 0, 1000)
+    assert np.allclose(found, [[100, 200], [0, 0]]) and [*found.index] == ["half", "truth"]
+
+
 def test_an_error_map_of_unequal_shapes_is_refused():
     with pytest.raises(ValueError, match="differ"):
         fig.error_map(GT, GT[..., :-1])
@@ -197,8 +204,16 @@ def test_the_box_is_where_the_detail_is():
     assert (top, left) == (8, 16)
 
 
-def test_the_box_of_an_image_without_detail_is_the_first():
-    assert fig.pick_box(torch.full((1, 9, 12), 0.7), 4) == (0, 0, 4)
+def test_the_box_of_an_image_without_detail_is_the_first_off_the_border():
+    assert fig.pick_box(torch.full((1, 9, 12), 0.7), 4) == (1, 1, 4)
+
+
+def test_a_box_at_a_corner_with_detail_stays_off_the_border_where_there_is_room():
+    image = torch.zeros(1, 16, 24)
+    image[:, 10:, 18:] = noise(1, 6, 6) + 1
+    assert fig.pick_box(image, 8, step=4) == (4, 12, 8)
+    assert fig.pick_box(image, 16, step=4) == (0, 4, 16)
+    assert fig.pick_box(image[..., :16], 16) == (0, 0, 16)
 
 
 @pytest.mark.parametrize(("size", "step"), [(25, 1), (0, 1), (4, 0)])

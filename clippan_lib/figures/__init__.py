@@ -13,7 +13,7 @@ from clippan_lib.figures.plots import (
 )
 from clippan_lib.figures.protocol import protocol_ranking, protocol_spoilings, steering
 from clippan_lib.figures.scenes import scene_overview
-from clippan_lib.figures.stretch import Stretch, error_map, fit_stretch, pick_box
+from clippan_lib.figures.stretch import Stretch, error_map, error_table, fit_stretch, pick_box
 from clippan_lib.figures.style import COLUMN
 from clippan_lib.figures.tables import best_in_bold, difference_table, mark_best, paired_differences
 
@@ -24,6 +24,7 @@ __all__ = [
     "curves",
     "difference_table",
     "error_map",
+    "error_table",
     "fit_stretch",
     "histograms",
     "mark_best",

@@ -1,9 +1,10 @@
 """What lies behind the pictures: the display stretch, the error map, the choice of a box worth magnifying."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -106,8 +107,27 @@ def error_map(hrms: Picture, gt: Picture) -> Float[Tensor, "H W"]:
     return (hrms - gt).abs().mean(0)
 
 
+def error_table(results: Mapping[str, Picture], gt: Picture, dn_max: float | int) -> pd.DataFrame:
+    """What the error maps of several methods say in numbers, in digital numbers.
+
+    Args:
+        results: method to fused image, as of `error_map`.
+        gt: the truth.
+        dn_max: largest digital number (`Scene.dn_max`).
+    Returns: a row per method: mean and 95th percentile of its map.
+    """
+    maps = {name: error_map(hrms, gt).numpy() * dn_max for name, hrms in results.items()}
+    rows = {
+        name: {"mean error (DN)": error.mean(), "95th percentile (DN)": np.percentile(error, 95)}
+        for name, error in maps.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def pick_box(image: Picture, size: int, step: int = 1) -> tuple[int, int, int]:
     """The square with the most detail: the highest sum of gradient magnitudes, the first one if equal.
+
+    It lies off the border where the image has room for that, so that a frame around it lies inside the picture.
 
     Args:
         image: (c, H, W) or (1, c, H, W).
@@ -125,5 +145,7 @@ def pick_box(image: Picture, size: int, step: int = 1) -> tuple[int, int, int]:
     inside = total[size:, size:] - total[:-size, size:] - total[size:, :-size] + total[:-size, :-size]
     # Rounded, so that equal squares stay equal whatever the order of summation.
     detail = inside[::step, ::step].round(decimals=9)
+    off = [int(count > 2) for count in detail.shape]
+    detail = detail[off[0] : detail.shape[0] - off[0], off[1] : detail.shape[1] - off[1]]
     top, left = divmod(int(detail.argmax()), detail.shape[1])
-    return top * step, left * step, size
+    return (top + off[0]) * step, (left + off[1]) * step, size
