@@ -1,5 +1,6 @@
 """What a committed notebook must be, and nbval's verdict on it. The checks are tested on planted mistakes."""
 
+import ast
 import copy
 import os
 import re
@@ -23,6 +24,9 @@ CELL_TIMEOUT = 900
 SOLUTION = re.compile(r"<details><summary>Solution[^<]*</summary>\n(.*?)</details>", re.S)
 # /folder/folder/..., but no part of a relative path or of a web address
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/-])/(?:[\w.-]+/){2,}")
+
+# A measured number, where a sentence should compute it
+BY_HAND = re.compile(r"\d+\.\d+\b|\d+ (?:dB|DN)\b")
 
 
 def problems(path: Path) -> list[str]:
@@ -67,8 +71,16 @@ def _cell_problems(cell: NotebookNode) -> Iterator[str]:
         yield "a stored error"
     if CHECKED in _tags(cell) and not any(re.search(r"\d", text) for text in texts):
         yield "checked, but its stored output holds no number"
+    if "said(" in cell.source and any(map(BY_HAND.search, _literals(cell.source))):
+        yield "a sentence with a number by hand"
     if any(ABSOLUTE_PATH.search(text) for text in [cell.source, *texts]):
         yield "a path of somebody's computer"
+
+
+def _literals(code: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
 
 
 def _tags(cell: NotebookNode) -> list[str]:

@@ -77,6 +77,8 @@ def plant(notebook, mistake: str) -> None:
             code[2].source = "def twice(x):\n    return 2 * x"
         case "cell 2: a stored error":
             code[2].outputs = [new_output("error", ename="KeyError", evalue="x", traceback=[])]
+        case "cell 2: a sentence with a number by hand":
+            code[2].source = "said(f'It rises to {2:.1f} and falls to 37.3 dB.')"
         case "cell 2: a path of somebody's computer":
             code[2].outputs = [new_output("stream", text="saved to " + "/".join(["", "home", "me", "run"]))]
 
@@ -93,6 +95,7 @@ MISTAKES = [
     "cell 2: more than 15 lines",
     "cell 2: defines a function or a class",
     "cell 2: a stored error",
+    "cell 2: a sentence with a number by hand",
     "cell 2: a path of somebody's computer",
 ]
 

@@ -48,6 +48,7 @@ SCORES = pd.Series({"a": 0.8, "b, blurred": 0.9, "c": 0.8001, "d": math.nan})
 
 def test_names_stand_in_the_order_of_their_numbers_and_equals_as_printed_together():
     assert in_order(SCORES, "high", 3, "dB") == "*b, blurred* 0.900 dB, *c* and *a* 0.800 dB"
+    assert in_order(pd.Series({"the truth": math.inf, "a": 30.0}), "high", 1) == "*the truth* ∞, *a* 30.0"
     assert in_order(SCORES, "low", 4) == "*a* 0.8000, *c* 0.8001, *b, blurred* 0.9000"
 
 

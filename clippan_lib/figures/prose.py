@@ -89,7 +89,7 @@ def _best_first(values: pd.Series, better: str) -> pd.Series:
 
 
 def _places(values: pd.Series, better: str, digits: int, unit: str) -> list[str]:
-    printed = _best_first(values, better).map(f"{{:.{digits}f}}".format)
+    printed = _best_first(values, better).map(f"{{:.{digits}f}}".format).replace("inf", "∞")
     together = printed.groupby(printed, sort=False).groups
     return [
         f"{listed([f'*{name}*' for name in names])} {number}{' ' * bool(unit)}{unit}"
