@@ -194,9 +194,11 @@ def refuse_batches(config: RunConfig, dataset: Dataset, given: Collection[str]) 
         size = patch_of(config, dataset, "train", where)
         there = len(dataset.patches("train", where, size, strides[where]))
         if batch > there:
+            most = f" and most_patches={config.most_patches}" if there == config.most_patches else ""
             raise Refusal(
                 f"{name}={batch}: {dataset.name} has {there} training patches at {where} resolution with patch="
-                f"{size} and stride_{where}={strides[where]}; take at most as many, or a smaller stride"
+                f"{size} and stride_{where}={strides[where]}{most}; take at most as many, or "
+                + ("a larger most_patches" if most else "a smaller stride")
             )
 
 
