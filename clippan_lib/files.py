@@ -68,7 +68,7 @@ def keep(path: Path, content: Any) -> None:
         content: what JSON can say; tuples come back as lists.
     Raises: ValueError on NaN or infinity.
     """
-    write_json(path, {"sha256": _json_digest(content), "content": content})
+    write_json(path, {"sha256": json_digest(content), "content": content})
 
 
 def kept(path: Path) -> Any:
@@ -78,7 +78,7 @@ def kept(path: Path) -> Any:
     """
     try:
         found = json.loads(path.read_bytes())
-        if found["sha256"] == _json_digest(found["content"]):
+        if found["sha256"] == json_digest(found["content"]):
             return found["content"]
     except FileNotFoundError:
         return None
@@ -88,7 +88,8 @@ def kept(path: Path) -> Any:
     return None
 
 
-def _json_digest(content: Any) -> str:
+def json_digest(content: Any) -> str:
+    """SHA-256 of what JSON can say."""
     return hashlib.sha256(json.dumps(content, allow_nan=False).encode()).hexdigest()
 
 

@@ -30,6 +30,7 @@ from clippan_lib.files import read_tensors, tensors_digest
 SEQUENCE = 10  # kills of a command before it is let go to its end
 PATIENCE = 1800.0  # seconds of a command that nobody kills
 SIDES = (2048, 4096, 8192)  # PAN px
+SIDE = 384  # PAN px, of a scene that the notebooks' methods can be compared on
 PEAK = 2048.0  # MiB, of a scene of any size
 # What is kept for a process that goes on
 _KEPT = (
@@ -39,6 +40,8 @@ _KEPT = (
     "unfinished/.*.json",
     "unfinished/metrics.json",
 )
+# The truth as delivered, as a halved one would need scenes of twice the side
+_SHORT = ("--preset", "smoke", "-p", "truth=delivered")
 _NOT_RESULTS = ("seconds", "MP/s", "speed (MP/s)", "time")  # what differs from run to run
 
 Row = tuple[str, str, str]
@@ -52,11 +55,13 @@ class Command:
         prepare: puts what it needs into a folder.
         arguments: of `clippan`, in that folder.
         result: what has to be the same, whatever happened on the way.
+        within: share of its time, from its start on, in which a process is killed.
     """
 
     prepare: Callable[[Path], object]
     arguments: Callable[[Path], list[str]]
     result: Callable[[Path], str]
+    within: float = 0.5
 
 
 def _large_scene(folder: Path, repeats: int = 4) -> None:
@@ -93,7 +98,7 @@ def _numbers_of_campaign(folder: Path) -> str:
 
 
 def _manifest(folder: Path) -> None:
-    (folder / "tiny.yaml").write_text(tiny_manifest(size=512))
+    (folder / "tiny.yaml").write_text(tiny_manifest(size=SIDE))
 
 
 def _tiled(method: str) -> Callable[[Path], list[str]]:
@@ -108,11 +113,23 @@ KILLED = {
         lambda folder: sharpen(folder, "--adapt", "smoke", "--sensor", "IKONOS"),
         _pixels_of_output,
     ),
-    "run": Command(_manifest, lambda folder: ["run", "tiny.yaml", "--preset", "smoke"], _numbers_of_run),
+    "run": Command(_manifest, lambda folder: ["run", "tiny.yaml", *_SHORT], _numbers_of_run, 0.25),
     "table": Command(
         _manifest,
-        lambda folder: ["table", "2", "tiny.yaml", "--preset", "smoke", "--seeds", "0", "--jobs", "1"],
+        lambda folder: [
+            "table",
+            "2",
+            "tiny.yaml",
+            "--seeds",
+            "0",
+            "--jobs",
+            "1",
+            *_SHORT,
+            "-p",
+            "scale=full",
+        ],
         _numbers_of_campaign,
+        0.25,
     ),
 }
 
@@ -140,7 +157,7 @@ def with_kills(name: str, kills: int) -> Iterator[Row]:
             here = 0
             for _ in range(min(SEQUENCE, kills - done)):
                 start = time.monotonic()
-                if not _killed(command, folder, times.uniform(0, seconds / 2)):
+                if not _killed(command, folder, times.uniform(0, seconds * command.within)):
                     # it came to its end first: the machine is less busy than it was
                     seconds = time.monotonic() - start
                     break

@@ -53,6 +53,8 @@ def test_the_smoke_preset_is_the_demo_shortened():
     changed = {name for name in demo if smoke[name] != demo[name]}
     assert set(smoke["compared"]) < set(demo["compared"])
     changed.remove("compared")
+    assert {name for name in changed if demo[name] is None} == {"most_patches", "most_scenes"}
+    changed -= {"most_patches", "most_scenes"}
     assert all(
         name.endswith(("iterations", "batch", "n_seeds", "gate_scenes", "checkpoint_every"))
         for name in changed
@@ -150,6 +152,8 @@ OTHER = {
     "patches_from": "judged",
     "truth": "sharp",
     "patch": 24,
+    "most_patches": 24,
+    "most_scenes": 2,
     "stride_full": 8,
     "stride_reduced": 8,
     "network": "pannet",
@@ -188,8 +192,8 @@ DECIDED = {
         "pseudo",
         "supervised",
         "unsupervised",
-    ): "gains scale patches_from truth patch schedule clip_norm",
-    (): "plugin compared gate_scenes n_seeds checkpoint_every",
+    ): "gains scale patches_from truth patch most_patches schedule clip_norm",
+    (): "plugin compared gate_scenes most_scenes n_seeds checkpoint_every",
 }
 STATED = {field: stages for stages, fields in DECIDED.items() for field in fields.split()}
 

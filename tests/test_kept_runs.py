@@ -36,7 +36,7 @@ def quick(monkeypatch) -> list[str]:
     """Notebooks are not executed: each leaves its own numbers, and its name in the list."""
     ran: list[str] = []
 
-    def execute_notebook(path, output, parameters, on_cell=None):
+    def execute_notebook(path, output, parameters, *_):
         ran.append(path.stem)
         nbformat.write(nbformat.read(path, 4), output)
         rows = {"Scores": results.tidy(NUMBERS, resolution="reduced"), "Times": results.tidy(NUMBERS, seed=0)}

@@ -208,8 +208,10 @@ def test_batches_of_a_preset_take_what_there_is(tmp_path):
     made = plan_run(SYNTHETIC, device="cpu", runs=tmp_path, preset="smoke", changes={"stride_full": 96})
     assert made.config.stage1_batch == make_config("smoke").stage1_batch
     with pytest.raises(Refusal, match="stage1_batch=21: synthetic_wv3 has 20 training patches"):
-        changes = {"stride_full": 96, "stage1_batch": 21}
+        changes = {"stride_full": 96, "stage1_batch": 21, "most_patches": None}
         plan_run(SYNTHETIC, device="cpu", runs=tmp_path, preset="smoke", changes=changes)
+    with pytest.raises(Refusal, match="has 16 training patches .* most_patches=16; .* a larger most_patches"):
+        plan_run(SYNTHETIC, device="cpu", runs=tmp_path, preset="smoke", changes={"stage1_batch": 17})
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,8 @@ def test_a_source_with_its_own_reduced_resolution_keeps_the_gains_it_was_made_wi
 
 def test_a_run_keeps_what_was_measured_and_a_network_the_gains_it_was_trained_with(opened):
     run = opened(gains="measured", consistency=2)
-    kept = json.loads((run.folder / "optics.json").read_text())
-    assert kept["good"] and tuple(kept["gnyq"]) == run.optics.gnyq == run.dataset.sensor.gnyq
+    kept = json.loads((run.folder / "optics.json").read_text())["content"]
+    assert kept["good"] and tuple(kept["optics"]["gnyq"]) == run.optics.gnyq == run.dataset.sensor.gnyq
     run.stage2({"pnn": None}, run.pseudo_supervisor(), "full", n_seeds=1)
     trained = run.trained("pnn", "full")
     assert trained.sensor.gnyq == run.optics.gnyq != QB.gnyq
@@ -109,3 +109,18 @@ def test_a_run_keeps_what_was_measured_and_a_network_the_gains_it_was_trained_wi
     assert (pseudo.consistency, pseudo.sharpness) == (2, None)
     header = TrainedNetwork.header(run.layout.network("full", "pnn", 0))
     assert header.sensor.gnyq == run.optics.gnyq
+
+
+def test_a_run_that_is_opened_again_measures_only_what_another_code_or_another_file_left(opened, monkeypatch):
+    first, file = opened(gains="measured").optics, opened(gains="measured").layout.optics
+    monkeypatch.setattr(
+        "clippan_lib.data.patches.measure_optics", lambda *_, **__: measured.append(1) or other
+    )
+    measured, other = [], replace(first, common=0.5)
+    assert opened(gains="measured").optics == first and not measured
+    assert isinstance(first.curve[0], tuple) and hash(opened(gains="measured").dataset.sensor)
+    file.write_text(file.read_text().replace('"reach": ', '"reach": 1'))
+    assert opened(gains="measured").optics == other and measured == [1]
+    monkeypatch.setattr("clippan_lib.runs.settings.library_digest", lambda: "a later library")
+    opened(gains="measured")
+    assert measured == [1, 1]

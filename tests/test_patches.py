@@ -1,5 +1,7 @@
 """Patches tile each split, and nothing of one split is ever found in another."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.io
@@ -8,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import h5_dataset, manifest, mat_dataset, nbu_dataset, pair, save_h5
 
-from clippan_lib.data import open_dataset
+from clippan_lib.data import load_manifest, open_dataset
 from clippan_lib.data.splits import cut_side, deal
 from clippan_lib.errors import DataError
 
+SYNTHETIC = Path(__file__).resolve().parents[1] / "data_manifests" / "synthetic_wv3.yaml"
 SPLITS = ("train", "val", "test")
 SHARES = st.tuples(*[st.integers(1, 20)] * 3).map(
     lambda parts: dict(zip(SPLITS, (part / sum(parts) for part in parts), strict=True))
@@ -220,3 +223,17 @@ def test_a_synthetic_split_of_no_scenes_does_not_exist():
         DataError, match="no val at full resolution; there is: train full, train reduced, test"
     ):
         open_dataset(manifest(source)).scenes("val", "full")
+
+
+def test_a_shortened_dataset_has_the_first_scenes_and_patches_also_with_other_gains_or_one_scale_down():
+    whole = open_dataset(load_manifest(SYNTHETIC))
+    gains = (0.2,) * 8
+    short = whole.shortened(2, 40)
+    for found in (short, short.through(gains), short.lowered(), short.through(gains).sharpened_truth()):
+        assert [scene.name for scene in found.scenes("test", "full")] == ["seed_80000", "seed_80001"]
+        assert len(found.patches("train", "full", 4)) == 40
+    few, every = (dataset.patches("train", "full", 16) for dataset in (short, whole))
+    assert len(few) == 40 < len(every) and [few.scene_of(number) for number in (0, 35, 36)] == [0, 0, 1]
+    assert len(whole.scenes("test", "full")) == 5
+    assert len(whole.shortened(9, None).scenes("test", "full")) == 5
+    assert len(whole.shortened(None, 9000).patches("train", "full", 16)) == len(every)

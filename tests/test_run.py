@@ -58,7 +58,7 @@ def test_the_stack_of_a_run_takes_pan_as_sharp_as_the_truth_of_each_resolution(o
 
 
 def test_training_patches_take_the_configured_stride_and_others_do_not_overlap(opened):
-    run = opened(stride_full=8, patch=16)
+    run = opened(stride_full=8, patch=16, most_patches=None)
     assert len(run.patches("train", "full")) == 2 * 7 * 7
     assert len(run.patches("test", "full")) == 4 * 4
 

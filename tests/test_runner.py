@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 import rasterio
 import rasterio.shutil
@@ -20,7 +21,7 @@ import yaml
 from rasterio.vrt import WarpedVRT
 from rasters import grid, noise, save
 from safetensors.torch import save_file
-from tiny_notebooks import LOG, MANIFEST, foreign_kernel, write_notebook, write_pair
+from tiny_notebooks import LOG, MANIFEST, SECOND, foreign_kernel, write_notebook, write_pair
 
 from clippan_lib.data import Dataset
 from clippan_lib.errors import DataError, ManifestError, Refusal, RunFailed
@@ -92,16 +93,22 @@ def test_notebooks_run_in_order_with_typed_parameters(finished):
     assert numbers == {"ERGAS": 4.25, "perplexity": 7.0, "verbose": 1.0}
 
 
-def test_kernels_get_our_environment_where_the_user_has_set_nothing(tmp_path, monkeypatch):
+def test_kernels_get_our_environment_where_the_user_has_set_nothing_and_import_before_the_first_cell(
+    tmp_path, monkeypatch
+):
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GOMP_SPINCOUNT", "77")
-    note = 'import json, os\n(Path(run_dir) / "seen.json").write_text(json.dumps(dict(os.environ)))'
+    note = (
+        'import json, os, sys\nseen = dict(os.environ, early="colorsys" in sys.modules)\nimport colorsys\n'
+        '(Path(run_dir) / "seen.json").write_text(json.dumps(seen))'
+    )
     made = plan(tmp_path, notebooks=write_pair(tmp_path / "notebooks", note))
     before = dict(os.environ)
     go(made)
     seen = json.loads((made.folder / "seen.json").read_text())
     assert {name: seen[name] for name in SETTINGS} == SETTINGS | {"GOMP_SPINCOUNT": "77"}
+    assert seen["early"]
     assert dict(os.environ) == before
 
 
@@ -456,7 +463,9 @@ def is_alive(pid: int) -> bool:
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_a_stopped_run_goes_on_where_it_was(tmp_path, number, status):
-    made = plan(tmp_path, notebooks=write_pair(tmp_path / "notebooks", second=WAIT_ONCE))
+    notebooks = write_pair(tmp_path / "notebooks", second=WAIT_ONCE)
+    write_notebook(notebooks / "02_third.ipynb", SECOND, LOG.format(2))
+    made = plan(tmp_path, notebooks=notebooks)
     command = [sys.executable, "-c", RUN, str(tmp_path / "notebooks"), str(tmp_path / "runs"), str(MANIFEST)]
     # A shell starts background jobs with Ctrl-C ignored, and children inherit that
     listening = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
@@ -464,6 +473,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, number, status):
     pid_file = made.folder / "kernel.pid"
     try:
         wait_for(lambda: process.poll() is not None or (pid_file.exists() and pid_file.read_text()))
+        kernels = psutil.Process(process.pid).children()  # the third notebook's has been started, too
         process.send_signal(number)
         errors = process.communicate(timeout=60)[1]
     finally:
@@ -472,11 +482,12 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, number, status):
     if number == signal.SIGINT:
         # not always the last line: libraries may have words of their own when the interpreter ends
         assert "clippan: interrupted; the same command goes on from here" in errors.splitlines(), errors
-    wait_for(lambda: not is_alive(int(pid_file.read_text())), 20)
+    assert len(kernels) == 2 and int(pid_file.read_text()) in [kernel.pid for kernel in kernels]
+    wait_for(lambda: not any(is_alive(kernel.pid) for kernel in kernels), 20)
     assert not [*made.folder.rglob("01_second.ipynb")]
     assert not any((made.folder / name).exists() for name in LEFT_BY_A_FINISHED_RUN)
     assert "00_first: finished before" in go(made)
-    assert order(made) == "0 1 1 "
+    assert order(made) == "0 1 1 2 "
     assert all((made.folder / name).exists() for name in LEFT_BY_A_FINISHED_RUN)
 
 

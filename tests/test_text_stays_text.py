@@ -2,6 +2,7 @@
 
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import nbformat
 import pandas as pd
@@ -31,6 +32,7 @@ from clippan_lib.fusion import build_network
 from clippan_lib.fusion.trained import TrainedNetwork
 from clippan_lib.metrics import BETTER
 from clippan_lib.runs import report, results, runner
+from clippan_lib.runs.kernels import Kernels
 from clippan_lib.runs.notebook_page import write_html
 from clippan_lib.runs.plan import plan_run
 from clippan_lib.runs.results import save_latex
@@ -288,5 +290,5 @@ def test_a_folder_with_braces_reaches_papermill_as_it_is(tmp_path, monkeypatch, 
 
     monkeypatch.setattr(papermill, "execute_notebook", execute_notebook)
     path, output = tmp_path / folder / "in.ipynb", tmp_path / folder / "out.ipynb"
-    runner.execute_notebook(path, output, {"seed": 3})
+    runner.execute_notebook(path, output, {"seed": 3}, kernels=MagicMock(spec=Kernels))
     assert seen == [str(path), str(output)]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,11 +32,14 @@ class PatchSet:
         stack: the scenes.
         size: side of a patch in LRMS px.
         stride: step between patches in LRMS px; None is `size`, without overlap. Overlap stays within the split.
+        most: number of patches, the first ones, that are kept; None keeps all.
     Raises: DataError if a patch is larger than the scenes, the stride below 1, or NoData in every patch, wherever it is
         laid.
     """
 
-    def __init__(self, stack: SceneStack, size: int, stride: int | None = None) -> None:
+    def __init__(
+        self, stack: SceneStack, size: int, stride: int | None = None, most: int | None = None
+    ) -> None:
         if not 1 <= size <= min(stack.height, stack.width):
             raise DataError(
                 f"{stack.names[0]}: patch size {size} does not fit {stack.height} x {stack.width} LRMS px "
@@ -44,7 +48,8 @@ class PatchSet:
         if stride is not None and stride < 1:
             raise DataError(f"stride {stride} between patches is below 1; choose 1 to {size}")
         self.stack, self.size = stack, size
-        self.stride, self._places = stack.usable(size, stride or size)
+        self.stride, places = stack.usable(size, stride or size)
+        self._places = places[:most]
         self._columns = (stack.width - size) // self.stride + 1
         self._per_scene = self._columns * ((stack.height - size) // self.stride + 1)
 
@@ -97,11 +102,21 @@ def _middle(scene: Scene) -> Batch:
     return scene.read((scene.height - height) // 2, (scene.width - width) // 2, height, width)
 
 
+class Most(NamedTuple):
+    """What is given of a split at most, see `Dataset.shortened`."""
+
+    scenes: int | None = None
+    patches: int | None = None
+
+
+ALL = Most()
+
+
 class Dataset:
     """The scenes and patches of one manifest. Open it with `open_dataset`."""
 
-    def __init__(self, manifest: Manifest, reader: Reader) -> None:
-        self.manifest, self._reader = manifest, reader
+    def __init__(self, manifest: Manifest, reader: Reader, most: Most = ALL) -> None:
+        self.manifest, self._reader, self._most = manifest, reader, most
         self._stack = cache(reader.stack)
         self._areas = cache(lambda split, resolution: self._open(split, resolution).areas())
 
@@ -161,7 +176,7 @@ class Dataset:
         All that depends on gains follows: what is degraded, methods, training, scores, files of networks.
         Raises: DataError where the source brings its own reduced resolution, made with others.
         """
-        return self if gnyq == self.sensor.gnyq else Dataset(self.manifest, self._reader.through(gnyq))
+        return self if gnyq == self.sensor.gnyq else self._with(self._reader.through(gnyq))
 
     def sharpened_truth(self) -> "Dataset":
         """The same dataset with a sharp truth wherever reduced resolution is simulated.
@@ -169,7 +184,7 @@ class Dataset:
         Of sensors whose mean gain at Nyquist is 0.25 or more nothing changes; `wald` explains why of others.
         Raises: DataError where the source brings its own reduced resolution.
         """
-        return Dataset(self.manifest, self._reader.sharpened())
+        return self._with(self._reader.sharpened())
 
     def lowered(self, judged: bool = False) -> "Dataset":
         """The same dataset one scale down: the setting without a truth, with a truth that judges.
@@ -191,7 +206,19 @@ class Dataset:
         >>> lowered.has_gt("test", "full"), lowered.has_gt("train", "full")
         (True, False)
         """
-        return Dataset(self.manifest, LoweredReader(self._reader, judged))
+        return self._with(LoweredReader(self._reader, judged))
+
+    def shortened(self, scenes: int | None, patches: int | None) -> "Dataset":
+        """The same dataset with less of each split, to try in little time whether a run works.
+
+        Args:
+            scenes: largest number of scenes that `scenes` gives, the first ones; None gives all.
+            patches: largest number of patches, the first ones; None gives all.
+        """
+        return Dataset(self.manifest, self._reader, Most(scenes, patches))
+
+    def _with(self, reader: Reader) -> "Dataset":
+        return Dataset(self.manifest, reader, self._most)
 
     def size(self, split: str, resolution: str) -> tuple[int, int]:
         """Rows and columns of LRMS, px, of each scene of a split, or of the one that areas are cut from.
@@ -260,7 +287,7 @@ class Dataset:
         (5, 24, 24)
         """
         stack = self._areas(split, resolution)
-        return [Scene(stack, position) for position in range(len(stack.names))]
+        return [Scene(stack, position) for position in range(len(stack.names))[: self._most.scenes]]
 
     def unscored(self) -> tuple[str, ...]:
         """Which test areas `scenes` leaves out since nothing could be scored on them, and why; one remark each.
@@ -287,7 +314,7 @@ class Dataset:
             stride: step between patches in LRMS px; None is `size`, without overlap.
         Raises: DataError if the data cannot give it, saying what there is.
         """
-        return PatchSet(self._open(split, resolution), size, stride)
+        return PatchSet(self._open(split, resolution), size, stride, self._most.patches)
 
     def _open(self, split: str, resolution: str) -> SceneStack:
         for what, value, known in (("split", split, SPLITS), ("resolution", resolution, RESOLUTIONS)):

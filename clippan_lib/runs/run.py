@@ -5,7 +5,7 @@ The notebooks' way into the library: each opens the run with the same parameters
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -19,7 +19,6 @@ from clippan_lib.data import Batch, Dataset, PatchSet, Scene, load_manifest, ope
 from clippan_lib.data.stacks import sharpness_of_truth
 from clippan_lib.errors import MissingStage
 from clippan_lib.evaluation.judgement import judge, table
-from clippan_lib.files import write_json
 from clippan_lib.fusion import NETWORKS, Method, get_method, network_for
 from clippan_lib.fusion.registry import load_stack
 from clippan_lib.fusion.stack import Stack
@@ -32,6 +31,7 @@ from clippan_lib.runs.settings import (
     Settings,
     as_configured,
     default_name,
+    keep_optics,
     measured_optics,
     patch_of,
     refuse_unfit,
@@ -334,12 +334,12 @@ def open_run(
         folder = RunFolder(Path(runs) / dataset.name / default_name(preset, config, seed, overrides))
     else:
         raise no_run(runs, settings, overrides)
-    optics = measured_optics(dataset, config)
+    optics = measured_optics(dataset, config, folder.optics)
     dataset = as_configured(dataset, config, optics)
     refuse_unfit(config, dataset)
     folder.claim(settings)
     for remark in dataset.unscored():
         print(remark, file=sys.stderr)
     if optics:
-        write_json(folder.optics, {**asdict(optics), "good": optics.good})
+        keep_optics(folder.optics, dataset, optics)
     return Run(dataset, config, seed, torch.device(device), folder.path, optics)

@@ -6,12 +6,13 @@ stamp. When all are through, results and report take the place of those that may
 looks finished before it is, and nothing that is shown is half old and half new.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from clippan_lib.errors import Refusal, ResultsError, RunFailed
 from clippan_lib.files import held, keep, kept, library_digest, throw_away
 from clippan_lib.runs import report, results
 from clippan_lib.runs.folder import PAGE
-from clippan_lib.runs.kernels import KERNEL, kernel_environment
+from clippan_lib.runs.kernels import KERNEL, Kernels
 from clippan_lib.runs.plan import Plan
 from clippan_lib.runs.progress import Stream
 from clippan_lib.runs.watch import Watch
@@ -32,9 +33,6 @@ try:
     import resource
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]  # and `_peak_mb` says so
-
-# A kernel's own log has nothing for the reader of the progress; errors of cells come as exceptions.
-_QUIET = ["--IPKernelApp.log_level=CRITICAL"]
 
 
 def execute(plan: Plan, stream: Stream) -> None:
@@ -49,7 +47,7 @@ def execute(plan: Plan, stream: Stream) -> None:
     running = Refusal(f"another process is running in {plan.folder}; wait for it, or give --name")
     for remark in plan.remarks:
         print(remark, file=stream, flush=True)
-    with held(plan.folder, running):
+    with held(plan.folder, running), Kernels() as kernels:
         place, keys = plan.place, _keys(plan)
         if (place.unfinished / PAGE).is_file():  # stopped while its results took their places
             place.publish()
@@ -64,7 +62,7 @@ def execute(plan: Plan, stream: Stream) -> None:
             if number <= done:
                 print(f"{title}: finished before", file=stream, flush=True)
                 continue
-            seconds = _run_notebook(plan, path, title, stream)
+            seconds = _run_notebook(plan, path, title, stream, kernels)
             stamp = {"key": keys[path.stem], "seconds": seconds, "peak_mb": _peak_mb()}
             keep(_stamp(place.results, path), stamp | {"metrics": results.digest(plan.folder, path.stem)})
             print(f"{title}: {seconds:.0f} s", file=stream, flush=True)
@@ -140,12 +138,13 @@ def _begin(plan: Plan, done: int) -> None:
         results.keep(plan.folder, lambda notebook: notebook[:3] in kept)
 
 
-def _run_notebook(plan: Plan, path: Path, title: str, stream: Stream) -> float:
+def _run_notebook(plan: Plan, path: Path, title: str, stream: Stream, kernels: Kernels) -> float:
     """Execute one notebook into the run's folder; returns seconds."""
     start, folder = time.monotonic(), plan.place.results
     running, failed = folder / f".{path.stem}.running.ipynb", folder / f"{path.stem}.failed.ipynb"
     with Watch(plan.folder, title, len(nbformat.read(path, 4).cells), stream) as watch:
-        reason = execute_notebook(path, running, plan.parameters[path.stem], watch.cell)
+        following = plan.notebooks[plan.notebooks.index(path) + 1 :][:1]
+        reason = execute_notebook(path, running, plan.parameters[path.stem], watch.cell, kernels, following)
     if reason:
         if running.exists():
             os.replace(running, failed)
@@ -157,7 +156,12 @@ def _run_notebook(plan: Plan, path: Path, title: str, stream: Stream) -> float:
 
 
 def execute_notebook(
-    path: Path, output: Path, parameters: dict[str, Any], on_cell: Callable[..., None] | None = None
+    path: Path,
+    output: Path,
+    parameters: dict[str, Any],
+    on_cell: Callable[..., None] | None = None,
+    kernels: Kernels | None = None,
+    following: Sequence[Path] = (),
 ) -> str | None:
     """Run one notebook in its own folder, by a kernel of this interpreter.
 
@@ -166,21 +170,26 @@ def execute_notebook(
         output: where it goes with its outputs.
         parameters: that replace those of its tagged cell.
         on_cell: called with (cell, index) when a cell starts.
+        kernels: where its kernel may have been prepared; None starts one.
+        following: notebooks to prepare kernels for meanwhile.
     Returns: why it did not come to its end, None if it did. Judged by exceptions: papermill's metadata say "completed"
         when a kernel died.
     """
     try:
-        with kernel_environment():
+        with contextlib.ExitStack() as stack:
+            kernels = kernels or stack.enter_context(Kernels())
+            kernel = stack.enter_context(kernels.kernel(path))
+            for each in following:
+                kernels.prepare(each)
             executed = papermill.execute_notebook(
                 _literal(path),
                 _literal(output),
                 parameters=parameters,
                 kernel_name=KERNEL,
-                cwd=path.parent,
+                km=kernel,
                 progress_bar=False,
                 start_timeout=120,
                 on_cell_start=on_cell,
-                extra_arguments=_QUIET,
             )
     except PapermillExecutionError as error:
         return f"{error.ename}: {error.evalue}"

@@ -3,12 +3,14 @@
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from clippan_lib.data import Dataset
 from clippan_lib.data.stacks import is_soft, step_down
 from clippan_lib.errors import Refusal
+from clippan_lib.files import json_digest, keep, kept, library_digest
 from clippan_lib.fusion.plugins import own_methods
 from clippan_lib.metrics.no_reference import BLOCK
 from clippan_lib.optics import Optics
@@ -99,7 +101,7 @@ def as_configured(dataset: Dataset, config: RunConfig, optics: Optics | None) ->
 
     Args:
         dataset: as its manifest says.
-        config: its `truth`, `scale` and `patches_from`.
+        config: its `truth`, `scale`, `patches_from` and its limits, `most_...`.
         optics: from `measured_optics`; its gains are taken if their fit is good. None keeps the table's.
     Raises: DataError where the source cannot give them.
     """
@@ -107,22 +109,44 @@ def as_configured(dataset: Dataset, config: RunConfig, optics: Optics | None) ->
         dataset = dataset.through(optics.gnyq)
     if config.truth == "sharp" and is_soft(dataset.sensor):
         dataset = dataset.sharpened_truth()
-    return dataset if config.scale == "full" else dataset.lowered(config.patches_from == "judged")
+    if config.scale == "reduced":
+        dataset = dataset.lowered(config.patches_from == "judged")
+    return dataset.shortened(config.most_scenes, config.most_patches)
 
 
-def measured_optics(dataset: Dataset, config: RunConfig) -> Optics | None:
+def measured_optics(dataset: Dataset, config: RunConfig, file: Path | None = None) -> Optics | None:
     """What was measured of the optics; None where `config.gains` asks for the table's, or it cannot be measured.
 
     Args:
         dataset: as its manifest says.
         config: its `gains`.
+        file: from `keep_optics`; what was measured before by the same code of the same data is not measured again.
     """
     if config.gains == "table" or not dataset.measurable:
         return None
+    found = kept(file) if file else None
+    if found and found["key"] == _optics_key(dataset):
+        return Optics(**_tuples(found["optics"]))
     try:
         return dataset.measure_optics()
     except ValueError:  # scenes too small, or without detail
         return None
+
+
+def keep_optics(file: Path, dataset: Dataset, optics: Optics) -> None:
+    """Write what was measured of a dataset."""
+    keep(file, {"key": _optics_key(dataset), "good": optics.good, "optics": asdict(optics)})
+
+
+def _optics_key(dataset: Dataset) -> str:
+    return json_digest([library_digest(), dataset.manifest.digest(), dataset.state()])
+
+
+def _tuples(content: Any) -> Any:
+    """JSON has lists where there were tuples."""
+    if isinstance(content, dict):
+        return {name: _tuples(value) for name, value in content.items()}
+    return tuple(map(_tuples, content)) if isinstance(content, list) else content
 
 
 # Parts that are cut into patches of the configured size
@@ -176,9 +200,11 @@ def refuse_batches(config: RunConfig, dataset: Dataset, given: Collection[str]) 
         size = patch_of(config, dataset, "train", where)
         there = len(dataset.patches("train", where, size, strides[where]))
         if batch > there:
+            most = f" and most_patches={config.most_patches}" if there == config.most_patches else ""
             raise Refusal(
                 f"{name}={batch}: {dataset.name} has {there} training patches at {where} resolution with patch="
-                f"{size} and stride_{where}={strides[where]}; take at most as many, or a smaller stride"
+                f"{size} and stride_{where}={strides[where]}{most}; take at most as many, or "
+                + ("a larger most_patches" if most else "a smaller stride")
             )
 
 

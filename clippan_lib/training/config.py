@@ -93,6 +93,8 @@ class RunConfig(BaseModel):
     stride_reduced: Annotated[Count, _REDUCED] = 16
     """The same at reduced resolution, where a scene holds fewer patches."""
 
+    most_patches: Annotated[Count | None, _ALL] = None
+    """Patches of a split that are used at most, the first ones; None: all; ours, for `smoke`."""
     network: Annotated[str, _STAGE2] = "pnn"
     """The fusion network that is trained; PNN is one of the paper's backbones."""
     consistency: Annotated[int, Field(ge=0, le=10), _NETWORKS] = 0
@@ -175,6 +177,8 @@ class RunConfig(BaseModel):
 
     gate_scenes: Annotated[int, Field(ge=0, le=10_000), _NONE] = 8
     """Drawn scenes that the adapted supervisor is judged on, see `evaluation.judgement`; 0: it is not; ours."""
+    most_scenes: Annotated[Count | None, _NONE] = None
+    """Scenes of a split that are looked at as a whole and judged at most, the first ones; None: all; likewise."""
     n_seeds: Annotated[int, Field(ge=1, le=1000), _NONE] = 1
     """Repetitions of a comparison; the paper reports one."""
     checkpoint_every: Annotated[Count, _NONE] = 100

@@ -47,6 +47,8 @@ _SMOKE = _DEMO | {
     "stage2_iterations": 3,
     "stage2_batch": 2,
     "gate_scenes": 0,
+    "most_scenes": 1,
+    "most_patches": 16,
     "n_seeds": 1,
     "checkpoint_every": 1,
 }
