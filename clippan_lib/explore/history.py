@@ -17,6 +17,7 @@ from clippan_lib.errors import CheckpointError
 from clippan_lib.explore.base import Explorer
 from clippan_lib.explore.plot import Plot, Update, built
 from clippan_lib.figures import curves
+from clippan_lib.figures.plots import follow_curves
 from clippan_lib.figures.style import new_figure
 from clippan_lib.files import read_metadata
 from clippan_lib.runs.folder import RunFolder
@@ -133,7 +134,7 @@ class HistoryExplorer(Explorer):
         """
         self.training = Training(folder)
         self._kept: dict[str, list[Row]] = {}
-        self._lock, self._drawn = threading.RLock(), 0
+        self._lock = threading.RLock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         controls = {
@@ -143,7 +144,7 @@ class HistoryExplorer(Explorer):
         }
         refresh = Button(description="refresh")
         refresh.on_click(lambda _: self.redraw())
-        self._plot = Plot(self._build, lambda: self._drawn)
+        self._plot = Plot(self._build, self._panels)
         super().__init__(controls, [self._plot.widget], buttons=[refresh])
 
     def redraw(self) -> None:
@@ -167,7 +168,6 @@ class HistoryExplorer(Explorer):
             beside.value = chosen
         if self["live"] != self.watching:
             self._watch() if self["live"] else self._stop.set()
-        self._drawn += 1
 
     def _histories(self) -> dict[str, pd.DataFrame]:
         """What is drawn: the training watched, and those chosen; if there is neither, the latest."""
@@ -184,12 +184,17 @@ class HistoryExplorer(Explorer):
     def _print(self) -> Figure:
         return built(self._build)[0]
 
-    def _build(self) -> tuple[Figure, Update]:
+    def _panels(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What is drawn, and the terms, each with a panel."""
         histories = self._histories()
-        terms = list(dict.fromkeys(term for frame in histories.values() for term in frame))
-        terms = sorted((term for term in terms if term not in _NO_TERMS), key=_LAST.__contains__)
+        terms = dict.fromkeys(term for frame in histories.values() for term in frame if term not in _NO_TERMS)
+        return tuple(histories), tuple(sorted(terms, key=_LAST.__contains__))
+
+    def _build(self) -> tuple[Figure, Update]:
+        _, terms = self._panels()
         if terms:
-            return curves(histories, terms, self["smooth"]), lambda: None
+            figure = curves(self._histories(), terms, self["smooth"])
+            return figure, lambda: follow_curves(figure, self._histories(), self["smooth"])
         figure = new_figure(1.0)
         figure.text(0.5, 0.5, "no training has left anything in this run yet", ha="center", va="center")
         return figure, lambda: None

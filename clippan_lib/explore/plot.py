@@ -68,8 +68,9 @@ class _Live:
         self.figure, self.update, self.canvas = figure, update, FigureCanvasAgg(figure)
         self.moving = figure.findobj(lambda artist: artist.get_animated())
         self.moving.sort(key=lambda artist: artist.get_zorder())
-        self.canvas.draw()
-        self.still = self.canvas.copy_from_bbox(figure.bbox)
+        if self.moving:
+            self.canvas.draw()
+            self.still = self.canvas.copy_from_bbox(figure.bbox)
 
     def png(self) -> bytes:
         if not self.moving:

@@ -69,9 +69,7 @@ def _draw_term(ax: Axes, term: str, runs: dict[str, list[pd.DataFrame]], smooth:
     for how, (label, frames) in zip(looks(len(runs)), runs.items(), strict=True):
         if any(term not in frame for frame in frames):
             continue
-        series = [
-            frame.set_index("iteration")[term].rolling(smooth, min_periods=1).mean() for frame in frames
-        ]
+        series = [_smoothed(frame, term, smooth) for frame in frames]
         seeds = pd.concat(series, axis=1)
         mean, spread = seeds.mean(axis=1), seeds.std(axis=1)
         drawn.append(mean.to_numpy())
@@ -84,7 +82,32 @@ def _draw_term(ax: Axes, term: str, runs: dict[str, list[pd.DataFrame]], smooth:
     if _wants_log(values[np.isfinite(values)]):
         ax.set_yscale("log")
     ax.set_title(term)
-    ax.set_xlabel(f"iteration (running mean of {smooth})" if smooth > 1 else "iteration")
+    ax.set_xlabel(_iteration(smooth))
+
+
+def _smoothed(frame: pd.DataFrame, term: str, smooth: int) -> pd.Series:
+    return frame.set_index("iteration")[term].rolling(smooth, min_periods=1).mean()
+
+
+def _iteration(smooth: int) -> str:
+    return f"iteration (running mean of {smooth})" if smooth > 1 else "iteration"
+
+
+def follow_curves(figure: Figure, histories: Mapping[str, pd.DataFrame], smooth: int) -> None:
+    """Take the lines of a figure of `curves` to another running mean, or to more iterations; its panels stay.
+
+    Args:
+        figure: made by `curves` of histories with these labels.
+        histories: label to a table, as of `curves`.
+        smooth: as of `curves`.
+    """
+    for ax in figure.axes:
+        for line in ax.lines:
+            series = _smoothed(histories[line.get_label()], ax.get_title(), smooth)
+            line.set_data(series.index, series)
+        ax.set_xlabel(_iteration(smooth))
+        ax.relim()
+        ax.autoscale_view()
 
 
 @styled
