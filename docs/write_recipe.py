@@ -38,12 +38,12 @@ repeat it.
 
 ## What the image of `demo` is made of
 
-A network is trained one scale lower for 60 iterations. With more iterations it learns only that scale. Stage II starts
-with this network and trains it at full resolution without truth. In Stage II the network's last layer is two steps of
-consistency with LRMS and with PAN. L_spec degrades with the MTF gains that were measured on the pair. L_spat and the
-last layer compare the bands' share in PAN with PAN as sharp as the truth. For the synthetic scenes the MS optics one
-scale finer have a gain of .37 at Nyquist, and PAN has .14. Where no truth exists, as on a scene of your own, L_spat and
-the last layer take PAN as it is.
+A network is trained one scale lower for 60 iterations. With more iterations it learns only that scale. Stage II
+starts with this network and trains it at full resolution without truth. In Stage II the network's last layer is
+two steps of consistency with LRMS and with PAN. L_spec degrades with the MTF gains that were measured on the
+pair. L_spat and the last layer compare the bands' share in PAN with PAN as sharp as the truth. For the
+synthetic scenes the MS optics one scale finer have a gain of .37 at Nyquist, and PAN has .14. Where no truth
+exists, as on a scene of your own, L_spat and the last layer take PAN as it is.
 
 `clippan sharpen --adapt` starts from the band-wise network of the package instead, and trains it little.
 
