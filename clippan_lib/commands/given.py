@@ -45,5 +45,5 @@ def plugin(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE.py",
         help="a file of your own that registers methods (docs/own_method.md); its code is run, so name only what you "
-        "trust. Methods of installed packages (entry points clippan.methods) need no option",
+        "trust. Methods of installed packages (entry points clippan.methods) need no option (default: none)",
     )

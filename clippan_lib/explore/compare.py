@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from ipywidgets import Dropdown, FloatRangeSlider, IntSlider, SelectMultiple, ToggleButtons, ValueWidget
 from jaxtyping import Float
 from matplotlib import colormaps
@@ -19,14 +18,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from clippan_lib.data import Batch, Scene
-from clippan_lib.evaluation.scores import CONVENTION, Scorer, fuse
+from clippan_lib.evaluation.scores import CONVENTION, Scorer
 from clippan_lib.explore.areas import Area, AreaExplorer, Cover, area_around, area_sliders, cover_of
 from clippan_lib.explore.base import View, scrolled
 from clippan_lib.explore.canvas import Canvas, Frame, Tile, bar
-from clippan_lib.explore.panels import Panel, Spectra, places
+from clippan_lib.explore.comparison import NOTHING, SingleImage, images_of, part_of, reduced
+from clippan_lib.explore.panels import Errors, Spectra, comparison
 from clippan_lib.explore.plot import Plot, Update
 from clippan_lib.figures import Stretch, error_map, fit_stretch, mark_best
-from clippan_lib.figures.stretch import single
 from clippan_lib.figures.style import new_figure
 from clippan_lib.figures.tables import as_text, header
 from clippan_lib.fusion import Method
@@ -36,9 +35,7 @@ from clippan_lib.shapes import Image
 _BLOCK = 32  # PAN px: sides of what is shown are multiples, as the metrics without truth need
 _SCREEN = {"side by side": 250, "swipe": 450}  # px of a frame: what shows twice as many is averaged down
 _SHOWN = 4  # images, at first
-_NOTHING = "nothing"
 _WHITE = np.full((1, 1, 4), 255, np.uint8)
-SingleImage = Float[Tensor, "_ _ _"]
 
 
 def compare(scene: Scene, results: Mapping[str, Image | Method]) -> "Compare":
@@ -68,7 +65,7 @@ class Compare(AreaExplorer):
     def __init__(self, scene: Scene, results: Mapping[str, Image | Method]) -> None:
         """Args: as of `compare`."""
         self.scene, self.batch = scene, scene.read()
-        self.images = _images(self.batch, results)
+        self.images = images_of(self.batch, results)
         self.methods = [title for title in self.images if title in results]
         self._full = tuple(title for title in self.images if title not in ("LRMS", "PAN"))
         self._grey = fit_stretch(self.batch.pan, (0,))
@@ -104,7 +101,7 @@ class Compare(AreaExplorer):
         chosen = [*(["LRMS"] if last != "GT" else []), *self.methods][: _SHOWN - (last == "GT")]
         chosen += ["GT"] if last == "GT" else []
         colours = dict(zip(("red", "green", "blue"), sensor.rgb, strict=True))
-        against = [_NOTHING, *(["GT"] if last == "GT" else []), *self.methods]
+        against = [NOTHING, *(["GT"] if last == "GT" else []), *self.methods]
         return {
             "view": ToggleButtons(options=list(_SCREEN), description="view", style={"button_width": "auto"}),
             "left": Dropdown(options=titles, value=self.methods[0], description="left"),
@@ -184,13 +181,11 @@ class Compare(AreaExplorer):
     def _compared(self) -> list[str]:
         """Titles of the visible images that have an error."""
         return [
-            title
-            for title in self.visible
-            if title in self._full and self["against"] not in (_NOTHING, title)
+            title for title in self.visible if title in self._full and self["against"] not in (NOTHING, title)
         ]
 
     def _difference(self, title: str, against: str, cover: Cover) -> Float[Tensor, "_ _"]:
-        image, reference = (_part(self.images[name], cover, 1) for name in (title, against))
+        image, reference = (part_of(self.images[name], cover, 1) for name in (title, against))
         return (error_map(image, reference) * self.scene.dn_max).float()
 
     def _end(self, against: str) -> float:
@@ -254,7 +249,7 @@ class Compare(AreaExplorer):
 
     def _draw_errors(self) -> None:
         against = self["against"]
-        if against == _NOTHING:
+        if against == NOTHING:
             self.maps.bars = []
             return self.maps.show([Frame("choose in “error from” what errors are taken from")], self.area)
         scale = self._scale(against)
@@ -294,31 +289,20 @@ class Compare(AreaExplorer):
         difference = self._difference(title, self["against"], Cover(row, column, 1, 1, 1))
         return f"{told}; error {difference.item():.3g} DN"
 
-    def _reduced(self, seen: SingleImage, factor: int) -> SingleImage:
-        return seen if factor == 1 else F.avg_pool2d(seen[None], factor, ceil_mode=True)[0]
-
     def _picture(self, title: str, cover: Cover) -> Tile:
         ratio = self.scene.ratio if title == "LRMS" else 1
         stretch = self._grey if title == "PAN" else self.stretch
-        cut = _part(self.images[title][list(stretch.bands)], cover, ratio)
-        seen = self._reduced(cut, max(1, cover.factor // ratio))
+        cut = part_of(self.images[title][list(stretch.bands)], cover, ratio)
+        seen = reduced(cut, max(1, cover.factor // ratio))
         shown = replace(stretch, bands=tuple(range(len(stretch.bands)))).apply(seen)
         side = max(1, cover.factor // ratio) * ratio
         place = cover.top, cover.left, shown.shape[0] * side, shown.shape[1] * side
         return Tile((shown * 255).round().astype(np.uint8), place)
 
     def _error(self, title: str, scale: ScalarMappable, cover: Cover) -> Tile:
-        seen = self._reduced(self._error_map(title, self["against"], cover)[None], cover.factor)[0]
+        seen = reduced(self._error_map(title, self["against"], cover)[None], cover.factor)[0]
         place = cover.top, cover.left, *(side * cover.factor for side in seen.shape)
         return Tile(scale.to_rgba(seen.numpy(), bytes=True), place)
-
-    def _swiped(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        side = max(len(left), len(right))
-        left, right = (
-            image.repeat(side // len(image), 0).repeat(side // len(image), 1) for image in (left, right)
-        )
-        split = round(side * self["swipe"] / 100)
-        return np.concatenate((left[:, :split], right[:, split:]), axis=1)
 
     def _scale(self, against: str) -> ScalarMappable:
         return ScalarMappable(Normalize(0.0, self._limit(against) or 1.0), colormaps["magma"])
@@ -326,41 +310,31 @@ class Compare(AreaExplorer):
     def _build_spectra(self) -> tuple[Figure, Update]:
         figure = new_figure(2.6)
         spectra = Spectra(figure.subplots(), self.spectra, list(self.images))
-        at = lambda: f"row {self['spectrum_row']}, column {self['spectrum_column']}"  # noqa: E731
-        return figure, lambda: spectra.show(self.spectra, at())
+        return figure, lambda: spectra.show(self.spectra, self._pixel)
+
+    @property
+    def _pixel(self) -> str:
+        return f"row {self['spectrum_row']}, column {self['spectrum_column']}"
 
     # The figure to print
 
     def _print(self) -> Figure:
-        swipe, maps = self["view"] == "swipe", self["against"] != _NOTHING
-        parts = places(1 if swipe else len(self.visible), maps, swipe)
-        scale = self._scale(self["against"]) if maps else ScalarMappable()
-        if maps:
-            label = f"absolute difference to {self['against']}, mean over bands (DN)"
-            parts.figure.colorbar(scale, cax=parts.bar, orientation="horizontal", extend="max", label=label)
-        panels = [Panel(ax) for ax in (*parts.pictures, *parts.errors)]
-        spectra = Spectra(parts.plot, self.spectra, list(self.images))
         top, left, size = self.area
-        exactly = Cover(top, left, size, size, 1)
-        titles, told = list(self.visible), [self._note(title) for title in self.visible]
-        shown = [self._picture(title, exactly).pixels for title in titles]
+        exactly, titles = Cover(top, left, size, size, 1), list(self.visible)
+        scale = None if self["against"] == NOTHING else self._scale(self["against"])
         errors = [
-            self._error(title, scale, exactly).pixels if title in self._compared else _WHITE
+            self._error(title, scale, exactly).pixels if scale and title in self._compared else _WHITE
             for title in titles
         ]
-        if swipe:
-            shown, errors = [self._swiped(*shown)], [self._swiped(*errors)]
-        if maps:
-            shown += errors
-        if swipe:
-            titles, told = [" | ".join(titles)], [" | ".join(told)]
-        spot = ((self["spectrum_column"] + 0.5 - left) / size, (self["spectrum_row"] + 0.5 - top) / size)
-        parts.heading.set_text(self._heading())
-        for panel, picture, title in zip(panels, shown, titles + told, strict=False):
-            panel.show(picture, title)
-            panel.mark(spot, self["swipe"] / 100 if swipe else -1.0)
-        spectra.show(self.spectra, f"row {self['spectrum_row']}, column {self['spectrum_column']}")
-        return parts.figure
+        return comparison(
+            self._heading(),
+            titles,
+            [self._picture(title, exactly).pixels for title in titles],
+            Errors(errors, [self._note(title) for title in titles], scale, self["against"]),
+            spot=((self["spectrum_column"] + 0.5 - left) / size, (self["spectrum_row"] + 0.5 - top) / size),
+            split=self["swipe"] / 100 if self["view"] == "swipe" else None,
+            spectra=(self.spectra, list(self.images), self._pixel),
+        )
 
     def _heading(self) -> str:
         top, left, size = self.area
@@ -370,30 +344,3 @@ class Compare(AreaExplorer):
             f"{self.scene.name}, {self.scene.sensor.name} ({bands}), rows {top} to {top + size - 1}, "
             f"columns {left} to {left + size - 1}; stretch {low:g} to {high:g} % of LRMS"
         )
-
-
-def _images(batch: Batch, results: Mapping[str, Image | Method]) -> dict[str, SingleImage]:
-    """All images in the order shown, without their batch axis."""
-    taken = sorted({"LRMS", "PAN", "GT", _NOTHING} & set(results))
-    if not results or taken:
-        raise ValueError(
-            f"results {list(results)}: give at least one method, and none named {taken or 'LRMS'}"
-        )
-    shape = (1, batch.lrms.shape[1], *batch.pan.shape[-2:])
-    images = {"LRMS": batch.lrms, "PAN": batch.pan}
-    for title, given in results.items():
-        images[title] = given if isinstance(given, Tensor) else fuse(given, batch)
-        if tuple(images[title].shape) != shape:
-            raise ValueError(f"{title} has shape {tuple(images[title].shape)}; the scene's is {shape}")
-    if batch.gt is not None:
-        images["GT"] = batch.gt
-    return {title: single(image, title).float() for title, image in images.items()}
-
-
-def _part(image: SingleImage, cover: Cover, ratio: int) -> SingleImage:
-    """What a cover shows of an image whose pixels are `ratio` of the cover's."""
-    rows, columns = (
-        slice(start // ratio, -(-(start + length) // ratio))
-        for start, length in ((cover.top, cover.height), (cover.left, cover.width))
-    )
-    return image[:, rows, columns]

@@ -17,8 +17,8 @@ from clippan_lib.errors import CheckpointError
 from clippan_lib.explore.base import Explorer
 from clippan_lib.explore.plot import Plot, Update, built
 from clippan_lib.figures import curves
-from clippan_lib.figures.plots import follow_curves
 from clippan_lib.figures.style import new_figure
+from clippan_lib.figures.trainings import follow_curves
 from clippan_lib.files import read_metadata
 from clippan_lib.runs.folder import RunFolder
 from clippan_lib.runs.progress import FILE, read_progress

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
@@ -115,3 +116,68 @@ class Spectra:
         top = float(spectra.to_numpy().max(initial=1.0))
         self.ax.set_ylim(min(0.0, float(spectra.to_numpy().min(initial=0.0))), 1.08 * top)
         self.title.set_text(f"spectra at {pixel} (the cross)")
+
+
+class Errors(NamedTuple):
+    """Error maps of a comparison.
+
+    Args:
+        pictures: (H, W, 3 or 4) of bytes, one per image.
+        notes: one per image.
+        scale: from error to colour; None: there are no maps.
+        against: what the errors are taken from.
+    """
+
+    pictures: list[np.ndarray]
+    notes: list[str]
+    scale: ScalarMappable | None
+    against: str
+
+
+def comparison(
+    heading: str,
+    titles: list[str],
+    pictures: list[np.ndarray],
+    errors: Errors,
+    spot: tuple[float, float],
+    split: float | None,
+    spectra: tuple[pd.DataFrame, list[str], str],
+) -> Figure:
+    """A comparison to print.
+
+    Args:
+        heading: a line above all.
+        titles: one per picture.
+        pictures: (H, W, 3 or 4) of bytes; their sides are multiples of one another.
+        errors: their maps.
+        spot: the cross, at x and y in shares of a picture.
+        split: where a swipe parts its two pictures, in shares of the width; None: they stand side by side.
+        spectra: of the pixel at the cross, all titles in the order of their colours, and where the pixel is.
+    """
+    notes, maps = errors.notes, errors.pictures if errors.scale else []
+    if split is not None:
+        pictures, titles, notes = [_swiped(pictures, split)], [" | ".join(titles)], [" | ".join(notes)]
+        maps = [_swiped(maps, split)] if maps else []
+    parts = places(len(pictures), bool(maps), split is not None)
+    if errors.scale:
+        label = f"absolute difference to {errors.against}, mean over bands (DN)"
+        parts.figure.colorbar(
+            errors.scale, cax=parts.bar, orientation="horizontal", extend="max", label=label
+        )
+    parts.heading.set_text(heading)
+    for ax, picture, title in zip(
+        (*parts.pictures, *parts.errors), (*pictures, *maps), (*titles, *notes), strict=False
+    ):
+        panel = Panel(ax)
+        panel.show(picture, title)
+        panel.mark(spot, -1.0 if split is None else split)
+    table, every, pixel = spectra
+    Spectra(parts.plot, table, every).show(table, pixel)
+    return parts.figure
+
+
+def _swiped(both: list[np.ndarray], split: float) -> np.ndarray:
+    side = max(map(len, both))
+    left, right = (image.repeat(side // len(image), 0).repeat(side // len(image), 1) for image in both)
+    column = round(side * split)
+    return np.concatenate((left[:, :column], right[:, column:]), axis=1)

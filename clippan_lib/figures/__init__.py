@@ -4,7 +4,6 @@ from clippan_lib.figures.comparison import zooms
 from clippan_lib.figures.images import patch_grid, show_images, split_map
 from clippan_lib.figures.optics import optics_curve, power_spectra
 from clippan_lib.figures.plots import (
-    curves,
     histograms,
     mtf_kernels,
     quality_and_speed,
@@ -16,6 +15,7 @@ from clippan_lib.figures.scenes import scene_overview
 from clippan_lib.figures.stretch import Stretch, error_map, error_table, fit_stretch, pick_box
 from clippan_lib.figures.style import COLUMN, WIDTH
 from clippan_lib.figures.tables import best_in_bold, difference_table, mark_best, paired_differences
+from clippan_lib.figures.trainings import curves
 
 __all__ = [
     "COLUMN",

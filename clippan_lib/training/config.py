@@ -85,14 +85,12 @@ class RunConfig(BaseModel):
     """Training patches of the training scenes, or one scale down of the very scenes that are judged; ours."""
     truth: Annotated[Literal["delivered", "sharp"], _ALL] = "delivered"
     """Truth of reduced resolution: LRMS as delivered, or halved first where the sensor is soft; ours, see `wald`."""
-
     patch: Annotated[int, Field(ge=2), _ALL] = 16
     """Side of a training patch in LRMS pixels; 16 is the benchmarks' (64 PAN pixels)."""
     stride_full: Annotated[Count, _FULL] = 16
     """Step between full-resolution training patches in LRMS pixels; below `patch` they overlap."""
     stride_reduced: Annotated[Count, _REDUCED] = 16
     """The same at reduced resolution, where a scene holds fewer patches."""
-
     most_patches: Annotated[Count | None, _ALL] = None
     """Patches of a split that are used at most, the first ones; None: all; ours, for `smoke`."""
     network: Annotated[str, _STAGE2] = "pnn"
@@ -174,11 +172,10 @@ class RunConfig(BaseModel):
     """Weight of the language direction, Eq. 6; the paper's."""
     w_gt: Annotated[Weight, Decides(("supervised",))] = 1.0
     """Weight of L1 to the ground truth where training is supervised; the paper's."""
-
     gate_scenes: Annotated[int, Field(ge=0, le=10_000), _NONE] = 8
     """Drawn scenes that the adapted supervisor is judged on, see `evaluation.judgement`; 0: it is not; ours."""
     most_scenes: Annotated[Count | None, _NONE] = None
-    """Scenes of a split that are looked at as a whole and judged at most, the first ones; None: all; likewise."""
+    """Scenes of a split that are judged at most, and looked at as a whole; None: all; likewise."""
     n_seeds: Annotated[int, Field(ge=1, le=1000), _NONE] = 1
     """Repetitions of a comparison; the paper reports one."""
     checkpoint_every: Annotated[Count, _NONE] = 100
