@@ -1,4 +1,4 @@
-"""Photograph the explorers of notebooks/09_explore.ipynb in JupyterLab, in windows 1200 and 800 px wide.
+"""Photograph the explorers of notebooks/09_explore.ipynb in JupyterLab, in a window of 1280 by 800 px.
 
     python docs/screenshots.py [FOLDER]
 
@@ -19,23 +19,20 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 from browser import EXPLORERS, Notebook, lab  # noqa: E402
 
-WIDTHS = (1200, 800)
-HEIGHT = 2400  # px: no explorer is taller, and what lies outside the window is not photographed
+WINDOW = (1280, 800)  # px
 COLOURS = (
     256  # of a file: a quarter of the bytes; chosen so that no pixel is far off, else colour bars show steps
 )
 
 
 def photograph(notebook: Notebook, folder: Path) -> None:
-    """Write <explorer>_<width>.png, for all explorers of a notebook that was run."""
-    for width in WIDTHS:
-        notebook.page.set_viewport_size({"width": width, "height": HEIGHT})
-        for name, label in EXPLORERS.items():
-            picture = Image.open(io.BytesIO(notebook.explorer(label).screenshot())).convert("RGB")
-            few = picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
-            path = folder / f"{name}_{width}.png"
-            few.save(path, optimize=True)
-            print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
+    """Write <explorer>.png, for all explorers of a notebook that was run."""
+    for name, label in EXPLORERS.items():
+        picture = Image.open(io.BytesIO(notebook.explorer(label).screenshot())).convert("RGB")
+        few = picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
+        path = folder / f"{name}.png"
+        few.save(path, optimize=True)
+        print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -55,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as made:
         papermill.execute_notebook(str(source), f"{made}/{source.name}", demo, prepare_only=True)
         with lab(Path(made)) as opened:
-            notebook = opened.open(source.name, WIDTHS[0], HEIGHT)
+            notebook = opened.open(source.name, *WINDOW)
             notebook.run()
             photograph(notebook, folder)
 
