@@ -196,7 +196,7 @@ def test_fewer_steps_along_words_change_the_picture_and_the_numbers(notebook):
 
 def test_a_slider_changes_the_curves_of_a_training(notebook):
     explorer = notebook.explorer(HISTORY)
-    explorer.moved(lambda: explorer.right("running mean"), ["picture"])
+    explorer.moved(lambda: explorer.right("smooth"), ["picture"])
 
 
 def test_a_text_changes_the_picture_and_the_numbers(notebook):

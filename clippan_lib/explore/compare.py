@@ -77,7 +77,7 @@ class Compare(AreaExplorer):
         controls = self._controls()
         size = controls["size"]
         sides, sizes = tuple(self.batch.pan.shape[-2:]), (size.min, size.max, size.step)
-        self.pictures, self.maps = (Canvas(sides, sizes, scene.ratio, share) for share in (0.45, 0.3))
+        self.pictures, self.maps = (Canvas(sides, sizes, scene.ratio, share) for share in (0.45, 0.25))
         for canvas in (self.pictures, self.maps):
             self._listen(canvas)
             canvas.observe(self._point, names="spot")

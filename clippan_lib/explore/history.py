@@ -139,7 +139,7 @@ class HistoryExplorer(Explorer):
         self._thread: threading.Thread | None = None
         controls = {
             "beside": SelectMultiple(description="beside it", options=[], rows=8),
-            "smooth": IntSlider(1, 1, 25, description="running mean", continuous_update=False),
+            "smooth": IntSlider(1, 1, 25, description="smooth", continuous_update=False),
             "live": ToggleButton(live, description="live"),
         }
         refresh = Button(description="refresh")

@@ -243,7 +243,7 @@ class Words(AreaExplorer):
         top, left, size = self.area
         mean = (error_map(self.after, self.before) * self.scene.dn_max).mean()
         return {
-            self.scene.name: f"rows {top} to {top + size - 1}, columns {left} to {left + size - 1}",
+            self.scene.name: f"rows {top}–{top + size - 1}, columns {left}–{left + size - 1}",
             f"{self['start']}: the start": "",
             f"after {self['steps']} steps": "",
             "difference": f"mean {mean:.3g} DN",
