@@ -52,9 +52,11 @@ function render({ model, el }) {
     root.dataset.view = view.join(' ')
     root.dataset.split = split
     root.dataset.spot = (spot ?? []).join(' ')
-    const { points } = frames[0], at = place(frames[0])
-    if (points) root.dataset.points = [0, points.x.length - 1].flatMap(i => [
-      at.x(points.x[i]) / side, at.y(points.y[i]) / side]).join(' ')
+    const points = frames[0]?.points
+    if (points) {
+      const at = place(frames[0]), ends = [0, points.x.length - 1]
+      root.dataset.points = ends.flatMap(i => [at.x(points.x[i]) / side, at.y(points.y[i]) / side]).join(' ')
+    }
     root.dataset.drawn = Number(root.dataset.drawn ?? 0) + 1
   }
   const place = frame => {
@@ -179,7 +181,6 @@ function render({ model, el }) {
     if (told !== model.get('tiles')) return // newer ones are on their way
     images = kept
     frames.forEach((frame, number) => { frame.tiles = told[number] ?? [] })
-    root.dataset.tiles = [...images.keys()].join(' ')
     redraw()
   }
 
