@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from explorers import tile
-from tiny import open_tiny
+from tiny import WHOLE, open_tiny
 
 from clippan_lib.errors import MissingStage
 from clippan_lib.evaluation.embedding import TYPES, Embeddings, embed_patches, embedding_scores
@@ -26,7 +26,7 @@ SCENES = {"train": 1, "test": 2}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    run = open_tiny(tmp_path_factory.mktemp("embedding"), **SCENES)
+    run = open_tiny(tmp_path_factory.mktemp("embedding"), WHOLE, **SCENES)
     run.stage1(run.new_supervisor(), "supervisor")
     return run
 
@@ -222,7 +222,7 @@ def test_equal_runs_have_equal_maps(explorer, run):
 
 
 def test_without_stage_one_there_is_the_map_before_and_a_word_about_the_other(tmp_path):
-    explorer = embedding(open_tiny(tmp_path, **SCENES), most=6)
+    explorer = embedding(open_tiny(tmp_path, WHOLE, **SCENES), most=6)
     assert explorer["stage"] == BEFORE_AFTER[0]
     before = explorers.shown(explorer)
     with pytest.raises(MissingStage):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import open_tiny
+from tiny import WHOLE, open_tiny
 
 from clippan_lib.clip.prompts import PROMPTS
 from clippan_lib.clip.supervisor import Supervisor
@@ -18,7 +18,7 @@ SCENES = {"train": 1, "test": 2, "size": 128}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    run = open_tiny(tmp_path_factory.mktemp("prompts"), **SCENES)
+    run = open_tiny(tmp_path_factory.mktemp("prompts"), WHOLE, **SCENES)
     run.stage1(run.new_supervisor(), "supervisor")
     return run
 
@@ -146,7 +146,7 @@ def test_a_stronger_spoiling_is_judged_when_it_is_asked_for(run, explorer):
 
 
 def test_without_stage_one_there_is_the_answer_before_and_a_word_about_the_other(tmp_path):
-    explorer = prompts(open_tiny(tmp_path, **SCENES))
+    explorer = prompts(open_tiny(tmp_path, WHOLE, **SCENES))
     assert explorer["stage"] == BEFORE_AFTER[0] and torch.isfinite(explorer.judge.chance).all()
     with pytest.raises(MissingStage):
         explorer.set(stage=BEFORE_AFTER[1])

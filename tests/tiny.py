@@ -31,10 +31,14 @@ how_to_get: nothing to get
 """
 
 
-def open_tiny(folder, **scenes):
-    """A run at the smoke preset on the scenes of `tiny_manifest`."""
+# Fields of a run at the smoke preset that sees all scenes and patches
+WHOLE = {"most_scenes": None, "most_patches": None}
+
+
+def open_tiny(folder, overrides=None, **scenes):
+    """A run at the smoke preset, but for the overrides, on the scenes of `tiny_manifest`."""
     (folder / "tiny.yaml").write_text(tiny_manifest(**scenes))
-    return open_run(folder / "tiny.yaml", "", folder / "run", "smoke", 0, "cpu", {})
+    return open_run(folder / "tiny.yaml", "", folder / "run", "smoke", 0, "cpu", overrides or {})
 
 
 class TinyPatches(PatchSet):
