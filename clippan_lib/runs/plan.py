@@ -145,9 +145,10 @@ def plan_run(
     _refuse_incomplete(dataset, needed, config)
     refuse_unfit(config, dataset)
     refuse_batches(config, dataset, overrides)
-    try_out(own, dataset.sensor.n_bands, dataset.ratio, config.patch)
     for split, resolution in needed:  # looks at every pixel where that tells which patches there are
         dataset.patches(split, resolution, patch_of(config, dataset, split, resolution))
+    # after the size of a patch is known to be possible
+    try_out(own, dataset.sensor.n_bands, dataset.ratio, config.patch)
     remarks = dataset.unscored()
     try:
         check_clip(config.clip_model, config.clip_weights)
