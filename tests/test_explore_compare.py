@@ -315,6 +315,16 @@ def test_an_error_in_a_redraw_is_shown_and_raised_and_goes_when_it_is_over(view)
     assert view.alarm.value == "" and view["shown"] == ("GT",)
 
 
+def test_numbers_that_failed_are_made_at_the_next_redraw(view, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr(view, "_numbers", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            view.set(row=20)
+    assert "ZeroDivisionError" in view.alarm.value
+    view.redraw()
+    assert view.alarm.value == "" and "rows 4 to 35" in view.numbers.value
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -109,6 +109,6 @@ class AreaExplorer(Explorer):
         if content["kind"] == "hover":
             canvas.say(self._said(content["frame"], int(content["row"]), int(content["column"])))
 
+    @abstractmethod
     def _said(self, frame: int, row: int, column: int) -> str:
         """What a pixel of a frame holds, in a line."""
-        return f"row {row}, column {column}"

@@ -218,9 +218,11 @@ class Explorer(ABC):
             self._waiting = loop.call_later(self._rest, self._tell)
 
     def _tell(self) -> None:
-        self._waiting = None
+        # Numbers that fail are tried again at the next redraw
+        self._waiting, counted, self._told_of = None, self._told_of, object()
         with self._told():
             self.numbers.value = self._numbers()
+        self._told_of = counted
 
     def _changed(self, name: str) -> None:
         with self._told():

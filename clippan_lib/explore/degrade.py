@@ -26,7 +26,6 @@ from clippan_lib.shapes import Image
 _APRON = (
     16  # LRMS px around the area, so that its border is no border: the kernel reaches 10, interpolation 9
 )
-_GAIN = {"min": 0.01, "max": 0.99, "step": 0.005, "readout_format": ".3f"}
 _SIZES = (64, 256)  # px: the panels are as wide
 _LEAST = 16  # px, of an image without a truth: a test area may be as small
 _SIDE, _BAR = 2.4, 0.12  # inches, heights of a picture and of a colour bar

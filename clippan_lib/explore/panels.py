@@ -1,4 +1,4 @@
-"""The parts of the pictures of `compare` and `degrade`: quick to change, slow to make."""
+"""The parts of the figures of `compare`, `degrade` and `words`, and a plot of spectra that is quick to change."""
 
 from math import ceil
 from textwrap import fill

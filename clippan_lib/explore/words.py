@@ -253,17 +253,17 @@ class Words(AreaExplorer):
     def _differences(self) -> ScalarMappable:
         return ScalarMappable(Normalize(0, self._limit), "magma")
 
-    def _pictures(self) -> list[np.ndarray]:
-        difference = (error_map(self.after, self.before) * self.scene.dn_max).numpy()
-        shown = [
-            (self._stretch.apply(image) * 255).round().astype(np.uint8) for image in (self.before, self.after)
-        ]
-        return [*shown, self._differences.to_rgba(difference, bytes=True)]
+    def _picture(self, number: int) -> np.ndarray:
+        """The start, what is shown, or the difference of the two, as bytes."""
+        if number == 2:
+            difference = (error_map(self.after, self.before) * self.scene.dn_max).numpy()
+            return self._differences.to_rgba(difference, bytes=True)
+        return (self._stretch.apply((self.before, self.after)[number]) * 255).round().astype(np.uint8)
 
     def _tile(self, name: str) -> Tile:
         number = [*self._titles()].index(name)
         if number:
-            return Tile(self._pictures()[number - 1], (0, 0, self.area[2], self.area[2]))
+            return Tile(self._picture(number - 1), (0, 0, self.area[2], self.area[2]))
         height, width = self.batch.pan.shape[-2:]
         shown = self._stretch.apply(self.batch.lrms)
         return Tile((shown * 255).round().astype(np.uint8), (0, 0, height, width))
@@ -272,9 +272,9 @@ class Words(AreaExplorer):
         figure = new_figure(4.6)
         cells = figure.add_gridspec(2, 3, height_ratios=(3.2, 0.12))
         titles = list(self._titles().items())
-        for column, picture in enumerate(self._pictures()):
+        for column in range(3):
             title = "\n".join(filter(None, titles[column + 1]))
-            Panel(figure.add_subplot(cells[0, column])).show(picture, title)
+            Panel(figure.add_subplot(cells[0, column])).show(self._picture(column), title)
         label = "absolute difference to the start,\nmean over bands (DN)"
         place = figure.add_subplot(cells[1, 2])
         figure.colorbar(self._differences, cax=place, orientation="horizontal", extend="max", label=label)
